@@ -1,5 +1,23 @@
 """Feedback vision networks for Keras 3: networks that look more than once."""
 
+from kfeedback import datasets, graph, layers, losses, metrics, models, weights
 from kfeedback._version import __version__
+from kfeedback.models import LRNet
 
-__all__ = ["__version__"]
+__all__ = [
+    "LRNet",
+    "__version__",
+    "datasets",
+    "graph",
+    "layers",
+    "list_models",
+    "losses",
+    "metrics",
+    "models",
+    "weights",
+]
+
+
+def list_models():
+    """The names of all model factories of this package."""
+    return list(models.__all__)

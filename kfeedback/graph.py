@@ -1,0 +1,241 @@
+"""Rerun a functional Keras model, or the tail of it, with edits.
+
+Feedback networks run one network several times with small changes. `rerun` is the
+one mechanism behind that: it calls the model's own layers again on given tensors,
+symbolic or real, and lets an edit change what chosen layers give. Nothing of the
+model is copied, hooked or altered.
+
+    memo = {}
+    first = graph.rerun(model, images, memo=memo)
+    edits = {"conv2": lambda features: emphasis(features, vector)}
+    second = graph.rerun(model, images, edits, memo=memo)
+
+With the same `memo`, a call whose inputs are the very same tensors is not made
+again: the stem below the first edit is computed once, in any topology.
+"""
+
+import keras
+from keras import tree
+
+
+def require_graph(model, argument="model"):
+    """Returns `model` if it has a graph of layers with one input and one output.
+
+    Args:
+        model: a functional `keras.Model`, or a `keras.Sequential` that knows its
+            input shape.
+        argument: the name under which an error speaks of it.
+
+    Returns:
+        `model`.
+
+    Raises:
+        TypeError: if it is no Keras model.
+        ValueError: if it has no graph, several inputs or several outputs.
+    """
+    if not isinstance(model, keras.Model):
+        raise TypeError(
+            f"{argument} must be a functional keras.Model, got {type(model).__name__}."
+        )
+    if not _has_graph(model):
+        kind = type(model).__name__
+        raise ValueError(
+            f"{argument} must be a functional keras.Model, got {kind} "
+            f"'{model.name}' without a graph of layers (build a Sequential by giving "
+            "it an Input; a subclassed model has none)."
+        )
+    for what, tensors in (("input", model.inputs), ("output", model.outputs)):
+        if len(tensors) != 1:
+            raise ValueError(
+                f"{argument} must have one {what}, got {len(tensors)} in "
+                f"'{model.name}': {', '.join(t.name for t in tensors)}."
+            )
+    return model
+
+
+def rerun(model, inputs, edits=None, *, outputs=None, memo=None):
+    """Calls the layers of a functional model again, with edits.
+
+    Args:
+        model: a functional `keras.Model`. A model nested in it counts as one layer;
+            see `flatten`.
+        inputs: a tensor for the model's one input; or a dict from symbolic tensors
+            of the model, such as `model.get_layer("conv1").output`, to tensors that
+            take their places: then only what lies behind them is run.
+        edits: dict from a layer of the model, or its name, to a function of that
+            layer's output that returns what the following layers see instead. A
+            layer that is called several times is edited at each of its calls.
+        outputs: symbolic tensor of the model, or list of such; the model's own
+            output by default. Layers that it does not need are not called.
+        memo: dict that is filled by one call and read by the next ones.
+
+    Returns:
+        the value of `outputs`: one tensor, or a list for a list.
+
+    Raises:
+        ValueError: if a layer to edit is not in the model, or `outputs` needs more
+            than the given `inputs`.
+    """
+    require_graph(model)
+    if not isinstance(inputs, dict):
+        inputs = {model.inputs[0]: inputs}
+    by_id = {}
+    for layer, edit in (edits or {}).items():
+        found = get_layer(model, layer, "edits") if isinstance(layer, str) else layer
+        if not any(found is known for known in model.layers):
+            raise ValueError(
+                f"edits must name layers of '{model.name}', got '{found.name}'."
+            )
+        by_id[id(found)] = edit
+    memo = {} if memo is None else memo
+    calls = {}
+
+    def call(operation, *args, **kwargs):
+        calls[id(operation)] = calls.get(id(operation), 0) + 1
+        # The same operation, for the n-th time in its pass, on the same tensors.
+        leaves = tree.flatten((args, kwargs))
+        key = (id(operation), calls[id(operation)], *map(_identity, leaves))
+        if key not in memo:
+            # The leaves are kept with the result, so that no id is used again.
+            memo[key] = (operation(*args, **kwargs), leaves)
+        result = memo[key][0]
+        return by_id[id(operation)](result) if id(operation) in by_id else result
+
+    single = outputs is None or isinstance(outputs, keras.KerasTensor)
+    outputs = tree.flatten(model.outputs if outputs is None else outputs)
+    results = _run(list(inputs.keys()), list(inputs.values()), outputs, call)
+    return results[0] if single else results
+
+
+def flatten(model):
+    """The same network without models nested in models, its layers shared.
+
+    Edits reach the layers of a model only, not those of a model inside it.
+
+    Args:
+        model: a functional `keras.Model`.
+
+    Returns:
+        `model` itself if nothing is nested in it; otherwise a functional model of
+        all the layers, which must then have names of their own.
+    """
+    require_graph(model)
+    if not any(_has_graph(layer) for layer in model.layers):
+        return model
+    inputs = input_like(model)
+    outputs = _expand(model, [inputs], training=None)
+    return keras.Model(inputs, outputs[0], name=model.name)
+
+
+def input_like(model):
+    """A new symbolic input with the shape, dtype and name of the model's own."""
+    old = model.inputs[0]
+    return keras.Input(batch_shape=old.shape, dtype=old.dtype, name=old.name)
+
+
+def cut(model, layer):
+    """Cuts a functional model behind a layer, with the layers shared by all three.
+
+    Args:
+        model: a functional `keras.Model`.
+        layer: a layer of it, or its name, through which every path from the input
+            to the output leads.
+
+    Returns:
+        `(stem, tail)`: two functional models with `tail(stem(x)) == model(x)`.
+
+    Raises:
+        ValueError: if there is no such layer, it is called more than once, or a
+            path leads around it.
+    """
+    require_graph(model)
+    found = layer_outputs(model, layer)
+    name = layer if isinstance(layer, str) else layer.name
+    if len(found) != 1:
+        raise ValueError(
+            f"layer must be called once by '{model.name}', got '{name}', which it "
+            f"calls {len(found)} times."
+        )
+    middle = found[0]
+    try:
+        tail = keras.Model(middle, model.output, name=f"{model.name}_tail")
+    except ValueError as error:
+        raise ValueError(
+            f"layer must lie on every path through '{model.name}', got '{name}', "
+            "which some path leads around."
+        ) from error
+    return keras.Model(model.input, middle, name=f"{model.name}_stem"), tail
+
+
+def get_layer(model, name, argument="layer"):
+    """The layer of that name.
+
+    Raises:
+        ValueError: if there is none; `argument` is what the error calls the name.
+    """
+    for layer in model.layers:
+        if layer.name == name:
+            return layer
+    raise ValueError(
+        f"{argument} must name layers of '{model.name}', got {name!r}; it has "
+        f"{', '.join(layer.name for layer in model.layers)}."
+    )
+
+
+def layer_outputs(model, layer):
+    """The symbolic outputs of a layer, one for each call that the model makes."""
+    layer = get_layer(model, layer) if isinstance(layer, str) else layer
+    return [
+        node.outputs[0]
+        for node in nodes(model.inputs, model.outputs)
+        if node.operation is layer
+    ]
+
+
+def nodes(inputs, outputs):
+    """The calls on the way from symbolic inputs to outputs, in an order to run them.
+
+    Each has `operation`, `input_tensors` and `outputs`.
+    """
+    by_depth = keras.Function(inputs, outputs)._nodes_by_depth
+    return [
+        node
+        for depth in sorted(by_depth, reverse=True)
+        for node in by_depth[depth]
+        if not node.is_input
+    ]
+
+
+def _has_graph(layer):
+    return isinstance(layer, keras.Model) and bool(getattr(layer, "inputs", None))
+
+
+def _expand(model, values, training):
+    def call(operation, *args, **kwargs):
+        if training is not None and operation._call_has_training_arg:
+            kwargs["training"] = training
+        if _has_graph(operation):
+            inner = _expand(operation, tree.flatten(args), kwargs.get("training"))
+            return inner[0] if len(inner) == 1 else inner
+        return operation(*args, **kwargs)
+
+    return _run(model.inputs, values, model.outputs, call)
+
+
+def _run(sources, values, outputs, call):
+    """The one place that walks Keras' graph: `call(operation, *args, **kwargs)`."""
+    try:
+        function = keras.Function(sources, outputs)
+    except ValueError as error:
+        raise ValueError(
+            "outputs must depend on nothing but the given inputs, got "
+            f"{', '.join(t.name for t in outputs)} for the inputs "
+            f"{', '.join(t.name for t in sources)}."
+        ) from error
+    return tree.flatten(function._run_through_graph(values, call_fn=call))
+
+
+def _identity(leaf):
+    if isinstance(leaf, keras.KerasTensor) or keras.ops.is_tensor(leaf):
+        return id(leaf)
+    return repr(leaf)

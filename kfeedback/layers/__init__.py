@@ -1,0 +1,8 @@
+"""Layers, one a file. Each is registered, so a saved model reloads by itself."""
+
+from kfeedback.layers.emphasis import Emphasis
+from kfeedback.layers.feedback import Feedback
+from kfeedback.layers.local_response_norm import LocalResponseNormalization
+from kfeedback.layers.recurrent_conv import RecurrentConv2D
+
+__all__ = ["Emphasis", "Feedback", "LocalResponseNormalization", "RecurrentConv2D"]

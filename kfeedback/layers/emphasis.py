@@ -1,0 +1,52 @@
+"""The emphasis layer of Learning with Rethinking: channels weighted by a vector."""
+
+import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable(package="kfeedback")
+class Emphasis(keras.layers.Layer):
+    """Multiplies every channel of a feature map by its emphasis: `f'_i = a_i f_i`.
+
+    Args:
+        data_format: `"channels_last"` or `"channels_first"`; the default is
+            `keras.config.image_data_format()`.
+        **kwargs: arguments of `keras.layers.Layer`.
+
+    Call arguments:
+        features: `(B, H, W, C)`, or `(B, C, H, W)` with channels first.
+        emphasis: `(B, C)`, as `Feedback` gives it.
+
+    Returns:
+        the emphasised features, in the shape of `features` and the compute dtype.
+
+    Raises:
+        ValueError: if `data_format` is unknown.
+
+    Reference:
+        Li et al., Learning with Rethinking, 2017, eq. (3).
+    """
+
+    def __init__(self, data_format=None, **kwargs):
+        super().__init__(**kwargs)
+        self.data_format = keras.config.image_data_format()
+        if data_format is not None:
+            if data_format not in ("channels_last", "channels_first"):
+                raise ValueError(
+                    "data_format must be 'channels_last' or 'channels_first', "
+                    f"got {data_format!r}."
+                )
+            self.data_format = data_format
+
+    def call(self, features, emphasis):
+        """Returns `features` weighted by `emphasis`."""
+        axes = (1, 2) if self.data_format == "channels_last" else (2, 3)
+        return features * ops.expand_dims(ops.cast(emphasis, features.dtype), axes)
+
+    def compute_output_shape(self, features_shape, emphasis_shape):
+        """The shape of `features`."""
+        return features_shape
+
+    def get_config(self):
+        """The constructor's arguments."""
+        return {**super().get_config(), "data_format": self.data_format}

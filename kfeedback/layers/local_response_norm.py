@@ -1,0 +1,82 @@
+"""Local response normalization across channels, as in AlexNet, GoogLeNet and RCNN."""
+
+import keras
+import numpy as np
+from keras import ops
+
+
+def local_response_normalization(x, size, alpha, beta, k):
+    """The function behind the layer; `x` is `(..., C)`, see there for the equation."""
+    channels = x.shape[-1]
+    # The sum over neighbouring channels is one product with a band of ones: a matrix
+    # product, where slices and pooling over the last axis would be strided traffic.
+    distance = np.abs(np.subtract.outer(np.arange(channels), np.arange(channels)))
+    band = ops.convert_to_tensor((distance <= size // 2).astype("float32"))
+    sums = ops.matmul(ops.square(x), ops.cast(band, x.dtype))
+    denominator = k + (alpha / size) * sums
+    if beta == 0.75:  # the usual value, and two roots cost far less than a power
+        inverse_root = ops.rsqrt(denominator)
+        return x * (inverse_root * ops.sqrt(inverse_root))
+    return x * ops.power(denominator, -beta)
+
+
+def check_window(size):
+    """Raises a ValueError unless `size` is an odd positive integer."""
+    if isinstance(size, bool) or not isinstance(size, int) or size < 1 or size % 2 == 0:
+        raise ValueError(f"size must be an odd positive integer, got {size!r}.")
+
+
+@keras.saving.register_keras_serializable(package="kfeedback")
+class LocalResponseNormalization(keras.layers.Layer):
+    """Divides each activation by the energy of its neighbours in channel order.
+
+    `y_i = x_i / (k + α/n · Σ_j x_j²)^β`, j over the n channels around i, fewer at
+    the borders. `α` is divided by `n`, as Caffe and its model zoo do; the AlexNet
+    paper's own α is `α/n` here.
+
+    Args:
+        size: odd int, n, the channels of the window.
+        alpha: float, α.
+        beta: float, β.
+        k: float, k.
+        **kwargs: arguments of `keras.layers.Layer`.
+
+    Call arguments:
+        x: `(..., C)`, channels last.
+
+    Returns:
+        a tensor like `x`.
+
+    Raises:
+        ValueError: if `size` is not an odd positive integer.
+
+    Reference:
+        Krizhevsky et al., ImageNet classification with deep convolutional neural
+        networks, 2012, section 3.3.
+    """
+
+    def __init__(self, size=5, alpha=1e-4, beta=0.75, k=1.0, **kwargs):
+        super().__init__(**kwargs)
+        check_window(size)
+        self.size = size
+        self.alpha = alpha
+        self.beta = beta
+        self.k = k
+
+    def call(self, x):
+        """Returns the normalized activations."""
+        return local_response_normalization(x, self.size, self.alpha, self.beta, self.k)
+
+    def compute_output_shape(self, input_shape):
+        """The shape of `x`."""
+        return input_shape
+
+    def get_config(self):
+        """The constructor's arguments."""
+        return {
+            **super().get_config(),
+            "size": self.size,
+            "alpha": self.alpha,
+            "beta": self.beta,
+            "k": self.k,
+        }

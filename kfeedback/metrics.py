@@ -1,0 +1,82 @@
+"""A metric of the predictions at one timestep."""
+
+import keras
+from keras import ops
+
+from kfeedback.losses import timesteps_of
+
+
+@keras.saving.register_keras_serializable(package="kfeedback")
+class TimestepMetric(keras.metrics.Metric):
+    """Watches one timestep of a sequence of predictions with any Keras metric.
+
+    Args:
+        metric: a `keras.metrics.Metric`, or a name that Keras knows; `"accuracy"`
+            takes integer or one-hot labels.
+        timestep: which one, from 0; negative counts from the last.
+        name: name of the metric; by default that of `metric`, followed by
+            `_t1`, `_t2`, … for a timestep that is not the last.
+
+    Call arguments:
+        y_true: labels as `metric` takes them.
+        y_pred: `(B, T, classes)`.
+
+    Raises:
+        ValueError: if `timestep` is no integer, or `y_pred` has no such timestep.
+    """
+
+    def __init__(self, metric, timestep=-1, name=None):
+        if isinstance(timestep, bool) or not isinstance(timestep, int):
+            raise ValueError(f"timestep must be an integer, got {timestep!r}.")
+        if metric in ("accuracy", "acc"):
+            metric = keras.metrics.MeanMetricWrapper(_accuracy, name=metric)
+        metric = keras.metrics.get(metric)
+        if not isinstance(metric, keras.metrics.Metric):
+            function = metric
+            metric = keras.metrics.MeanMetricWrapper(function, name=function.__name__)
+        suffix = "" if timestep == -1 else f"_t{timestep % 10**6 + 1}"
+        super().__init__(name=name or metric.name + suffix)
+        self.metric = metric
+        self.timestep = timestep
+
+    @property
+    def variables(self):
+        """The state of the metric."""
+        return self.metric.variables
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        """Adds one batch."""
+        steps = timesteps_of(y_pred)
+        if not -steps <= self.timestep < steps:
+            raise ValueError(
+                f"timestep must be in [{-steps}, {steps}) for {steps} predictions, "
+                f"got {self.timestep}."
+            )
+        return self.metric.update_state(
+            y_true, y_pred[:, self.timestep], sample_weight=sample_weight
+        )
+
+    def result(self):
+        """The value over all batches since the last reset."""
+        return self.metric.result()
+
+    def reset_state(self):
+        """Forgets all batches."""
+        self.metric.reset_state()
+
+    def get_config(self):
+        """The constructor's arguments."""
+        return {
+            "metric": keras.metrics.serialize(self.metric),
+            "timestep": self.timestep,
+            "name": self.name,
+        }
+
+
+@keras.saving.register_keras_serializable(package="kfeedback")
+def _accuracy(y_true, y_pred):
+    """Categorical accuracy of one-hot or integer labels, told apart by their shape."""
+    one_hot = len(ops.shape(y_true)) == 2 and ops.shape(y_true)[1] != 1
+    if one_hot:
+        return keras.metrics.categorical_accuracy(y_true, y_pred)
+    return keras.metrics.sparse_categorical_accuracy(y_true, y_pred)

@@ -1,0 +1,185 @@
+"""What every factory does the same: check arguments, make the input, finish.
+
+A factory reads like its network:
+
+    build = Factory(include_top, weights, ..., default_shape=(28, 28, 1))
+    x = keras.layers.Conv2D(20, 5, name="conv1")(build.input)
+    return build.finish(x, head=lambda x: build.classifier(x))
+"""
+
+import keras
+
+from kfeedback import weights as weights_lib
+
+
+def check_bool(name, value):
+    """Returns `value`; raises a TypeError unless it is `True` or `False`."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be True or False, got {value!r}.")
+    return value
+
+
+def check_positive_int(name, value):
+    """Returns `value`; raises a ValueError unless it is an integer ≥ 1."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"{name} must be a positive integer, got {value!r}.")
+    return value
+
+
+def check_fraction(name, value):
+    """Returns `value`; raises a ValueError unless 0 ≤ value < 1."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"{name} must be a number in [0, 1), got {value!r}.")
+    if not 0 <= value < 1:
+        raise ValueError(f"{name} must be a number in [0, 1), got {value!r}.")
+    return value
+
+
+def check_top(include_top, pooling):
+    """Checks the two arguments that say where the network ends."""
+    check_bool("include_top", include_top)
+    if pooling not in (None, "avg", "max"):
+        raise ValueError(f"pooling must be None, 'avg' or 'max', got {pooling!r}.")
+    if include_top and pooling is not None:
+        raise ValueError(
+            f"pooling must be None with include_top=True, got {pooling!r}."
+        )
+
+
+def check_activation(classifier_activation):
+    """Returns the activation function; `None` gives logits."""
+    try:
+        return keras.activations.get(classifier_activation)
+    except ValueError as error:
+        raise ValueError(
+            "classifier_activation must be None or the name of a Keras activation, "
+            f"got {classifier_activation!r}."
+        ) from error
+
+
+def image_input(input_tensor, input_shape, default_shape, minimum):
+    """Returns the symbolic image that a network starts from.
+
+    Args:
+        input_tensor: `None`, or a symbolic tensor `(B, H, W, C)` to start from.
+        input_shape: `None`, or `(H, W, C)`; H and W may be `None`.
+        default_shape: `(H, W, C)` where neither is given.
+        minimum: the least H and W that the network can take.
+
+    Returns:
+        a `keras.KerasTensor` of shape `(B, H, W, C)`.
+
+    Raises:
+        TypeError: if `input_tensor` is no symbolic tensor.
+        ValueError: if a shape has no such form, is too small, or the two differ.
+    """
+    shape = default_shape if input_shape is None else input_shape
+    if input_tensor is not None:
+        if not isinstance(input_tensor, keras.KerasTensor):
+            raise TypeError(
+                "input_tensor must be a symbolic Keras tensor, got "
+                f"{type(input_tensor).__name__}."
+            )
+        shape = tuple(input_tensor.shape[1:])
+        if input_shape is not None and tuple(input_shape) != shape:
+            raise ValueError(
+                f"input_shape must be that of input_tensor, {shape}, "
+                f"got {tuple(input_shape)}."
+            )
+    what = "input_shape" if input_tensor is None else "input_tensor"
+    valid = isinstance(shape, tuple | list) and len(shape) == 3
+    if valid:
+        *sides, channels = shape
+        valid = all(s is None or (type(s) is int and s >= minimum) for s in sides)
+        valid = valid and type(channels) is int and channels >= 1
+    if not valid:
+        raise ValueError(
+            f"{what} must be (height, width, channels) with height and width ≥ "
+            f"{minimum} or None and channels ≥ 1, got {shape!r}."
+        )
+    return keras.Input(tuple(shape)) if input_tensor is None else input_tensor
+
+
+def pooling_layer(pooling):
+    """The layer for the `pooling` of `keras.applications`; for `None`, identity."""
+    if pooling == "avg":
+        return keras.layers.GlobalAveragePooling2D(name="avg_pool")
+    if pooling == "max":
+        return keras.layers.GlobalMaxPooling2D(name="max_pool")
+    return lambda x: x
+
+
+def make_model(tensor, outputs, name, weights):
+    """Makes the model of all that leads to `tensor` and on to `outputs`.
+
+    Args:
+        tensor: the symbolic image.
+        outputs: symbolic output.
+        name: name of the model.
+        weights: `None` for random weights, or a path to a file of
+            `kfeedback.weights.save`.
+
+    Returns:
+        a functional `keras.Model`.
+    """
+    inputs = keras.utils.get_source_inputs(tensor)
+    model = keras.Model(inputs[0] if len(inputs) == 1 else inputs, outputs, name=name)
+    if weights is not None:
+        weights_lib.load(model, weights)
+    return model
+
+
+class Factory:
+    """The checked arguments of a feedforward network, and its input.
+
+    Args:
+        include_top: bool, with the classification head.
+        weights: `None` or a path to a weights file.
+        input_tensor: `None` or a symbolic image.
+        input_shape: `None` or `(H, W, C)`.
+        pooling: without the head: `None`, `"avg"` or `"max"`.
+        classes: int ≥ 1, classes of the head.
+        classifier_activation: activation of the head, `None` for logits.
+        name: name of the model.
+        default_shape: `(H, W, C)` of the paper.
+        minimum: the least height and width.
+    """
+
+    def __init__(
+        self,
+        include_top,
+        weights,
+        input_tensor,
+        input_shape,
+        pooling,
+        classes,
+        classifier_activation,
+        name,
+        *,
+        default_shape,
+        minimum,
+    ):
+        check_top(include_top, pooling)
+        weights_lib.check(weights)
+        self.classes = check_positive_int("classes", classes)
+        self.activation = check_activation(classifier_activation)
+        self.input = image_input(input_tensor, input_shape, default_shape, minimum)
+        self.include_top = include_top
+        self.pooling = pooling
+        self.weights = weights
+        self.name = name
+
+    def classifier(self, x, **kwargs):
+        """The dense layer `predictions`, in float32 under every dtype policy."""
+        return keras.layers.Dense(
+            self.classes,
+            activation=self.activation,
+            dtype="float32",
+            name="predictions",
+            **kwargs,
+        )(x)
+
+    def finish(self, x, head):
+        """Returns the model: `head(x)`, or `x` pooled where there is no top."""
+        outputs = head(x) if self.include_top else pooling_layer(self.pooling)(x)
+        return make_model(self.input, outputs, self.name, self.weights)

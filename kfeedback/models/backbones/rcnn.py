@@ -1,0 +1,86 @@
+"""RCNN, the recurrent convolutional network of Liang and Hu."""
+
+import keras
+
+from kfeedback.layers import RecurrentConv2D
+from kfeedback.models._factory import Factory, check_fraction, check_positive_int
+
+
+def RCNN128(
+    include_top=True,
+    weights=None,
+    input_tensor=None,
+    input_shape=None,
+    pooling=None,
+    classes=10,
+    classifier_activation="softmax",
+    name="rcnn128",
+    *,
+    filters=128,
+    iterations=3,
+    dropout=0.5,
+):
+    """RCNN-128: 1,191,178 parameters with 10 classes.
+
+    conv5, ReLU, maxpool 3/2, two recurrent convolutional layers, maxpool 3/2, two
+    more, global max pool, dense; all of `filters` channels.
+
+    Args:
+        include_top: bool, with the global max pool and the dense layer.
+        weights: `None`, or a path to a file of `kfeedback.weights.save`.
+        input_tensor: `None` or a symbolic image to start from.
+        input_shape: `None` for (32, 32, 3), or `(H, W, C)`, at least 8×8.
+        pooling: without the top: `None` for `(B, h, w, filters)`, `"avg"`, `"max"`.
+        classes: int ≥ 1.
+        classifier_activation: activation of the last layer, `None` for logits.
+        name: name of the model.
+        filters: int ≥ 1, channels of every layer.
+        iterations: recurrent iterations of every recurrent layer.
+        dropout: fraction dropped after each layer and pooling but the last.
+
+    Returns:
+        a functional `keras.Model`, `(B, H, W, C)` to `(B, classes)`.
+
+    Reference:
+        Liang and Hu, Recurrent convolutional neural network for object
+        recognition, 2015, figure 3 and section 4.1; dropout lies behind the pooling
+        where a pooling follows.
+    """
+    check_fraction("dropout", dropout)
+    check_positive_int("filters", filters)
+    build = Factory(
+        include_top,
+        weights,
+        input_tensor,
+        input_shape,
+        pooling,
+        classes,
+        classifier_activation,
+        name,
+        default_shape=(32, 32, 3),
+        minimum=8,
+    )
+
+    def drop(x, number):
+        return keras.layers.Dropout(dropout, name=f"dropout{number}")(x)
+
+    def recurrent(x, number):
+        return RecurrentConv2D(filters, iterations=iterations, name=f"rcl{number}")(x)
+
+    def max_pool(x, number):
+        return keras.layers.MaxPooling2D(3, 2, padding="same", name=f"pool{number}")(x)
+
+    x = keras.layers.Conv2D(
+        filters, 5, padding="same", kernel_initializer="he_normal", name="conv1"
+    )(build.input)
+    x = keras.layers.ReLU(name="relu1")(x)
+    x = drop(max_pool(x, 1), 1)
+    x = drop(recurrent(x, 1), 2)
+    x = drop(max_pool(recurrent(x, 2), 2), 3)
+    x = drop(recurrent(x, 3), 4)
+    x = recurrent(x, 4)
+
+    def head(x):
+        return build.classifier(keras.layers.GlobalMaxPooling2D(name="global_pool")(x))
+
+    return build.finish(x, head)

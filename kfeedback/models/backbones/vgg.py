@@ -1,0 +1,89 @@
+"""VGG-small: the thirteen convolutions of VGG16 for images of 32 pixels."""
+
+import keras
+
+from kfeedback.models._factory import Factory, check_bool, check_fraction
+
+# Filters of the convolutions, a tuple a block; each block ends in a max pooling.
+_BLOCKS = ((64,) * 2, (128,) * 2, (256,) * 3, (512,) * 3, (512,) * 3)
+
+
+def VGGSmall(
+    include_top=True,
+    weights=None,
+    input_tensor=None,
+    input_shape=None,
+    pooling=None,
+    classes=10,
+    classifier_activation="softmax",
+    name="vgg_small",
+    *,
+    width=1.0,
+    batch_norm=True,
+    dropout=0.0,
+):
+    """VGG16's thirteen 3×3 convolutions in five blocks, and one dense layer.
+
+    Args:
+        include_top: bool, with the dense layer.
+        weights: `None`, or a path to a file of `kfeedback.weights.save`.
+        input_tensor: `None` or a symbolic image to start from.
+        input_shape: `None` for (32, 32, 3), or `(H, W, C)`, at least 32×32.
+        pooling: without the top: `None` for `(B, h, w, 512)`, `"avg"` or `"max"`.
+        classes: int ≥ 1.
+        classifier_activation: activation of the last layer, `None` for logits.
+        name: name of the model.
+        width: factor > 0 on the filters of every convolution.
+        batch_norm: bool, a batch norm between convolution and ReLU.
+        dropout: fraction dropped before the dense layer.
+
+    Returns:
+        a functional `keras.Model`, `(B, H, W, C)` to `(B, classes)`.
+
+    Departures from the paper: it says nothing of batch norm; without one the
+    thirteen layers hardly train from random weights, so it is the default.
+
+    Reference:
+        Simonyan and Zisserman, Very deep convolutional networks for large-scale
+        image recognition, 2015; Wang et al., Contextual recurrent convolutional
+        networks, 2019, section 4.1.
+    """
+    check_bool("batch_norm", batch_norm)
+    check_fraction("dropout", dropout)
+    if isinstance(width, bool) or not isinstance(width, int | float) or width <= 0:
+        raise ValueError(f"width must be a number > 0, got {width!r}.")
+    build = Factory(
+        include_top,
+        weights,
+        input_tensor,
+        input_shape,
+        pooling,
+        classes,
+        classifier_activation,
+        name,
+        default_shape=(32, 32, 3),
+        minimum=32,
+    )
+    x = build.input
+    for block, block_filters in enumerate(_BLOCKS, start=1):
+        for number, filters in enumerate(block_filters, start=1):
+            suffix = f"{number}"
+            x = keras.layers.Conv2D(
+                max(1, round(width * filters)),
+                3,
+                padding="same",
+                kernel_initializer="he_normal",
+                name=f"block{block}_conv{suffix}",
+            )(x)
+            if batch_norm:
+                x = keras.layers.BatchNormalization(name=f"block{block}_bn{suffix}")(x)
+            x = keras.layers.ReLU(name=f"block{block}_relu{suffix}")(x)
+        x = keras.layers.MaxPooling2D(2, name=f"block{block}_pool")(x)
+
+    def head(x):
+        x = keras.layers.Flatten(name="flatten")(x)
+        if dropout:
+            x = keras.layers.Dropout(dropout, name="dropout")(x)
+        return build.classifier(x)
+
+    return build.finish(x, head)

@@ -1,0 +1,289 @@
+"""LRNet, Learning with Rethinking: the posterior re-weights the features."""
+
+import keras
+
+from kfeedback import graph
+from kfeedback import weights as weights_lib
+from kfeedback.layers import Emphasis, Feedback, RecurrentConv2D
+from kfeedback.models import _factory
+from kfeedback.models.backbones import by_name
+
+_CONVOLUTIONS = (
+    keras.layers.Conv2D,
+    keras.layers.DepthwiseConv2D,
+    keras.layers.SeparableConv2D,
+)
+
+
+def LRNet(
+    backbone,
+    include_top=True,
+    weights=None,
+    input_tensor=None,
+    input_shape=None,
+    pooling=None,
+    classes=None,
+    classifier_activation="softmax",
+    name="lrnet",
+    *,
+    timesteps=2,
+    emphasis_layers=None,
+    feedback_initializer="zeros",
+    return_sequences=False,
+):
+    """Learning with Rethinking: lets any functional classifier look again.
+
+    After each pass the posterior `p` goes through one `Feedback` layer for every
+    emphasised layer, `a = C · softmax(W p + b)`, and the next pass multiplies that
+    layer's channels by `a`. All passes share the weights. `W` and `b` start at
+    zero: a fresh LRNet predicts at every timestep exactly what the backbone does.
+    What lies below the first emphasised layer's output is computed once.
+
+    Train it on `return_sequences=True` with `kfeedback.losses.TimestepLoss`, which
+    is the paper's sum of the cross-entropies of all timesteps.
+
+    Args:
+        backbone: `"lenet"`, `"nin"`, `"lnin"`, `"rcnn128"`, `"vgg_small"`,
+            `"vgg16"`, or any functional `keras.Model` that classifies: its layers,
+            with their weights, become layers of the LRNet. Softmax and sigmoid
+            outputs are fed back as they are, other outputs as softmax(logits).
+        include_top: bool; without the top the output is the last feature map
+            before the classifier. (The earlier passes need the classifier, so its
+            weights remain in the model for `timesteps` > 1.)
+        weights: `None`; or a path to a file of `kfeedback.weights.save`, which
+            serves every `timesteps`; or, for `"vgg16"`, `"imagenet"`, the published
+            weights of the backbone.
+        input_tensor: `None` or a symbolic image to start from.
+        input_shape: `None` for the backbone's own, or `(H, W, C)`.
+        pooling: without the top: `None`, `"avg"` or `"max"`.
+        classes: `None` for the backbone's own number (1000 for `"vgg16"`, 10 for
+            the others), or an int.
+        classifier_activation: activation of a backbone given by name, `None` for
+            logits. A backbone given as a model keeps its own.
+        name: name of the model.
+        timesteps: int ≥ 1, passes and predictions; 1 is the backbone.
+        emphasis_layers: layers, or names, whose output `(B, H, W, C)` is
+            emphasised. By default every convolution with a kernel larger than 1, or
+            the batch norm where one follows it directly, or the recurrent
+            convolutions where there are such.
+        feedback_initializer: initializer of `W`.
+        return_sequences: bool, all predictions instead of the last.
+
+    Returns:
+        a functional `keras.Model`, `(B, H, W, C)` to `(B, classes)`, or
+        `(B, timesteps, classes)` with `return_sequences=True`. Without the top the
+        shape of the features stands for `classes`.
+
+    Raises:
+        TypeError: if `backbone` is no model, or a flag is no bool.
+        ValueError: if an argument is out of its range or contradicts the backbone.
+
+    Departures from the paper: none in the equations. In training, each pass draws
+    dropout masks of its own and updates the statistics of a batch norm.
+
+    Reference:
+        Li et al., Learning with Rethinking, 2017, section 3.
+    """
+    _factory.check_top(include_top, pooling)
+    _factory.check_positive_int("timesteps", timesteps)
+    _factory.check_bool("return_sequences", return_sequences)
+    if isinstance(backbone, str):
+        backbone, weights = _named_backbone(
+            backbone, weights, input_tensor, input_shape, classes, classifier_activation
+        )
+    weights_lib.check(weights)
+    backbone = graph.flatten(graph.require_graph(backbone, "backbone"))
+    head = _Head(backbone)
+    head.check(classes, classifier_activation)
+    sites = _emphasis_sites(backbone, head, emphasis_layers)
+
+    image = _image(backbone, input_tensor, input_shape)
+    emphasize = {
+        site: _Emphasizer(site, channels, feedback_initializer)
+        for site, channels in sites.items()
+    }
+    pool = _factory.pooling_layer(pooling)
+    wanted = backbone.outputs[0] if include_top else head.features
+    to_posterior = keras.layers.Softmax(dtype="float32", name="posterior")
+    memo, edits, outputs = {}, {}, []
+    for step in range(1, timesteps + 1):
+        if step < timesteps or include_top:
+            prediction = graph.rerun(backbone, image, edits, memo=memo)
+        if step == timesteps or return_sequences:
+            output = graph.rerun(backbone, image, edits, outputs=wanted, memo=memo)
+            outputs.append(output if include_top else pool(output))
+        if step < timesteps:
+            posterior = to_posterior(prediction) if head.is_logits else prediction
+            edits = {site: emphasize[site].edit(posterior) for site in sites}
+    result = keras.ops.stack(outputs, axis=1) if return_sequences else outputs[-1]
+    return _factory.make_model(image, result, name, weights)
+
+
+class _Emphasizer:
+    """The feedback and the emphasis layer of one site, for all timesteps."""
+
+    def __init__(self, site, channels, initializer):
+        self.feedback = Feedback(
+            channels, kernel_initializer=initializer, name=f"{site.name}_feedback"
+        )
+        self.emphasis = Emphasis(
+            data_format=getattr(site, "data_format", None),
+            dtype=site.dtype_policy,
+            name=f"{site.name}_emphasis",
+        )
+
+    def edit(self, posterior):
+        vector = self.feedback(posterior)
+        return lambda features: self.emphasis(features, vector)
+
+
+class _Head:
+    """Where a classifier ends: its last layer with weights and what follows."""
+
+    def __init__(self, model):
+        self.model = model
+        self.posterior = None
+        for operation, tensor in _way_back(model.outputs[0]):
+            activation = getattr(operation, "activation", None)
+            kind = getattr(activation, "__name__", type(operation).__name__.lower())
+            if self.posterior is None and kind in ("softmax", "sigmoid"):
+                self.posterior = kind
+            if getattr(operation, "weights", None):
+                self.classifier = operation
+                break
+        else:
+            raise ValueError(
+                f"backbone must end in a classifier, got '{model.name}', whose output "
+                "comes from no layer with weights."
+            )
+        shape = tuple(model.outputs[0].shape)
+        self.is_logits = self.posterior is None
+        least = 2 if self.posterior != "sigmoid" else 1
+        if len(shape) != 2 or shape[1] is None or shape[1] < least:
+            raise ValueError(
+                "backbone must end in a classifier with output (B, classes) and "
+                f"classes ≥ {least}, got '{model.name}' with output {shape}."
+            )
+        self.classes = shape[1]
+        self.features = self._last_feature_map(tensor)
+
+    def _last_feature_map(self, classified):
+        """The last `(B, H, W, C)` before the layer that gives `classified`."""
+        for _, tensor in _way_back(classified):
+            if tensor is not classified and len(tensor.shape) == 4:
+                return tensor
+        raise ValueError(
+            "backbone must have a feature map (B, H, W, C) before its classifier, got "
+            f"'{self.model.name}' without one."
+        )
+
+    def check(self, classes, classifier_activation):
+        if classes is not None and classes != self.classes:
+            raise ValueError(
+                f"classes must be None or the {self.classes} classes of backbone "
+                f"'{self.model.name}', got {classes!r}."
+            )
+        if classifier_activation is None and not self.is_logits:
+            raise ValueError(
+                "classifier_activation must not be None for backbone "
+                f"'{self.model.name}', which ends in a {self.posterior}."
+            )
+
+
+def _way_back(tensor):
+    """`(operation, its output)` from a tensor back to the input, first inputs first."""
+    while True:
+        operation, node_index, _ = tensor._keras_history
+        node = operation._inbound_nodes[node_index]
+        if node.is_input:
+            return
+        yield operation, tensor
+        tensor = node.input_tensors[0]
+
+
+def _named_backbone(name, weights, input_tensor, input_shape, classes, activation):
+    """The model of that name, and the weights that are left to load after it."""
+    kwargs = {
+        "input_tensor": input_tensor,
+        "input_shape": input_shape,
+        "classifier_activation": activation,
+    }
+    if classes is not None:
+        kwargs["classes"] = _factory.check_positive_int("classes", classes)
+    if name == "vgg16":
+        _factory.image_input(input_tensor, input_shape, (224, 224, 3), 32)
+        _factory.check_activation(activation)
+        published = weights == "imagenet"
+        kwargs["weights"] = "imagenet" if published else None
+        weights = None if published else weights
+    weights_lib.check(weights)
+    return by_name(name)(**kwargs), weights
+
+
+def _image(backbone, input_tensor, input_shape):
+    """The symbolic image that the LRNet starts from."""
+    own = tuple(backbone.inputs[0].shape[1:])
+    if input_tensor is None and input_shape is None:
+        return graph.input_like(backbone)
+    image = _factory.image_input(input_tensor, input_shape, own, 1)
+    fits = all(n is None or n == m for n, m in zip(own, image.shape[1:], strict=True))
+    if not fits:
+        raise ValueError(
+            f"input_shape must fit backbone '{backbone.name}', {own}, got "
+            f"{tuple(image.shape[1:])}."
+        )
+    return image
+
+
+def _emphasis_sites(model, head, emphasis_layers):
+    """Dict from each layer to emphasise to its number of channels."""
+    before_head = graph.nodes(model.inputs, [head.features])
+    layers = _default_sites(model, before_head)
+    if emphasis_layers is not None:
+        if isinstance(emphasis_layers, str | keras.Layer):
+            emphasis_layers = [emphasis_layers]
+        layers = [
+            graph.get_layer(model, layer, "emphasis_layers")
+            if isinstance(layer, str)
+            else layer
+            for layer in emphasis_layers
+        ]
+    if not layers:
+        raise ValueError(
+            "emphasis_layers must name at least one layer, got none, and "
+            f"'{model.name}' has no convolution with a kernel larger than 1."
+        )
+    sites = {}
+    for layer in layers:
+        outputs = [n.outputs[0] for n in before_head if n.operation is layer]
+        if not outputs or len(outputs[0].shape) != 4:
+            raise ValueError(
+                "emphasis_layers must be layers with an output (B, H, W, C) before "
+                f"the head of '{model.name}', got "
+                f"{getattr(layer, 'name', layer)!r}, which is none."
+            )
+        first = getattr(layer, "data_format", None) == "channels_first"
+        sites[layer] = outputs[0].shape[1 if first else 3]
+    return sites
+
+
+def _default_sites(model, before_head):
+    layers = list(dict.fromkeys(node.operation for node in before_head))
+    recurrent = [x for x in layers if isinstance(x, RecurrentConv2D)]
+    if recurrent:
+        return recurrent
+    sites = []
+    for layer in layers:
+        if isinstance(layer, _CONVOLUTIONS) and max(layer.kernel_size) > 1:
+            outputs = {id(t) for t in graph.layer_outputs(model, layer)}
+            followers = [
+                node.operation
+                for node in before_head
+                if any(id(t) in outputs for t in node.input_tensors)
+            ]
+            norms = [
+                f for f in followers if isinstance(f, keras.layers.BatchNormalization)
+            ]
+            alone = len(followers) == 1 and len(norms) == 1
+            sites.append(norms[0] if alone else layer)
+    return sites
