@@ -149,7 +149,7 @@ class _Head:
             if self.posterior is None and kind in ("softmax", "sigmoid"):
                 self.posterior = kind
             if getattr(operation, "weights", None):
-                self.classifier = operation
+                classified = tensor
                 break
         else:
             raise ValueError(
@@ -165,7 +165,7 @@ class _Head:
                 f"classes ≥ {least}, got '{model.name}' with output {shape}."
             )
         self.classes = shape[1]
-        self.features = self._last_feature_map(tensor)
+        self.features = self._last_feature_map(classified)
 
     def _last_feature_map(self, classified):
         """The last `(B, H, W, C)` before the layer that gives `classified`."""

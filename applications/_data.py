@@ -1,0 +1,110 @@
+"""Data for the applications: from a data set's name to preprocessed batches.
+
+Under TensorFlow the batches come from `kfeedback.datasets.load`; under another
+backend, where TensorFlow may be missing, from arrays in memory.
+"""
+
+import pathlib
+
+import keras
+import numpy as np
+from absl import flags
+
+from kfeedback import datasets, preprocessing
+
+flags.DEFINE_string(
+    "dataset",
+    "mnist_background_images_sample",
+    "Any name that kfeedback.datasets.load takes.",
+)
+flags.DEFINE_string("data_dir", None, "Folder of prepared TFDS data sets.")
+flags.DEFINE_string("manual_dir", None, "Folder of a data set's original archive.")
+flags.DEFINE_string("train_split", "train", "The examples to train on.")
+flags.DEFINE_string("eval_split", "test", "The examples to measure errors on.")
+flags.DEFINE_integer("batch_size", 128, "Images a step.", lower_bound=1)
+flags.DEFINE_bool(
+    "flip",
+    False,
+    "Mirror images: half of them in training, and the "
+    "mean with the mirror image's posterior in evaluation.",
+)
+flags.DEFINE_integer(
+    "shift", 0, "Shift training images by up to so many pixels.", lower_bound=0
+)
+flags.DEFINE_enum(
+    "preprocessing",
+    "scale",
+    ["none", "scale", "gcn_zca"],
+    "scale: x / 255; gcn_zca: contrast normalisation and ZCA whitening fitted on the "
+    "training split.",
+)
+FLAGS = flags.FLAGS
+
+
+def scale(images):
+    """Pixels from 0–255 to 0–1."""
+    return images / 255.0
+
+
+def get_preprocess(whitening_file):
+    """The preprocessing that --preprocessing names, or `None`.
+
+    Args:
+        whitening_file: where the ZCA matrix is kept; fitted if it is not there yet.
+    """
+    if FLAGS.preprocessing == "none":
+        return None
+    if FLAGS.preprocessing == "scale":
+        return scale
+    path = pathlib.Path(whitening_file)
+    if path.exists():
+        whitening = preprocessing.ZCAWhitening.load(path)
+    else:
+        images = get_arrays(FLAGS.train_split)[0]
+        images = preprocessing.global_contrast_normalization(images)
+        whitening = preprocessing.ZCAWhitening()
+        whitening.fit(images)
+        whitening.save(path)
+
+    def normalize(images):
+        return whitening(preprocessing.global_contrast_normalization(images))
+
+    return normalize
+
+
+def get_data(split, preprocess, *, training, seed=0, augment=True):
+    """Batches of a split for `fit` or `evaluate`, and their `DatasetInfo`."""
+    arguments = {
+        "batch_size": FLAGS.batch_size,
+        "shuffle": training,
+        "seed": seed,
+        "preprocess": preprocess,
+        "flip": training and augment and FLAGS.flip,
+        "shift": FLAGS.shift if training and augment else 0,
+    }
+    if keras.backend.backend() == "tensorflow":
+        return datasets.load(
+            FLAGS.dataset,
+            split,
+            data_dir=FLAGS.data_dir,
+            manual_dir=FLAGS.manual_dir,
+            **arguments,
+        )
+    images, labels, info = datasets.load_arrays(
+        FLAGS.dataset, split, data_dir=FLAGS.data_dir
+    )
+    return datasets.ArrayDataset(images, labels, **arguments), info
+
+
+def get_arrays(split):
+    """All images (float32, not preprocessed) and labels of a split, and its info."""
+    if keras.backend.backend() == "tensorflow":
+        batches, info = datasets.load(
+            FLAGS.dataset, split, data_dir=FLAGS.data_dir, manual_dir=FLAGS.manual_dir
+        )
+        images, labels = zip(*batches.as_numpy_iterator(), strict=True)
+        return np.concatenate(images), np.concatenate(labels), info
+    images, labels, info = datasets.load_arrays(
+        FLAGS.dataset, split, data_dir=FLAGS.data_dir
+    )
+    return images.astype("float32"), labels, info

@@ -1,0 +1,196 @@
+"""Figures 6 to 8 of Learning with Rethinking, for any trained LRNet."""
+
+import pathlib
+
+import keras
+import numpy as np
+
+from kfeedback import graph
+from kfeedback.layers import Feedback
+
+CONFIDENT, UNSURE = 0.8, 0.6
+
+
+def draw_all(model, folder, test, train):
+    """Draws every figure and returns their paths.
+
+    Args:
+        model: an LRNet built with `return_sequences=True` and `timesteps` > 1.
+        folder: where the PNG files go.
+        test: `(batches, posteriors (N, T, classes), labels (N,))`.
+        train: `(posteriors, labels)` of the training split.
+    """
+    feedbacks = [layer for layer in model.layers if isinstance(layer, Feedback)]
+    if not feedbacks or len(model.output_shape) != 3:
+        raise ValueError(
+            "--figures must be drawn of an lrnet with at least two timesteps, got "
+            f"'{model.name}'."
+        )
+    folder = pathlib.Path(folder)
+    batches, posteriors, labels = test
+    paths = [folder / name for name in ("emphasis.png", "channels.png", "top_k.png")]
+    pair = most_confused(posteriors[:, 0], labels)
+    site = feedbacks[-1]
+    draw_emphasis(site, posteriors, labels, pair, paths[0])
+    draw_channels(model, site, batches, posteriors, labels, pair, paths[1])
+    draw_top_k({"train": train, "test": (posteriors, labels)}, paths[2])
+    return paths
+
+
+def most_confused(posteriors, labels):
+    """The two classes that are most often taken for one another."""
+    classes = posteriors.shape[1]
+    confusion = np.zeros((classes, classes))
+    np.add.at(confusion, (labels, posteriors.argmax(1)), 1)
+    confusion = np.triu(confusion + confusion.T, 1)
+    return np.unravel_index(confusion.argmax(), confusion.shape)
+
+
+def draw_emphasis(feedback, posteriors, labels, pair, path, samples=8):
+    """Figure 6: emphasis vectors of two classes, for sure and unsure first looks.
+
+    Each row of a panel is the emphasis vector of one sample.
+    """
+    plt = _pyplot()
+    first = posteriors[:, 0]
+    confidence = first.max(1)
+    groups = (
+        (f"first look sure (> {CONFIDENT})", confidence > CONFIDENT),
+        (f"first look unsure (< {UNSURE})", confidence < UNSURE),
+    )
+    figure, axes = plt.subplots(2, 2, figsize=(11, 5.5), sharex=True, squeeze=False)
+    limit = 0.05
+    images = []
+    for row, (title, group) in enumerate(groups):
+        for column, label in enumerate(pair):
+            axis = axes[row, column]
+            chosen = np.flatnonzero(group & (labels == label))[:samples]
+            axis.set_title(f"class {label}, {title}: {len(chosen)} samples", fontsize=9)
+            axis.set_yticks([])
+            if not len(chosen):
+                axis.text(0.5, 0.5, "no such sample", ha="center")
+                continue
+            vectors = keras.ops.convert_to_numpy(feedback(first[chosen]))
+            limit = max(limit, np.abs(vectors - 1).max())
+            images.append(axis.imshow(vectors, aspect="auto", cmap="RdBu_r"))
+    for image in images:
+        image.set_clim(1 - limit, 1 + limit)
+    for axis in axes[1]:
+        axis.set_xlabel(f"channel of {feedback.name.removesuffix('_feedback')}")
+    if images:
+        figure.colorbar(images[0], ax=axes, label="emphasis (1: unchanged)")
+    figure.suptitle("Emphasis vectors for the two classes confused most often")
+    _save(figure, path)
+
+
+def draw_channels(model, feedback, batches, posteriors, labels, pair, path, samples=4):
+    """Figure 7: images of two classes, with the channel enhanced and suppressed most.
+
+    The feature maps are those of the first look, before any emphasis.
+    """
+    plt = _pyplot()
+    chosen = np.concatenate(
+        [np.flatnonzero(labels == label)[:samples] for label in pair]
+    )
+    images = _pick(batches, chosen)
+    site = feedback.name.removesuffix("_feedback")
+    features = graph.layer_outputs(model, site)[0]
+    maps = keras.Model(model.inputs[0], features).predict(images, verbose=0)
+    vectors = keras.ops.convert_to_numpy(feedback(posteriors[chosen, 0]))
+    mean = vectors.mean(0)
+    rows = (
+        ("image", images[..., 0] if images.shape[-1] == 1 else _unit(images)),
+        (f"enhanced: channel {mean.argmax()}", maps[..., mean.argmax()]),
+        (f"suppressed: channel {mean.argmin()}", maps[..., mean.argmin()]),
+    )
+    figure, axes = plt.subplots(
+        3, len(chosen), figsize=(1.3 * len(chosen) + 1, 4.6), squeeze=False
+    )
+    emphasis = (None, vectors[:, mean.argmax()], vectors[:, mean.argmin()])
+    for (title, pictures), factors, line in zip(rows, emphasis, axes, strict=True):
+        for n, axis in enumerate(line):
+            axis.imshow(pictures[n], cmap="gray" if factors is None else "viridis")
+            axis.set_xticks([])
+            axis.set_yticks([])
+            note = (
+                f"class {labels[chosen[n]]}"
+                if factors is None
+                else (f"× {factors[n]:.2f}")
+            )
+            axis.set_title(note, fontsize=8)
+        line[0].set_ylabel(title, fontsize=8)
+    figure.suptitle(f"Responses of {site} and their emphasis at the second look")
+    figure.tight_layout()
+    _save(figure, path)
+
+
+def draw_top_k(splits, path, largest=5):
+    """Figure 8: posterior of the top-k classes and top-k accuracy, a bar a timestep."""
+    plt = _pyplot()
+    figure, axes = plt.subplots(2, 2, figsize=(10, 6))
+    for column, (split, (posteriors, labels)) in enumerate(splits.items()):
+        order = np.argsort(-posteriors, axis=-1, kind="stable")
+        ranked = np.take_along_axis(posteriors, order, axis=-1)
+        hits = np.cumsum(order == labels[:, None, None], axis=-1)
+        ks = np.arange(1, min(largest, posteriors.shape[2]) + 1)
+        steps = posteriors.shape[1]
+        for row, (title, values) in enumerate(
+            (
+                ("mean posterior of the top k", np.cumsum(ranked, axis=-1)),
+                ("top-k accuracy", hits),
+            )
+        ):
+            axis = axes[row, column]
+            means = values.mean(0)[:, : len(ks)]
+            for step in range(steps):
+                width = 0.8 / steps
+                place = ks - 0.4 + width * (step + 0.5)
+                axis.bar(place, means[step], width, label=f"timestep {step + 1}")
+            span = means.max() - means.min()
+            axis.set_ylim(means.min() - 0.3 * span - 1e-4, means.max() + 0.1 * span)
+            axis.set_title(f"{split}: {title}", fontsize=9)
+            axis.set_xlabel("k")
+            axis.set_xticks(ks)
+    axes[0, 0].legend(loc="lower right")
+    figure.tight_layout()
+    _save(figure, path)
+
+
+def _pick(batches, indices):
+    """The images of those indices, in their order."""
+    found, start = {}, 0
+    for images, _ in batches:
+        images = keras.ops.convert_to_numpy(images)
+        for index in indices:
+            if start <= index < start + len(images):
+                found[index] = images[index - start]
+        start += len(images)
+        if len(found) == len(set(indices)):
+            break
+    return np.stack([found[index] for index in indices])
+
+
+def _unit(images):
+    low, high = (
+        images.min((1, 2, 3), keepdims=True),
+        images.max((1, 2, 3), keepdims=True),
+    )
+    return (images - low) / np.maximum(high - low, 1e-8)
+
+
+def _pyplot():
+    try:
+        import matplotlib
+    except ImportError as error:
+        raise ImportError(
+            "--figures needs matplotlib: pip install kfeedback[plots]"
+        ) from (error)
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    return pyplot
+
+
+def _save(figure, path):
+    figure.savefig(path, dpi=110, bbox_inches="tight")
+    _pyplot().close(figure)

@@ -1,0 +1,117 @@
+"""Measures a trained model: errors at every timestep, and pictures of its feedback.
+
+    python -m applications.evaluate --run=runs/lr_lenet --figures
+
+Data set, preprocessing and splits are those of the run unless flags say otherwise.
+Into the run's folder go `evaluation.csv`, top-1 and top-5 error a timestep, and with
+--figures the three figures of Learning with Rethinking: `emphasis.png` (figure 6),
+`channels.png` (figure 7) and `top_k.png` (figure 8).
+"""
+
+import csv
+import json
+import pathlib
+
+import keras
+import numpy as np
+from absl import flags
+
+import kfeedback  # noqa: F401  (registers the layers that a saved model holds)
+from applications import _app, _data
+
+flags.DEFINE_string("run", None, "Folder that applications.train wrote.", required=True)
+flags.DEFINE_bool("figures", False, "Draw the figures, for a model with feedback.")
+flags.DEFINE_bool("flip_average", False, "Mean posterior of image and mirror image.")
+FLAGS = flags.FLAGS
+
+
+def main():
+    """Evaluates, prints, writes."""
+    run = pathlib.Path(FLAGS.run)
+    if not (run / "run.json").is_file():
+        raise ValueError(
+            f"--run must be a folder that applications.train wrote, got {FLAGS.run!r}."
+        )
+    _take_flags_of(run)
+    model = keras.models.load_model(run / "model.keras")
+    preprocess = _data.get_preprocess(run / "zca.npz")
+    data, info = _data.get_data(FLAGS.eval_split, preprocess, training=False)
+    posteriors, labels = predict(model, data, flip_average=FLAGS.flip_average)
+    rows = error_rows(posteriors, labels)
+    print(f"{info.name}, {info.split}: {info.num_examples} examples")
+    print(format_table(rows))
+    with (run / "evaluation.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    if FLAGS.figures:
+        from applications import _figures
+
+        train, _ = _data.get_data(FLAGS.train_split, preprocess, training=False)
+        for path in _figures.draw_all(
+            model, run, test=(data, posteriors, labels), train=predict(model, train)
+        ):
+            print(f"wrote {path}")
+
+
+def predict(model, data, flip_average=False):
+    """Posteriors `(N, T, classes)` and labels `(N,)` of batches.
+
+    With `flip_average` the posteriors of each image and its mirror are averaged.
+    """
+    posteriors, labels = [], []
+    progress = keras.utils.Progbar(len(data))
+    for images, batch_labels in data:
+        images = keras.ops.convert_to_tensor(images)
+        batch = model.predict_on_batch(images)
+        if flip_average:
+            mirrored = model.predict_on_batch(keras.ops.flip(images, axis=2))
+            batch = (batch + mirrored) / 2
+        posteriors.append(batch.astype("float32"))
+        labels.append(np.asarray(batch_labels))
+        progress.add(1)
+    posteriors = np.concatenate(posteriors)
+    if posteriors.ndim == 2:  # a feedforward network makes one prediction
+        posteriors = posteriors[:, None]
+    return posteriors, np.concatenate(labels).reshape(-1)
+
+
+def top_k_error(posteriors, labels, k):
+    """Share in percent of samples whose label is not among the k best classes."""
+    best = np.argsort(-posteriors, axis=-1, kind="stable")[:, :k]
+    return 100 * (1 - (best == labels[:, None]).any(axis=1).mean())
+
+
+def error_rows(posteriors, labels):
+    """One dict a timestep: top-1 error, and top-5 error where there are > 5 classes."""
+    rows = []
+    for step in range(posteriors.shape[1]):
+        row = {"timestep": step + 1}
+        for k in (1, 5):
+            if k < posteriors.shape[2]:
+                error = top_k_error(posteriors[:, step], labels, k)
+                row[f"top{k}_error"] = f"{error:.2f}"
+        rows.append(row)
+    return rows
+
+
+def format_table(rows):
+    """Rows of equal keys as aligned text."""
+    lines = [list(rows[0])] + [[str(value) for value in row.values()] for row in rows]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    return "\n".join(
+        "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True))
+        for line in lines
+    )
+
+
+def _take_flags_of(run):
+    """Makes the flags of the training run the defaults here."""
+    stored = json.loads((run / "run.json").read_text())["flags"]
+    for name, value in stored.items():
+        if name in FLAGS and name not in ("config", "traceback") and value is not None:
+            FLAGS.set_default(name, value)
+
+
+if __name__ == "__main__":
+    _app.launch(main)

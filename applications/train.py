@@ -1,0 +1,271 @@
+"""Trains a model and writes what came of it.
+
+    python -m applications.train --model=lenet --epochs=16 --output_dir=runs/lenet
+    python -m applications.train --model=lrnet --backbone=lenet --epochs=4 \
+        --init_from=runs/lenet/weights.h5 --output_dir=runs/lr_lenet
+
+Into --output_dir go `model.keras`, `weights.h5` (for `kfeedback.weights.load`),
+`run.json` (every flag), `epochs.csv` and TensorBoard logs; one row with the error at
+every timestep is added to --results.
+"""
+
+import contextlib
+import json
+import pathlib
+import sys
+import time
+
+import keras
+from absl import flags
+
+import kfeedback
+from applications import _app, _data
+from kfeedback import weights as weights_lib
+from kfeedback.losses import TimestepLoss
+from kfeedback.metrics import TimestepMetric
+from kfeedback.models.backbones import BACKBONES, by_name
+
+MODELS = (*BACKBONES, "lrnet")
+
+flags.DEFINE_enum("model", "lrnet", MODELS, "What to train.")
+flags.DEFINE_string("backbone", "lenet", "The network that lrnet gives feedback to.")
+flags.DEFINE_integer("timesteps", 2, "Passes of an lrnet.", lower_bound=1)
+flags.DEFINE_string("model_args", "{}", "More arguments of --model, as JSON.")
+flags.DEFINE_string("backbone_args", "{}", "More arguments of --backbone, as JSON.")
+_app.define_number(
+    "feedback_init", 0.0, "Standard deviation of the feedback weights W.", least=0
+)
+flags.DEFINE_string(
+    "init_from", None, "weights.h5 or model.keras of a trained --backbone or --model."
+)
+flags.DEFINE_integer("epochs", 16, "Passes over the training split.", lower_bound=1)
+_app.define_number("lr", 0.01, "Learning rate.", above=0)
+flags.DEFINE_list("lr_drops", [], "Shares of all epochs at which lr falls to a tenth.")
+_app.define_number("momentum", 0.9, "Momentum of SGD.", least=0)
+flags.DEFINE_bool("nesterov", False, "Nesterov momentum.")
+_app.define_number(
+    "weight_decay", 1e-4, "L2: this times a kernel is added to its gradient.", least=0
+)
+_app.define_number("discount", 1.0, "γ: timestep t weighs γ^t, t from 0.", above=0)
+flags.DEFINE_integer("seed", 0, "Of weights, order, augmentation and dropout.")
+flags.DEFINE_enum(
+    "distribution", "none", ["none", "mirrored"], "tf.distribute strategy."
+)
+flags.DEFINE_integer(
+    "logical_cpus", 0, "Split the CPU, to try --distribution=mirrored.", lower_bound=0
+)
+flags.DEFINE_bool("mixed_precision", False, "The policy mixed_bfloat16.")
+flags.DEFINE_string("output_dir", None, "Folder of this run.", required=True)
+flags.DEFINE_string("results", None, "CSV file that gets one row of this run.")
+flags.DEFINE_string(
+    "experiment", "", "What the row is called; the run's folder if not given."
+)
+flags.DEFINE_enum("verbose", "1", ["0", "1", "2"], "Progress as in keras.Model.fit.")
+FLAGS = flags.FLAGS
+
+
+def main():
+    """Trains, evaluates, saves."""
+    output = pathlib.Path(FLAGS.output_dir)
+    drops = _drops()
+    keras.utils.set_random_seed(FLAGS.seed)
+    if FLAGS.mixed_precision:
+        keras.config.set_dtype_policy("mixed_bfloat16")
+    scope = _distribution_scope()
+    output.mkdir(parents=True, exist_ok=True)
+
+    preprocess = _data.get_preprocess(output / "zca.npz")
+    train, info = _data.get_data(
+        FLAGS.train_split, preprocess, training=True, seed=FLAGS.seed
+    )
+    test, test_info = _data.get_data(FLAGS.eval_split, preprocess, training=False)
+    with scope:
+        model = build(info)
+        compile_model(model, steps=len(train), drops=drops)
+    _write_run(output, info)
+    start = time.time()
+    model.fit(
+        train,
+        epochs=FLAGS.epochs,
+        verbose=int(FLAGS.verbose),
+        validation_data=test,
+        callbacks=_callbacks(output),
+    )
+    seconds = time.time() - start
+
+    errors = timestep_errors(model, test)
+    saved = model if FLAGS.model == "lrnet" else _feedforward(model)
+    saved.save(output / "model.keras")
+    weights_lib.save(saved, output / "weights.h5")
+    for step, error in enumerate(errors, start=1):
+        print(f"error at timestep {step}: {error:.2f} %")
+    if FLAGS.results:
+        _app.append_row(FLAGS.results, _row(errors, seconds, test_info))
+
+
+def build(info):
+    """The model that the flags name, with output `(B, timesteps, classes)`."""
+    shape, classes = info.image_shape, info.num_classes
+    init = FLAGS.init_from
+    if init is not None and not pathlib.Path(init).is_file():
+        raise ValueError(f"--init_from must be a file, got {init!r}.")
+    is_feedback = FLAGS.model == "lrnet"
+    if init is not None and init.endswith(".keras"):
+        network = keras.models.load_model(init)
+        if tuple(network.output_shape) != (None, classes):
+            raise ValueError(
+                f"--init_from must be a model with {classes} classes and one "
+                f"prediction, got output {network.output_shape} in {init}."
+            )
+    else:
+        name = FLAGS.backbone if is_feedback else FLAGS.model
+        arguments = _app.json_flag("backbone_args" if is_feedback else "model_args")
+        if by_name(name) is keras.applications.VGG16:
+            arguments = {"weights": None, **arguments}
+        network = by_name(name)(input_shape=shape, classes=classes, **arguments)
+        if init is not None:
+            weights_lib.load(network, init)
+    if not is_feedback:
+        return kfeedback.LRNet(network, timesteps=1, return_sequences=True)
+    initializer = "zeros"
+    if FLAGS.feedback_init:
+        initializer = keras.initializers.RandomNormal(
+            stddev=FLAGS.feedback_init, seed=FLAGS.seed
+        )
+    return kfeedback.LRNet(
+        network,
+        timesteps=FLAGS.timesteps,
+        feedback_initializer=initializer,
+        return_sequences=True,
+        **_app.json_flag("model_args"),
+    )
+
+
+def compile_model(model, steps, drops=()):
+    """SGD, L2 on kernels and the summed loss, with the accuracy of every timestep."""
+    # Keras' weight_decay is decoupled from the gradient; the papers' L2 is not.
+    for variable in model.trainable_variables:
+        if len(variable.shape) > 1 and FLAGS.weight_decay:
+            variable.regularizer = keras.regularizers.L2(FLAGS.weight_decay / 2)
+    schedule = FLAGS.lr
+    if drops:
+        schedule = keras.optimizers.schedules.PiecewiseConstantDecay(
+            [int(share * FLAGS.epochs * steps) for share in drops],
+            [FLAGS.lr * 0.1**n for n in range(len(drops) + 1)],
+        )
+    timesteps = model.output_shape[1]
+    model.compile(
+        optimizer=keras.optimizers.SGD(
+            schedule, momentum=FLAGS.momentum, nesterov=FLAGS.nesterov
+        ),
+        loss=TimestepLoss(
+            keras.losses.SparseCategoricalCrossentropy(), discount=FLAGS.discount
+        ),
+        metrics=[
+            TimestepMetric("accuracy", step, name=f"accuracy_t{step + 1}")
+            for step in range(timesteps)
+        ],
+    )
+
+
+def timestep_errors(model, data):
+    """Top-1 errors in percent, one a timestep."""
+    results = model.evaluate(data, return_dict=True, verbose=0)
+    steps = model.output_shape[1]
+    return [100 * (1 - results[f"accuracy_t{step + 1}"]) for step in range(steps)]
+
+
+def _feedforward(model):
+    """The network of one timestep without the axis of timesteps."""
+    stack = model.outputs[0]._keras_history.operation
+    return keras.Model(
+        model.inputs[0], stack._inbound_nodes[0].input_tensors[0], name=FLAGS.model
+    )
+
+
+def _drops():
+    try:
+        drops = [float(share) for share in FLAGS.lr_drops]
+    except ValueError:
+        drops = [-1.0]
+    if sorted(drops) != drops or not all(0 < share < 1 for share in drops):
+        raise ValueError(
+            "--lr_drops must be rising shares between 0 and 1, such as 0.5,0.75, got "
+            f"{','.join(map(str, FLAGS.lr_drops))!r}."
+        )
+    return drops
+
+
+def _distribution_scope():
+    if FLAGS.distribution == "none":
+        return contextlib.nullcontext()
+    if keras.backend.backend() != "tensorflow":
+        raise ValueError(
+            "--distribution=mirrored must run on the tensorflow backend, got "
+            f"{keras.backend.backend()}."
+        )
+    import tensorflow as tf
+
+    devices = None
+    if FLAGS.logical_cpus:
+        tf.config.set_logical_device_configuration(
+            tf.config.list_physical_devices("CPU")[0],
+            [tf.config.LogicalDeviceConfiguration()] * FLAGS.logical_cpus,
+        )
+        devices = [f"CPU:{n}" for n in range(FLAGS.logical_cpus)]
+    return tf.distribute.MirroredStrategy(devices).scope()
+
+
+def _callbacks(output):
+    callbacks = [
+        keras.callbacks.TerminateOnNaN(raise_error=True),
+        keras.callbacks.CSVLogger(str(output / "epochs.csv")),
+    ]
+    if keras.backend.backend() == "tensorflow":
+        callbacks.append(keras.callbacks.TensorBoard(str(output / "tensorboard")))
+    return callbacks
+
+
+def _write_run(output, info):
+    values = {
+        flag.name: flag.value
+        for module in (sys.modules[__name__], _data)
+        for flag in FLAGS.get_key_flags_for_module(module)
+    }
+    run = {"flags": values, "commit": _app.commit(), "class_names": info.class_names}
+    (output / "run.json").write_text(json.dumps(run, indent=1, default=str) + "\n")
+
+
+def _row(errors, seconds, info):
+    padded = [f"{error:.2f}" for error in errors] + [""] * (4 - len(errors))
+    return {
+        "experiment": FLAGS.experiment or pathlib.Path(FLAGS.output_dir).name,
+        "config": FLAGS.config or "",
+        "seed": FLAGS.seed,
+        "epochs": FLAGS.epochs,
+        "dataset": FLAGS.dataset,
+        "train_split": FLAGS.train_split,
+        "eval_split": FLAGS.eval_split,
+        "eval_examples": info.num_examples,
+        **{f"error_t{n}": error for n, error in enumerate(padded, start=1)},
+        "seconds": f"{seconds:.0f}",
+        "dtype": keras.config.dtype_policy().name,
+        "backend": keras.backend.backend(),
+        "hardware": _app.hardware(),
+        "flags": _command_line(),
+    }
+
+
+def _command_line():
+    """The flags of this run, without those that say where its files are."""
+    places = ("output_dir", "results", "data_dir", "manual_dir", "config", "seed")
+    kept = [
+        argument
+        for argument in sys.argv[1:]
+        if argument.lstrip("-").split("=")[0] not in places
+    ]
+    return " ".join(kept)
+
+
+if __name__ == "__main__":
+    _app.launch(main)
