@@ -10,7 +10,7 @@ import keras
 import numpy as np
 from absl import flags
 
-from kfeedback import datasets, preprocessing
+from kfeedback import datasets
 
 flags.DEFINE_string(
     "dataset",

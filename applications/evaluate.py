@@ -11,6 +11,7 @@ Into the run's folder go `evaluation.csv`, top-1 and top-5 error a timestep, and
 import csv
 import json
 import pathlib
+import sys
 
 import keras
 import numpy as np
@@ -60,7 +61,7 @@ def predict(model, data, flip_average=False):
     With `flip_average` the posteriors of each image and its mirror are averaged.
     """
     posteriors, labels = [], []
-    progress = keras.utils.Progbar(len(data))
+    progress = keras.utils.Progbar(len(data), verbose=int(sys.stdout.isatty()))
     for images, batch_labels in data:
         images = keras.ops.convert_to_tensor(images)
         batch = model.predict_on_batch(images)

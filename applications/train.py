@@ -5,11 +5,12 @@
         --init_from=runs/lenet/weights.h5 --output_dir=runs/lr_lenet
 
 Into --output_dir go `model.keras`, `weights.h5` (for `kfeedback.weights.load`),
-`run.json` (every flag), `epochs.csv` and TensorBoard logs; one row with the error at
-every timestep is added to --results.
+`run.json` (every flag), `epochs.csv` and, with --tensorboard, its logs; one row with
+the error at every timestep is added to --results.
 """
 
 import contextlib
+import importlib.util
 import json
 import pathlib
 import sys
@@ -60,6 +61,7 @@ flags.DEFINE_string("results", None, "CSV file that gets one row of this run.")
 flags.DEFINE_string(
     "experiment", "", "What the row is called; the run's folder if not given."
 )
+flags.DEFINE_bool("tensorboard", False, "Write TensorBoard logs.")
 flags.DEFINE_enum("verbose", "1", ["0", "1", "2"], "Progress as in keras.Model.fit.")
 FLAGS = flags.FLAGS
 
@@ -88,6 +90,7 @@ def main():
         train,
         epochs=FLAGS.epochs,
         verbose=int(FLAGS.verbose),
+        shuffle=False,  # the data shuffle themselves, by (seed, epoch)
         validation_data=test,
         callbacks=_callbacks(output),
     )
@@ -221,7 +224,9 @@ def _callbacks(output):
         keras.callbacks.TerminateOnNaN(raise_error=True),
         keras.callbacks.CSVLogger(str(output / "epochs.csv")),
     ]
-    if keras.backend.backend() == "tensorflow":
+    if FLAGS.tensorboard:
+        if importlib.util.find_spec("tensorboard") is None:
+            raise ImportError("--tensorboard needs pip install kfeedback[plots].")
         callbacks.append(keras.callbacks.TensorBoard(str(output / "tensorboard")))
     return callbacks
 
