@@ -1,0 +1,155 @@
+import csv
+import json
+
+import keras
+import pytest
+
+from tests.applications.command import run, run_each
+
+DATA = ("--dataset=synthetic", "--train_split=train[:256]", "--eval_split=test[:128]")
+
+
+def _rows(path):
+    with path.open() as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """LeNet for one epoch, then LR-LeNet from it for one more."""
+    folder = tmp_path_factory.mktemp("runs")
+    results = folder / "results.csv"
+    run(
+        "applications.train",
+        "--model=lenet",
+        "--epochs=1",
+        f"--output_dir={folder / 'lenet'}",
+        f"--results={results}",
+        *DATA,
+    )
+    run(
+        "applications.train",
+        "--config=lr_lenet_mnist_bg",
+        "--epochs=1",
+        f"--init_from={folder / 'lenet' / 'weights.h5'}",
+        f"--output_dir={folder / 'lr'}",
+        f"--results={results}",
+        "--seed=3",
+        *DATA,
+    )
+    return folder
+
+
+def test_row_per_run(runs):
+    baseline, feedback = _rows(runs / "results.csv")
+    assert baseline["error_t1"] and not baseline["error_t2"]
+    assert feedback["error_t1"] and feedback["error_t2"]
+    assert feedback["seed"] == "3" and feedback["epochs"] == "1"
+    assert feedback["config"] == "lr_lenet_mnist_bg"
+    assert float(feedback["seconds"]) >= 0
+    assert feedback["eval_examples"] == "128"
+
+
+def test_saved_models_reload(runs):
+    import kfeedback  # noqa: F401
+
+    baseline = keras.models.load_model(runs / "lenet" / "model.keras")
+    feedback = keras.models.load_model(runs / "lr" / "model.keras")
+    assert baseline.output_shape == (None, 10)
+    assert feedback.output_shape == (None, 2, 10)
+
+
+def test_evaluate_repeats_the_errors_of_training(runs):
+    run("applications.evaluate", f"--run={runs / 'lr'}", "--figures")
+    trained = _rows(runs / "results.csv")[1]
+    for row in _rows(runs / "lr" / "evaluation.csv"):
+        assert row["top1_error"] == trained[f"error_t{row['timestep']}"]
+        assert float(row["top5_error"]) <= float(row["top1_error"])
+    for name in ("emphasis.png", "channels.png", "top_k.png"):
+        assert (runs / "lr" / name).stat().st_size > 10_000
+
+
+def test_run_json_holds_every_flag(runs):
+    flags = json.loads((runs / "lr" / "run.json").read_text())["flags"]
+    assert flags["dataset"] == "synthetic" and flags["seed"] == 3
+
+
+@pytest.mark.slow
+def test_mirrored_strategy_trains(tmp_path):
+    output = run(
+        "applications.train",
+        "--model=lenet",
+        "--epochs=1",
+        "--distribution=mirrored",
+        "--logical_cpus=2",
+        f"--output_dir={tmp_path}",
+        *DATA,
+    )
+    assert "error at timestep 1" in output
+
+
+@pytest.mark.slow
+def test_jax_backend_trains_without_tensorflow(tmp_path):
+    (tmp_path / "sitecustomize.py").write_text(
+        "import sys\nsys.modules['tensorflow'] = None\n"
+    )
+    output = run(
+        "applications.train",
+        "--model=lrnet",
+        "--epochs=1",
+        f"--output_dir={tmp_path / 'run'}",
+        *DATA,
+        KERAS_BACKEND="jax",
+        PYTHONPATH=str(tmp_path),
+    )
+    assert "error at timestep 2" in output
+
+
+BAD = {
+    "--dataset=cifra10": "dataset",
+    "--lr=nan": "lr",
+    "--lr=-1": "lr",
+    "--epochs=0": "epochs",
+    "stray": "stray",
+    "--config=nowhere": "config",
+    "--config=UNKNOWN_KEY": "learning_rat",
+    "--backbone=lenat": "lenat",
+    "--model=lenat": "model",
+    "--timesteps=0": "timesteps",
+    "--model_args=[1]": "model_args",
+    '--model_args={"emphasis_layers": ["conv9"]}': "conv9",
+    "--init_from=nowhere.keras": "init_from",
+    "--lr_drops=0.7,0.2": "lr_drops",
+    "--train_split=tran": "tran",
+    "--manual_dir=/nowhere": "manual_dir",
+}
+
+
+@pytest.fixture(scope="module")
+def bad_results(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("bad")
+    (folder / "unknown.toml").write_text("learning_rat = 1\n")
+    lines = []
+    for argument in BAD:
+        argument = argument.replace("UNKNOWN_KEY", str(folder / "unknown.toml"))
+        extra = [] if "dataset" in argument else ["--dataset=synthetic"]
+        if "manual_dir" in argument:
+            extra = [
+                "--dataset=mnist_background_images",
+                f"--data_dir={folder / 'empty'}",
+            ]
+        lines.append([argument, *extra, f"--output_dir={folder / 'run'}"])
+    return dict(zip(BAD, run_each("applications.train", lines), strict=True))
+
+
+@pytest.mark.parametrize("argument", BAD)
+def test_bad_input_is_one_sentence(bad_results, argument):
+    code, output = bad_results[argument]
+    assert code == 1, output
+    assert "Traceback" not in output
+    assert BAD[argument] in output
+
+
+def test_evaluate_refuses_a_folder_without_a_run(tmp_path):
+    ((code, output),) = run_each("applications.evaluate", [[f"--run={tmp_path}"]])
+    assert code == 1 and "--run" in output and "Traceback" not in output
