@@ -10,7 +10,7 @@ import keras
 import numpy as np
 from absl import flags
 
-from kfeedback import datasets
+from kfeedback import datasets, preprocessing
 
 flags.DEFINE_string(
     "dataset",

@@ -151,7 +151,8 @@ def draw_top_k(splits, path, largest=5):
             axis.set_title(f"{split}: {title}", fontsize=9)
             axis.set_xlabel("k")
             axis.set_xticks(ks)
-    axes[0, 0].legend(loc="lower right")
+    axes[0, 0].legend(loc="upper left")
+    figure.suptitle("Sure and right: the k best classes after each look")
     figure.tight_layout()
     _save(figure, path)
 

@@ -40,6 +40,12 @@ flags.DEFINE_string(
     "init_from", None, "weights.h5 or model.keras of a trained --backbone or --model."
 )
 flags.DEFINE_integer("epochs", 16, "Passes over the training split.", lower_bound=1)
+flags.DEFINE_integer(
+    "validation_freq",
+    1,
+    "Errors on --eval_split every so many epochs; 0: only after the last one.",
+    lower_bound=0,
+)
 _app.define_number("lr", 0.01, "Learning rate.", above=0)
 flags.DEFINE_list("lr_drops", [], "Shares of all epochs at which lr falls to a tenth.")
 _app.define_number("momentum", 0.9, "Momentum of SGD.", least=0)
@@ -91,7 +97,8 @@ def main():
         epochs=FLAGS.epochs,
         verbose=int(FLAGS.verbose),
         shuffle=False,  # the data shuffle themselves, by (seed, epoch)
-        validation_data=test,
+        validation_data=test if FLAGS.validation_freq else None,
+        validation_freq=FLAGS.validation_freq or 1,
         callbacks=_callbacks(output),
     )
     seconds = time.time() - start

@@ -37,3 +37,26 @@ further plain lr-init0.5 $LR --feedback_init=0.5
 further dropout ft --model=lenet --model_args="$DROP"
 further dropout lr $LR --backbone_args="$DROP"
 further dropout lr-init0.5 $LR --backbone_args="$DROP" --feedback_init=0.5
+
+# What the feedback starts from, sees and weighs.
+further dropout lr-init1-lr0.003 $LR --backbone_args="$DROP" --feedback_init=1 --lr=0.003
+further dropout lr-init0.5-t3 $LR --backbone_args="$DROP" --feedback_init=0.5 \
+  --timesteps=3
+further dropout lr-init0.5-discount3 $LR --backbone_args="$DROP" --feedback_init=0.5 \
+  --discount=3
+further dropout lr-init0.5-conv2 $LR --backbone_args="$DROP" --feedback_init=0.5 \
+  --model_args='{"emphasis_layers": ["conv2"]}'
+
+# More regularisation, with and without feedback.
+further dropout ft-wd0.001 --model=lenet --model_args="$DROP" --weight_decay=0.001
+further dropout lr-init0.5-wd0.001 $LR --backbone_args="$DROP" --feedback_init=0.5 \
+  --weight_decay=0.001
+further dropout ft-shift1 --model=lenet --model_args="$DROP" --shift=1
+further dropout lr-init0.5-shift1 $LR --backbone_args="$DROP" --feedback_init=0.5 \
+  --shift=1
+
+# A baseline that has not converged, and none at all.
+train early --model=lenet --epochs=8
+further early ft --model=lenet
+further early lr-init0.5 $LR --feedback_init=0.5
+train scratch-lr $LR --epochs=80 --lr_drops=0.9,0.95 --backbone_args="$DROP"
