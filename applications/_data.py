@@ -34,36 +34,29 @@ flags.DEFINE_integer(
 flags.DEFINE_enum(
     "preprocessing",
     "scale",
-    ["none", "scale", "gcn_zca"],
-    "scale: x / 255; gcn_zca: contrast normalisation and ZCA whitening fitted on the "
-    "training split.",
+    [*preprocessing.PREPROCESSING_MODES, "gcn_zca"],
+    "A mode of kfeedback.preprocessing.preprocess_input; or gcn_zca: contrast "
+    "normalisation, and ZCA whitening fitted on the training split.",
 )
 FLAGS = flags.FLAGS
 
 
-def scale(images):
-    """Pixels from 0–255 to 0–1."""
-    return images / 255.0
-
-
 def get_preprocess(whitening_file):
-    """The preprocessing that --preprocessing names, or `None`.
+    """The function of a batch that --preprocessing names.
 
     Args:
         whitening_file: where the ZCA matrix is kept; fitted if it is not there yet.
     """
-    if FLAGS.preprocessing == "none":
-        return None
-    if FLAGS.preprocessing == "scale":
-        return scale
+    mode = FLAGS.preprocessing
+    if mode != "gcn_zca":
+        return lambda images: preprocessing.preprocess_input(images, mode)
     path = pathlib.Path(whitening_file)
     if path.exists():
         whitening = preprocessing.ZCAWhitening.load(path)
     else:
         images = get_arrays(FLAGS.train_split)[0]
         images = preprocessing.global_contrast_normalization(images)
-        whitening = preprocessing.ZCAWhitening()
-        whitening.fit(images)
+        whitening = preprocessing.ZCAWhitening().fit(images)
         whitening.save(path)
 
     def normalize(images):

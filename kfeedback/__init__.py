@@ -1,6 +1,15 @@
 """Feedback vision networks for Keras 3: networks that look more than once."""
 
-from kfeedback import datasets, graph, layers, losses, metrics, models, weights
+from kfeedback import (
+    datasets,
+    graph,
+    layers,
+    losses,
+    metrics,
+    models,
+    preprocessing,
+    weights,
+)
 from kfeedback._version import __version__
 from kfeedback.models import LRNet
 
@@ -14,6 +23,7 @@ __all__ = [
     "losses",
     "metrics",
     "models",
+    "preprocessing",
     "weights",
 ]
 

@@ -84,7 +84,8 @@ def rerun(model, inputs, edits=None, *, outputs=None, memo=None):
         found = get_layer(model, layer, "edits") if isinstance(layer, str) else layer
         if not any(found is known for known in model.layers):
             raise ValueError(
-                f"edits must name layers of '{model.name}', got '{found.name}'."
+                f"edits must name layers of '{model.name}', got "
+                f"{getattr(found, 'name', found)!r}."
             )
         by_id[id(found)] = edit
     memo = {} if memo is None else memo
@@ -236,6 +237,7 @@ def _run(sources, values, outputs, call):
 
 
 def _identity(leaf):
-    if isinstance(leaf, keras.KerasTensor) or keras.ops.is_tensor(leaf):
-        return id(leaf)
-    return repr(leaf)
+    # By value only what is small and plain: the repr of an array leaves values out.
+    if leaf is None or isinstance(leaf, bool | int | float | str):
+        return repr(leaf)
+    return id(leaf)

@@ -21,8 +21,8 @@ class TimestepLoss(keras.losses.Loss):
         y_pred: `(B, T, classes)`.
 
     Raises:
-        ValueError: if `discount` is no positive number, or `y_pred` has no axis of
-            timesteps.
+        ValueError: if Keras knows no such `loss`, `discount` is no positive number,
+            or `y_pred` has no axis of timesteps.
 
     Reference:
         Li et al., Learning with Rethinking, 2017, eq. (4), with γ = 1; feedback
@@ -30,7 +30,7 @@ class TimestepLoss(keras.losses.Loss):
     """
 
     def __init__(self, loss, discount=1.0, reduction=None, name="timestep_loss"):
-        loss = keras.losses.get(loss)
+        loss = known("loss", loss, keras.losses.get)
         if reduction is None:
             reduction = getattr(loss, "reduction", "sum_over_batch_size")
         super().__init__(reduction=reduction, name=name)
@@ -56,6 +56,24 @@ class TimestepLoss(keras.losses.Loss):
             "loss": keras.losses.serialize(self.loss),
             "discount": self.discount,
         }
+
+
+def known(argument, identifier, get):
+    """What `get` of Keras finds for a name, function or object.
+
+    Raises:
+        ValueError: if it finds nothing; `argument` is what the error calls it.
+    """
+    try:
+        found = get(identifier)
+    except (TypeError, ValueError):
+        found = None
+    if found is None:
+        raise ValueError(
+            f"{argument} must be a Keras {argument}, its name or a function, got "
+            f"{identifier!r}."
+        )
+    return found
 
 
 def timesteps_of(y_pred):

@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from kfeedback.losses import timesteps_of
+from kfeedback.losses import known, timesteps_of
 
 
 @keras.saving.register_keras_serializable(package="kfeedback")
@@ -15,14 +15,15 @@ class TimestepMetric(keras.metrics.Metric):
             takes integer or one-hot labels.
         timestep: which one, from 0; negative counts from the last.
         name: name of the metric; by default that of `metric`, followed by
-            `_t1`, `_t2`, … for a timestep that is not the last.
+            `_t1`, `_t2`, … for timesteps 0, 1, … and `_t-2`, … for -2, ….
 
     Call arguments:
         y_true: labels as `metric` takes them.
         y_pred: `(B, T, classes)`.
 
     Raises:
-        ValueError: if `timestep` is no integer, or `y_pred` has no such timestep.
+        ValueError: if Keras knows no such `metric`, `timestep` is no integer, or
+            `y_pred` has no such timestep.
     """
 
     def __init__(self, metric, timestep=-1, name=None):
@@ -30,11 +31,11 @@ class TimestepMetric(keras.metrics.Metric):
             raise ValueError(f"timestep must be an integer, got {timestep!r}.")
         if metric in ("accuracy", "acc"):
             metric = keras.metrics.MeanMetricWrapper(_accuracy, name=metric)
-        metric = keras.metrics.get(metric)
+        metric = known("metric", metric, keras.metrics.get)
         if not isinstance(metric, keras.metrics.Metric):
             function = metric
             metric = keras.metrics.MeanMetricWrapper(function, name=function.__name__)
-        suffix = "" if timestep == -1 else f"_t{timestep % 10**6 + 1}"
+        suffix = "" if timestep == -1 else f"_t{timestep + (timestep >= 0)}"
         super().__init__(name=name or metric.name + suffix)
         self.metric = metric
         self.timestep = timestep

@@ -55,8 +55,7 @@ further dropout ft-shift1 --model=lenet --model_args="$DROP" --shift=1
 further dropout lr-init0.5-shift1 $LR --backbone_args="$DROP" --feedback_init=0.5 \
   --shift=1
 
-# A baseline that has not converged, and none at all.
+# A baseline that has not converged.
 train early --model=lenet --epochs=8
 further early ft --model=lenet
 further early lr-init0.5 $LR --feedback_init=0.5
-train scratch-lr $LR --epochs=80 --lr_drops=0.9,0.95 --backbone_args="$DROP"

@@ -57,14 +57,19 @@ class Feedback(keras.layers.Layer):
 
     def build(self, input_shape):
         """Makes `W`, shape `(classes, channels)`, and `b`, shape `(channels,)`."""
+        # Keras heeds autocast=False of the layer only within a model's own scope.
         self.kernel = self.add_weight(
             name="kernel",
             shape=(input_shape[-1], self.channels),
             initializer=self.kernel_initializer,
             regularizer=self.kernel_regularizer,
+            autocast=False,
         )
         self.bias = self.add_weight(
-            name="bias", shape=(self.channels,), initializer=self.bias_initializer
+            name="bias",
+            shape=(self.channels,),
+            initializer=self.bias_initializer,
+            autocast=False,
         )
 
     def call(self, posterior):

@@ -7,6 +7,9 @@ from kfeedback import weights as weights_lib
 from kfeedback.layers import Emphasis, Feedback, RecurrentConv2D
 from kfeedback.models import _factory
 from kfeedback.models.backbones import by_name
+from kfeedback.preprocessing import decode_predictions, preprocess_input
+
+__all__ = ["LRNet", "decode_predictions", "preprocess_input"]
 
 _CONVOLUTIONS = (
     keras.layers.Conv2D,
@@ -93,6 +96,11 @@ def LRNet(
         )
     weights_lib.check(weights)
     backbone = graph.flatten(graph.require_graph(backbone, "backbone"))
+    if any(isinstance(layer, Feedback) for layer in backbone.layers):
+        raise ValueError(
+            "backbone must be a network without feedback, got "
+            f"'{backbone.name}', which is an LRNet already."
+        )
     head = _Head(backbone)
     head.check(classes, classifier_activation)
     sites = _emphasis_sites(backbone, head, emphasis_layers)
@@ -185,8 +193,8 @@ class _Head:
             )
         if classifier_activation is None and not self.is_logits:
             raise ValueError(
-                "classifier_activation must not be None for backbone "
-                f"'{self.model.name}', which ends in a {self.posterior}."
+                "classifier_activation must not be None for a backbone with its own, "
+                f"got None for '{self.model.name}', which ends in a {self.posterior}."
             )
 
 
@@ -238,21 +246,15 @@ def _image(backbone, input_tensor, input_shape):
 def _emphasis_sites(model, head, emphasis_layers):
     """Dict from each layer to emphasise to its number of channels."""
     before_head = graph.nodes(model.inputs, [head.features])
-    layers = _default_sites(model, before_head)
-    if emphasis_layers is not None:
-        if isinstance(emphasis_layers, str | keras.Layer):
-            emphasis_layers = [emphasis_layers]
-        layers = [
-            graph.get_layer(model, layer, "emphasis_layers")
-            if isinstance(layer, str)
-            else layer
-            for layer in emphasis_layers
-        ]
-    if not layers:
-        raise ValueError(
-            "emphasis_layers must name at least one layer, got none, and "
-            f"'{model.name}' has no convolution with a kernel larger than 1."
-        )
+    if emphasis_layers is None:
+        layers = _default_sites(model, before_head)
+        if not layers:
+            raise ValueError(
+                f"emphasis_layers must name layers of '{model.name}', got None, and it "
+                "has no convolution with a kernel larger than 1 for a default."
+            )
+    else:
+        layers = _listed_layers(model, emphasis_layers)
     sites = {}
     for layer in layers:
         outputs = [n.outputs[0] for n in before_head if n.operation is layer]
@@ -265,6 +267,27 @@ def _emphasis_sites(model, head, emphasis_layers):
         first = getattr(layer, "data_format", None) == "channels_first"
         sites[layer] = outputs[0].shape[1 if first else 3]
     return sites
+
+
+def _listed_layers(model, emphasis_layers):
+    if isinstance(emphasis_layers, str | keras.Layer):
+        emphasis_layers = [emphasis_layers]
+    if not isinstance(emphasis_layers, list | tuple):
+        raise TypeError(
+            "emphasis_layers must be None, a layer, its name or a list of such, got "
+            f"{emphasis_layers!r}."
+        )
+    if not emphasis_layers:
+        raise ValueError(
+            f"emphasis_layers must be None or name at least one layer of "
+            f"'{model.name}', got {emphasis_layers!r}."
+        )
+    return [
+        graph.get_layer(model, layer, "emphasis_layers")
+        if isinstance(layer, str)
+        else layer
+        for layer in emphasis_layers
+    ]
 
 
 def _default_sites(model, before_head):

@@ -50,7 +50,8 @@ def VGGSmall(
     """
     check_bool("batch_norm", batch_norm)
     check_fraction("dropout", dropout)
-    if isinstance(width, bool) or not isinstance(width, int | float) or width <= 0:
+    valid = isinstance(width, int | float) and not isinstance(width, bool)
+    if not valid or not 0 < width < float("inf"):
         raise ValueError(f"width must be a number > 0, got {width!r}.")
     build = Factory(
         include_top,

@@ -1,0 +1,318 @@
+"""Data sets as NumPy arrays, without TensorFlow.
+
+`load_arrays` reads what ships with the package or lies in an `.npz` file;
+`ArrayDataset` feeds arrays to `model.fit` on every Keras backend.
+"""
+
+import dataclasses
+import io
+import itertools
+import pathlib
+
+import keras
+import numpy as np
+
+from kfeedback.datasets._arguments import near, split_bounds, whole
+
+ARRAY_NAMES = ("mnist_background_images_sample", "synthetic")
+"""The names that `load_arrays` takes besides a path ending in `.npz`."""
+
+SAMPLE_PATH = pathlib.Path(__file__).parent / "sample" / "mnist_background_images.npz"
+
+SYNTHETIC_EXAMPLES = {"train": 2_000, "test": 500}
+
+
+@dataclasses.dataclass(frozen=True)
+class DatasetInfo:
+    """What a loaded data set is.
+
+    Attributes:
+        name: the name it was loaded by.
+        split: the split it was loaded from, slice included.
+        num_examples: examples in that split.
+        num_classes: classes in the data set.
+        image_shape: `(height, width, channels)`.
+        class_names: one name per class, in the order of the labels.
+    """
+
+    name: str
+    split: str
+    num_examples: int
+    num_classes: int
+    image_shape: tuple[int, int, int]
+    class_names: tuple[str, ...]
+
+
+def load_arrays(name, split, *, data_dir=None, seed=0):
+    """Load a data set into memory.
+
+    Args:
+        name: one of
+
+            - `"mnist_background_images_sample"`: 6,000 training and 1,200 test images
+              of MNIST-background-image, 28x28x1, all classes equally frequent.
+            - `"synthetic"`: 2,000 training and 500 test images, 32x32x3, 10 classes
+              equally frequent: class k is a grating turned by 18 k degrees, of random
+              phase, contrast and colour, under noise. (Mirrored, class k looks like
+              class 10 - k.)
+            - a path that ends in `.npz`, of a file that holds for each split either
+              the arrays `x_<split>` (uint8 `(N, H, W)` or `(N, H, W, C)`) and
+              `y_<split>`, or `<split>_jpeg` (uint8: all JPEG files end to end),
+              `<split>_ends` (where each file ends) and `<split>_labels`.
+        split: the name of a split, sliced as in TFDS if wanted: `"train[:90%]"`,
+            `"test[100:200]"`, `"train[-10%:]"`; a boundary in percent is rounded to
+            the closest example.
+        data_dir: the folder that a relative `.npz` path starts from; default: the
+            current one.
+        seed: seed of `"synthetic"`; the other data sets do not depend on it.
+
+    Returns:
+        `(images, labels, info)`: uint8 `(N, H, W, C)` with values 0 to 255, int32
+        `(N,)` and a `DatasetInfo`.
+
+    Raises:
+        ValueError: if the name, the split or the content of a file is not as above.
+        ImportError: if there are JPEG files to decode and Pillow is missing.
+    """
+    if name == "synthetic":
+        images, labels, classes = _synthetic(split, whole("seed", seed, 0))
+    elif name == "mnist_background_images_sample":
+        images, labels, classes = _read_npz(SAMPLE_PATH, split)
+    elif str(name).endswith(".npz"):
+        images, labels, classes = _read_npz(
+            pathlib.Path(data_dir or ".", name).expanduser(), split
+        )
+    else:
+        raise ValueError(
+            f"Argument `name` must be {' or '.join(map(repr, ARRAY_NAMES))} or a path "
+            f"that ends in .npz, got {name!r}{near(str(name), ARRAY_NAMES)}"
+        )
+    info = DatasetInfo(
+        name=str(name),
+        split=split,
+        num_examples=len(images),
+        num_classes=classes,
+        image_shape=images.shape[1:],
+        class_names=tuple(map(str, range(classes))),
+    )
+    return images, labels, info
+
+
+def _synthetic(split, seed):
+    name, start, stop = split_bounds(split, SYNTHETIC_EXAMPLES)
+    count, classes, size = SYNTHETIC_EXAMPLES[name], 10, 32
+    rng = np.random.default_rng([seed, list(SYNTHETIC_EXAMPLES).index(name)])
+    labels = rng.permutation(np.arange(count) % classes)
+    angle = np.pi * labels / classes
+    phase = rng.uniform(0, 2 * np.pi, count)
+    contrast = rng.uniform(30, 60, count)
+    colour = rng.uniform(0.5, 1, (count, 1, 1, 3))
+    y, x = np.mgrid[:size, :size] / size
+    across = np.multiply.outer(np.cos(angle), x) + np.multiply.outer(np.sin(angle), y)
+    waves = np.cos(6 * np.pi * across + phase[:, None, None])
+    images = 128 + contrast[:, None, None, None] * colour * waves[..., None]
+    images += rng.normal(0, 30, images.shape)
+    images = np.clip(np.rint(images), 0, 255).astype(np.uint8)
+    return images[start:stop], labels[start:stop].astype(np.int32), classes
+
+
+def _read_npz(path, split):
+    if not path.is_file():
+        raise ValueError(f"Argument `name` must be the path of a file, got {path}.")
+    with np.load(path, allow_pickle=False) as file:
+        labels = {}
+        for key in file.files:
+            if key.startswith("y_"):
+                labels[key.removeprefix("y_")] = file[key]
+            elif key.endswith("_labels"):
+                labels[key.removesuffix("_labels")] = file[key]
+        labels = {k: _check_labels(path, k, v) for k, v in labels.items()}
+        name, start, stop = split_bounds(split, {k: len(v) for k, v in labels.items()})
+        if f"x_{name}" in file.files:
+            images = file[f"x_{name}"]
+            count = len(images)
+            images = images[start:stop]
+        elif {f"{name}_jpeg", f"{name}_ends"} <= set(file.files):
+            data, ends = file[f"{name}_jpeg"], file[f"{name}_ends"]
+            count = len(ends)
+            if ends[-1:] != len(data):
+                raise ValueError(
+                    f"The array {name}_ends in {path} must end with the length of "
+                    f"{name}_jpeg, {len(data)}, got {ends[-1:]}."
+                )
+            images = _decode_jpeg(data, np.append(0, ends)[start : stop + 1])
+        else:
+            raise ValueError(f"The file {path} holds no images of the split {name!r}.")
+    if images.ndim == 3:
+        images = images[..., np.newaxis]
+    if count != len(labels[name]) or images.ndim != 4 or images.dtype != np.uint8:
+        raise ValueError(
+            f"The images of the split {name!r} in {path} must be uint8 of shape (N, H, "
+            f"W) or (N, H, W, C), one per label, got {images.dtype} {images.shape}."
+        )
+    classes = 1 + max(int(v.max(initial=0)) for v in labels.values())
+    return images, labels[name][start:stop], classes
+
+
+def _check_labels(path, name, labels):
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
+    if labels.ndim != 1 or labels.dtype.kind not in "iu" or labels.min(initial=0) < 0:
+        raise ValueError(
+            f"The labels of the split {name!r} in {path} must be whole numbers of "
+            f"shape (N,) from 0 on, got {labels.dtype} {labels.shape}."
+        )
+    return labels.astype(np.int32)
+
+
+def _decode_jpeg(data, ends):
+    try:
+        from PIL import Image
+    except ImportError as error:
+        raise ImportError(
+            "The JPEG files of this data set are decoded by Pillow, which is missing; "
+            "install it with `pip install kfeedback[data]`."
+        ) from error
+    images = []
+    for start, stop in itertools.pairwise(ends):
+        with Image.open(io.BytesIO(data[start:stop].tobytes())) as image:
+            images.append(np.asarray(image))
+    return np.stack(images)
+
+
+def epoch_plan(count, seed, epoch, shuffle=True, flip=False, shift=0):
+    """Draw the order and the augmentation of one epoch: a pure function.
+
+    Args:
+        count: number of examples.
+        seed, epoch: what the draws depend on, whole numbers from 0 on.
+        shuffle: whether the order is random.
+        flip: whether half of the images, at random, are mirrored.
+        shift: the greatest translation in pixels, either way, down and right.
+
+    Returns:
+        `(order, flips, offsets)`: int64 `(count,)`, the examples in turn; bool
+        `(count,)` and int32 `(count, 2)`, for the image at each place of that order.
+    """
+    rng = np.random.default_rng([seed, epoch])
+    order = rng.permutation(count)
+    flips = rng.random(count) < 0.5
+    offsets = rng.integers(-shift, shift + 1, (count, 2), dtype=np.int32)
+    if not shuffle:
+        order = np.arange(count)
+    return order, flips & flip, offsets
+
+
+def augment(images, flips, offsets):
+    """Mirror and translate a batch of images; what enters repeats the edge.
+
+    Args:
+        images: array `(B, H, W, C)`.
+        flips: bool `(B,)`, the images to mirror left to right.
+        offsets: int `(B, 2)`, pixels down and right (after mirroring).
+
+    Returns:
+        An array like `images`.
+    """
+    height, width = images.shape[1:3]
+    rows = np.clip(np.arange(height) - offsets[:, :1], 0, height - 1)
+    columns = np.clip(np.arange(width) - offsets[:, 1:], 0, width - 1)
+    columns = np.where(flips[:, None], width - 1 - columns, columns)
+    batch = np.arange(len(images))[:, None, None]
+    return images[batch, rows[:, :, None], columns[:, None, :]]
+
+
+class ArrayDataset(keras.utils.PyDataset):
+    """Feed arrays to `model.fit`, shuffled and augmented by (seed, epoch).
+
+    Item i is the batch i of the current epoch: `(images, labels)`, float32
+    `(B, H, W, C)` (0 to 255 before `preprocess`) and int32 `(B,)`; the last batch may
+    be smaller. The n-th epoch of `fit` is the epoch `initial_epoch + n` here, so that
+    training which goes on with `initial_epoch=n` sees what it would have seen without
+    the stop. Call `fit(..., shuffle=False)`: by default Keras asks for the batches in
+    an order of its own. Outside `fit`, `batch(epoch, index)` gives any batch.
+
+    Keras may look at a few batches before the first epoch; an epoch counts if as many
+    batches as there are were asked for between `on_epoch_begin` and `on_epoch_end`.
+
+    Args:
+        images: array `(N, H, W, C)`.
+        labels: array `(N,)`.
+        batch_size: examples per batch.
+        shuffle: whether each epoch has an order of its own.
+        seed: what order and augmentation depend on, together with the epoch.
+        preprocess: a function of a float32 batch, applied last.
+        flip: whether to mirror each image left to right with probability 1/2.
+        shift: greatest random translation in pixels; what enters repeats the edge.
+        initial_epoch: the epoch to start with.
+
+    Raises:
+        ValueError: if an argument is not as above.
+    """
+
+    def __init__(
+        self,
+        images,
+        labels,
+        batch_size=128,
+        *,
+        shuffle=False,
+        seed=0,
+        preprocess=None,
+        flip=False,
+        shift=0,
+        initial_epoch=0,
+    ):
+        super().__init__()
+        if images.ndim != 4 or len(images) != len(labels) or not len(images):
+            raise ValueError(
+                "Arguments `images` and `labels` must have shapes (N, H, W, C) and "
+                f"(N,), got {images.shape} and {labels.shape}."
+            )
+        self.images, self.labels = images, labels
+        self.batch_size = whole("batch_size", batch_size, 1)
+        self.seed = whole("seed", seed, 0)
+        self.shuffle, self.flip = bool(shuffle), bool(flip)
+        self.shift = whole("shift", shift, 0)
+        self.preprocess = preprocess
+        self.epoch = whole("initial_epoch", initial_epoch, 0)
+        self._asked = None
+        self._plan = None, None
+
+    def __len__(self):
+        return -(-len(self.images) // self.batch_size)
+
+    def __getitem__(self, index):
+        if self._asked is not None:
+            self._asked += 1
+        return self.batch(self.epoch, index)
+
+    def batch(self, epoch, index):
+        """Return the batch `index` of the epoch `epoch`: a pure function."""
+        if not 0 <= index < len(self):
+            raise IndexError(f"There are {len(self)} batches, got index {index}.")
+        planned, plan = self._plan
+        if planned != epoch:
+            plan = epoch_plan(
+                len(self.images), self.seed, epoch, self.shuffle, self.flip, self.shift
+            )
+            self._plan = epoch, plan
+        part = slice(index * self.batch_size, (index + 1) * self.batch_size)
+        order, flips, offsets = (p[part] for p in plan)
+        images = self.images[order]
+        if self.flip or self.shift:
+            images = augment(images, flips, offsets)
+        images = images.astype(np.float32)
+        if self.preprocess is not None:
+            images = self.preprocess(images)
+        return images, self.labels[order]
+
+    def on_epoch_begin(self):
+        """Start counting the batches of an epoch."""
+        self._asked = 0
+
+    def on_epoch_end(self):
+        """Go on to the next epoch if this one's batches were all asked for."""
+        if self._asked is not None and self._asked >= len(self):
+            self.epoch += 1
+        self._asked = None

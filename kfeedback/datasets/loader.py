@@ -1,0 +1,187 @@
+"""The loader that applications call: any data set as a `tf.data.Dataset`."""
+
+import os
+
+import numpy as np
+import tensorflow as tf
+
+from kfeedback.datasets._arguments import whole
+from kfeedback.datasets._sources import open_source
+from kfeedback.datasets.arrays import epoch_plan
+
+CACHE_BYTES = 2**30
+"""Decoded images of up to this many bytes in total are kept in memory."""
+
+
+def load(
+    name,
+    split,
+    *,
+    batch_size=128,
+    data_dir=None,
+    manual_dir=None,
+    shuffle=False,
+    seed=0,
+    initial_epoch=0,
+    image_size=None,
+    preprocess=None,
+    flip=False,
+    shift=0,
+    cache=None,
+):
+    """Load a data set for training or evaluation.
+
+    Order and augmentation are a pure function of (seed, epoch). The epoch is
+    `initial_epoch` plus the number of times that the data set has been iterated over
+    completely; an iteration that is broken off does not count. In `fit` the n-th epoch
+    is therefore the epoch `initial_epoch + n` here. (Under a distribution strategy
+    Keras looks at a few batches in advance; that counts if it sees them all, which
+    takes fewer than about five.)
+
+    A data set kept in memory is shuffled by one permutation of all examples, the same
+    as `ArrayDataset` uses. A streamed one goes through a shuffle buffer: as large as
+    the data set up to 100,000 examples; beyond that, of 10,000 examples, after a
+    shuffle of the files.
+
+    Args:
+        name: a name or path that `load_arrays` takes; the path (with a slash in it) of
+            a folder with one sub-folder per split, in it one sub-folder per class, in
+            it JPEG, PNG, BMP or GIF images; or a TFDS name, among them
+            `"mnist_background_images"`. What TFDS has not prepared yet it downloads
+            and prepares.
+        split: the name of a split, sliced if wanted, as in TFDS: `"train[:90%]"`.
+        batch_size: examples per batch; the last batch may be smaller.
+        data_dir: the folder of TFDS (default: the one in the environment variable
+            `TFDS_DATA_DIR`, else TFDS' own), or what a relative `.npz` path starts
+            from. It need not be writable if the data set is prepared.
+        manual_dir: folder with what TFDS cannot download itself.
+        shuffle: whether each epoch has an order of its own.
+        seed: what order and augmentation depend on, together with the epoch.
+        initial_epoch: the epoch of the first iteration.
+        image_size: a number or `(height, width)`: images are resized to it (bilinear
+            with antialiasing, without regard to their aspect, rounded to uint8).
+            Needed where images differ in size.
+        preprocess: a function of a float32 batch `(B, H, W, C)`, applied last.
+        flip: whether to mirror each image left to right with probability 1/2.
+        shift: greatest random translation in pixels; what enters repeats the edge.
+        cache: whether to keep the decoded images in memory; default: if they take no
+            more than `CACHE_BYTES`. Arrays are in memory in any case.
+
+    Returns:
+        `(dataset, info)`: a `tf.data.Dataset` of known cardinality with elements
+        `(images, labels)`, float32 `(B, H, W, C)` (0 to 255 before `preprocess`) and
+        int32 `(B,)`; and a `DatasetInfo`.
+
+    Raises:
+        ValueError: if the data set or split is unknown, a folder is missing, or
+            another argument is not as above.
+    """
+    if not isinstance(name, (str, os.PathLike)):
+        raise ValueError(f"Argument `name` must be a name or a path, got {name!r}.")
+    if not isinstance(split, str):
+        raise ValueError(f"Argument `split` must be a string, got {split!r}.")
+    batch_size = whole("batch_size", batch_size, 1)
+    seed = whole("seed", seed, 0)
+    shift = whole("shift", shift, 0)
+    initial_epoch = whole("initial_epoch", initial_epoch, 0)
+    image_size = _height_width(image_size)
+    source = open_source(name, split, data_dir, manual_dir, image_size)
+    info = source.info
+    if cache is None:
+        cache = info.num_examples * np.prod(info.image_shape) <= CACHE_BYTES
+    if cache:
+        source = source.in_memory()
+    count = info.num_examples
+    steps = -(-count // batch_size)
+    state = {"epoch": initial_epoch}
+
+    def plan():
+        epoch = state["epoch"]
+        stream_seed = np.random.SeedSequence([seed, epoch]).generate_state(1)[0]
+        drawn = epoch_plan(count, seed, epoch, shuffle, flip, shift)
+        yield *drawn, np.int64(stream_seed)
+
+    def finish(images, labels, flips, offsets):
+        if flip or shift:
+            images = _augment(images, flips, offsets)
+        images = tf.cast(images, tf.float32)
+        return images if preprocess is None else preprocess(images), labels
+
+    def tick():
+        epoch = state["epoch"]
+        for step in range(steps):
+            if step == steps - 1:
+                state["epoch"] = epoch + 1
+            yield step
+
+    plans = tf.data.Dataset.from_generator(
+        plan,
+        output_signature=(
+            tf.TensorSpec([count], tf.int64),
+            tf.TensorSpec([count], tf.bool),
+            tf.TensorSpec([count, 2], tf.int32),
+            tf.TensorSpec([], tf.int64),
+        ),
+    )
+    batches = _batches(source, plans, batch_size, shuffle)
+    batches = batches.map(finish, tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+    # The ticks run behind the prefetching: they count what was handed out.
+    ticks = tf.data.Dataset.from_generator(
+        tick, output_signature=tf.TensorSpec([], tf.int64)
+    )
+    dataset = tf.data.Dataset.zip(batches, ticks).map(lambda batch, _: batch)
+    options = tf.data.Options()
+    options.experimental_optimization.inject_prefetch = False
+    options.experimental_distribute.auto_shard_policy = (
+        tf.data.experimental.AutoShardPolicy.DATA
+    )
+    dataset = dataset.apply(tf.data.experimental.assert_cardinality(steps))
+    return dataset.with_options(options), info
+
+
+def _height_width(size):
+    if size is None:
+        return None
+    pair = size if isinstance(size, (tuple, list)) else (size, size)
+    if len(pair) != 2:
+        raise ValueError(
+            f"Argument `image_size` must be a number or (height, width), got {size!r}."
+        )
+    return tuple(whole("image_size", n, 1) for n in pair)
+
+
+def _batches(source, plans, batch_size, shuffle):
+    slices = tf.data.Dataset.from_tensor_slices
+    if source.arrays:
+        with tf.device("CPU"):
+            images, labels = map(tf.constant, source.arrays)
+
+        def gather(order, flips, offsets):
+            return tf.gather(images, order), tf.gather(labels, order), flips, offsets
+
+        indices = plans.flat_map(
+            lambda order, flips, offsets, _: slices((order, flips, offsets)).batch(
+                batch_size
+            )
+        )
+        return indices.map(gather, tf.data.AUTOTUNE)
+
+    @tf.autograph.experimental.do_not_convert
+    def stream(_, flips, offsets, seed):
+        examples = source.stream(seed if shuffle else None)
+        return tf.data.Dataset.zip(examples, slices((flips, offsets)))
+
+    def decode(example, augmentation):
+        return *source.decode(*example), *augmentation
+
+    return plans.flat_map(stream).map(decode, tf.data.AUTOTUNE).batch(batch_size)
+
+
+def _augment(images, flips, offsets):
+    # As `arrays.augment` does it.
+    height, width = images.shape[1:3]
+    rows = tf.clip_by_value(tf.range(height) - offsets[:, :1], 0, height - 1)
+    columns = tf.clip_by_value(tf.range(width) - offsets[:, 1:], 0, width - 1)
+    columns = tf.where(flips[:, None], width - 1 - columns, columns)
+    images = tf.gather(images, rows, axis=1, batch_dims=1)
+    return tf.gather(images, columns, axis=2, batch_dims=1)

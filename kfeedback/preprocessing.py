@@ -1,0 +1,290 @@
+"""From pixels to what a network takes, and from what it gives to names."""
+
+import numpy as np
+from keras import ops
+
+PREPROCESSING_MODES = ("none", "scale", "centre", "caffe")
+
+# Blue, green, red: the means of the ImageNet training images, as the Caffe models
+# and keras.applications subtract them.
+_CAFFE_MEANS = (103.939, 116.779, 123.68)
+
+_KEYS = ("epsilon", "matrix", "mean")
+
+
+def global_contrast_normalization(images, scale=55.0, epsilon=1e-8):
+    """Give every image mean zero and the same norm.
+
+        y = s c / max(|c|, e),    c = x - m
+
+    where x is one image with D = H W C values, m the mean of its values (over pixels
+    and channels), |c| the Euclidean norm of c, s `scale` and e `epsilon`. With s = 55,
+    about the root of D for 32x32x3, every image gets a standard deviation of about 1.
+    A constant image becomes zero.
+
+    Args:
+        images: `(B, H, W, C)`: a NumPy array, or a tensor of Keras' backend, also
+            inside `tf.data.Dataset.map`. It is not changed.
+        scale: the norm that each image gets.
+        epsilon: the least norm that is divided by.
+
+    Returns:
+        float32, of the same shape; a NumPy array if `images` is one.
+
+    Raises:
+        ValueError: if `images` has another rank than 4, or `scale` or `epsilon` is
+            not positive.
+
+    Reference: I. Goodfellow, D. Warde-Farley, M. Mirza, A. Courville and Y. Bengio,
+    "Maxout networks", ICML 2013, whose published code divides by the norm, not by the
+    standard deviation.
+    """
+    _positive("scale", scale)
+    _positive("epsilon", epsilon)
+    _check_rank(images)
+    if isinstance(images, np.ndarray):
+        images = images.astype(np.float32)
+        centred = images - images.mean(axis=(1, 2, 3), keepdims=True)
+        norm = np.sqrt(np.square(centred).sum(axis=(1, 2, 3), keepdims=True))
+        return scale * centred / np.maximum(norm, np.float32(epsilon))
+    images = ops.cast(images, "float32")
+    centred = images - ops.mean(images, axis=(1, 2, 3), keepdims=True)
+    norm = ops.sqrt(ops.sum(ops.square(centred), axis=(1, 2, 3), keepdims=True))
+    return scale * centred / ops.maximum(norm, epsilon)
+
+
+class ZCAWhitening:
+    """Whiten images with the statistics of a training set.
+
+        y = W (x - m),    W = V (L + e I)^(-1/2) V^T,    V L V^T = cov(x)
+
+    where x is one image as a vector of D = H W C values, m their mean over the
+    training set, cov their covariance (divided by the number of images), V its
+    eigenvectors, L the diagonal matrix of its eigenvalues and e `epsilon`. W is
+    symmetric, so that whitened images still look like images.
+
+    `ZCAWhitening().fit(images)` computes it, `zca(images)` applies it, `zca.save(path)`
+    and `ZCAWhitening.load(path)` keep it.
+
+    Attributes:
+        mean: m, float32 `(H, W, C)`; `None` before `fit`.
+        matrix: W, float32 `(D, D)`; `None` before `fit`.
+        epsilon: e; `None` before `fit`.
+
+    Reference: I. Goodfellow et al., "Maxout networks", ICML 2013, with e = 0.1 after
+    `global_contrast_normalization`; the covariance's divisor as in its published code.
+    """
+
+    def __init__(self):
+        self.mean = self.matrix = self.epsilon = None
+
+    def fit(self, images, epsilon=0.1):
+        """Compute the statistics of a training set.
+
+        It takes memory and time for a `(D, D)` eigenvalue problem in double precision:
+        about a minute for D = 3072 on two cores.
+
+        Args:
+            images: array `(N, H, W, C)`, N at least 2; best contrast-normalized.
+            epsilon: what is added to the eigenvalues.
+
+        Returns:
+            Itself.
+
+        Raises:
+            ValueError: if `images` is not as above or not finite, or `epsilon` is not
+                positive.
+        """
+        images, epsilon = np.asarray(images), _positive("epsilon", epsilon)
+        _check_rank(images)
+        if len(images) < 2 or not images.size:
+            raise ValueError(
+                f"Argument `images` must be two images or more, got {images.shape}."
+            )
+        rows = images.reshape(len(images), -1)
+        mean = rows.mean(axis=0, dtype=np.float64)
+        if not np.isfinite(mean).all():
+            raise ValueError("Argument `images` must be finite.")
+        covariance = np.zeros((mean.size, mean.size))
+        for start in range(0, len(rows), 4096):
+            centred = rows[start : start + 4096] - mean
+            covariance += centred.T @ centred
+        values, vectors = np.linalg.eigh(covariance / len(rows))
+        values = np.maximum(values, 0) + epsilon
+        self.mean = mean.reshape(images.shape[1:]).astype(np.float32)
+        self.matrix = ((vectors / np.sqrt(values)) @ vectors.T).astype(np.float32)
+        self.epsilon = epsilon
+        return self
+
+    def __call__(self, images):
+        """Whiten a batch.
+
+        Args:
+            images: `(B, H, W, C)`, prepared like those that were fitted: a NumPy
+                array, or a tensor of Keras' backend, also inside
+                `tf.data.Dataset.map`. It is not changed.
+
+        Returns:
+            float32, of the same shape; a NumPy array if `images` is one.
+
+        Raises:
+            ValueError: if nothing was fitted, or images of another shape.
+        """
+        self._check_fitted()
+        if tuple(images.shape[1:]) != self.mean.shape:
+            raise ValueError(
+                f"Argument `images` must hold images of shape {self.mean.shape}, "
+                f"got {tuple(images.shape)}."
+            )
+        if isinstance(images, np.ndarray):
+            rows = (images.astype(np.float32) - self.mean).reshape(len(images), -1)
+            return (rows @ self.matrix).reshape(images.shape)
+        centred = ops.cast(images, "float32") - self.mean
+        rows = ops.reshape(centred, (-1, self.mean.size))
+        return ops.reshape(ops.matmul(rows, self.matrix), (-1, *self.mean.shape))
+
+    def save(self, path):
+        """Write an `.npz` file; its name gets that ending if it has none.
+
+        Raises:
+            ValueError: if nothing was fitted.
+        """
+        self._check_fitted()
+        np.savez(path, mean=self.mean, matrix=self.matrix, epsilon=self.epsilon)
+
+    @classmethod
+    def load(cls, path):
+        """Read what `save` wrote.
+
+        Raises:
+            ValueError: if the file holds other arrays, or arrays of another type or
+                shape, that are not finite or, for W, not symmetric.
+        """
+        with np.load(path, allow_pickle=False) as file:
+            if tuple(sorted(file.files)) != _KEYS:
+                raise ValueError(
+                    f"The file {path} must hold the arrays {', '.join(_KEYS)}, "
+                    f"got {', '.join(sorted(file.files))}."
+                )
+            epsilon, matrix, mean = (file[key] for key in _KEYS)
+        if (
+            any(array.dtype.kind != "f" for array in (epsilon, matrix, mean))
+            or epsilon.shape != ()
+            or mean.ndim != 3
+            or matrix.shape != (mean.size, mean.size)
+        ):
+            raise ValueError(
+                f"The arrays in {path} must be of floating point and of the shapes (), "
+                "(H W C, H W C) and (H, W, C), got "
+                f"{epsilon.dtype} {epsilon.shape}, {matrix.dtype} {matrix.shape} and "
+                f"{mean.dtype} {mean.shape}."
+            )
+        if (
+            not (np.isfinite(mean).all() and np.isfinite(matrix).all())
+            or not np.allclose(matrix, matrix.T, rtol=1e-4, atol=1e-5)
+            or not 0 < epsilon < np.inf
+        ):
+            raise ValueError(
+                f"The arrays in {path} must be finite, `matrix` symmetric and "
+                "`epsilon` positive, which they are not."
+            )
+        whitening = cls()
+        whitening.mean = mean.astype(np.float32)
+        whitening.matrix = matrix.astype(np.float32)
+        whitening.epsilon = float(epsilon)
+        return whitening
+
+    def _check_fitted(self):
+        if self.matrix is None:
+            raise ValueError(
+                "This ZCAWhitening has no statistics; call `fit` or use "
+                "`ZCAWhitening.load`."
+            )
+
+
+def _check_rank(images):
+    if len(images.shape) != 4:
+        raise ValueError(
+            f"Argument `images` must have the shape (B, H, W, C), got {images.shape}."
+        )
+
+
+def _positive(name, value):
+    if not isinstance(value, (int, float)) or not 0 < value < np.inf:
+        raise ValueError(f"Argument `{name}` must be positive, got {value!r}.")
+    return float(value)
+
+
+def preprocess_input(images, mode="scale"):
+    """Maps pixels from 0–255 to what a network was trained on; a copy, always.
+
+    Args:
+        images: `(B, H, W, C)` or `(H, W, C)`, NumPy array or tensor, 0 to 255.
+        mode: `"scale"`: `x / 255`, as LeNet here; `"centre"`: `x / 127.5 - 1`;
+            `"caffe"`: RGB to BGR minus the ImageNet means, as
+            `keras.applications.VGG16`; `"none"`.
+
+    Returns:
+        float32, of the same shape; a NumPy array if `images` is one.
+
+    Raises:
+        ValueError: if `mode` is unknown, or `"caffe"` meets no three channels.
+    """
+    if mode not in PREPROCESSING_MODES:
+        raise ValueError(
+            f"mode must be one of {', '.join(PREPROCESSING_MODES)}, got {mode!r}."
+        )
+    if isinstance(images, np.ndarray):
+        images = images.astype(np.float32)  # a copy
+    else:
+        images = ops.cast(images, "float32")
+    if mode == "scale":
+        return images / 255.0
+    if mode == "centre":
+        return images / 127.5 - 1.0
+    if mode == "caffe":
+        if images.shape[-1] != 3:
+            raise ValueError(
+                f"images must have 3 channels for mode 'caffe', got {images.shape}."
+            )
+        return images[..., ::-1] - np.asarray(_CAFFE_MEANS, np.float32)
+    return images
+
+
+def decode_predictions(predictions, top=5, class_names=None):
+    """Names the best classes of each sample.
+
+    Args:
+        predictions: `(B, classes)`, or `(B, T, classes)`, of which the last timestep
+            is taken.
+        top: int ≥ 1, how many; at most all classes.
+        class_names: a name per class; by default its index.
+
+    Returns:
+        a list with, for each sample, a list of `(name, score)`, best first.
+
+    Raises:
+        ValueError: if `predictions` has another rank, `top` is no positive integer,
+            or the number of names is not that of the classes.
+    """
+    predictions = ops.convert_to_numpy(predictions)
+    if predictions.ndim not in (2, 3):
+        raise ValueError(
+            "predictions must be (B, classes) or (B, T, classes), got shape "
+            f"{predictions.shape}."
+        )
+    if isinstance(top, bool) or not isinstance(top, int) or top < 1:
+        raise ValueError(f"top must be a positive integer, got {top!r}.")
+    if predictions.ndim == 3:
+        predictions = predictions[:, -1]
+    classes = predictions.shape[1]
+    names = [str(n) for n in range(classes)] if class_names is None else class_names
+    if len(names) != classes:
+        raise ValueError(
+            f"class_names must be {classes} names, one a class, got {len(names)}."
+        )
+    best = np.argsort(-predictions, axis=1, kind="stable")[:, :top]
+    return [
+        [(names[index], float(scores[index])) for index in row]
+        for row, scores in zip(best, predictions, strict=True)
+    ]

@@ -1,0 +1,67 @@
+"""Small networks that the tests of several model families give feedback to."""
+
+import keras
+from keras import layers
+
+
+def conv_net(activation="softmax", classes=4, name="net", fused=True):
+    """Two named 3×3 convolutions, a batch norm, and a dense layer; 8×8×2 images."""
+    image = keras.Input((8, 8, 2), name="image")
+    x = layers.Conv2D(3, 3, activation="relu", name="conv1")(image)
+    x = layers.Conv2D(5, 1, name="mix")(x)
+    x = layers.Conv2D(4, 3, use_bias=False, name="conv2")(x)
+    x = layers.BatchNormalization(name="bn2")(x)
+    x = layers.ReLU(name="relu2")(x)
+    x = layers.GlobalAveragePooling2D(name="pool")(x)
+    x = layers.Dense(
+        classes,
+        activation=activation if fused else None,
+        dtype="float32",
+        name="predictions",
+    )(x)
+    if not fused:
+        x = layers.Activation(activation, dtype="float32", name="probabilities")(x)
+    return keras.Model(image, x, name=name)
+
+
+def sequential():
+    """The same kind of network as a Sequential."""
+    return keras.Sequential(
+        [
+            keras.Input((8, 8, 2)),
+            layers.Conv2D(3, 3, name="conv1"),
+            layers.LeakyReLU(name="leaky"),
+            layers.Conv2D(4, 3, name="conv2"),
+            layers.Dropout(0.5, name="dropout"),
+            layers.Flatten(name="flatten"),
+            layers.Dense(4, activation="softmax", name="predictions"),
+        ],
+        name="sequential_net",
+    )
+
+
+def nested():
+    """A classifier around a nested model of feature extraction."""
+    inner_image = keras.Input((8, 8, 2))
+    x = layers.Conv2D(3, 3, name="conv1")(inner_image)
+    x = layers.BatchNormalization(name="bn1")(x)
+    inner = keras.Model(inner_image, layers.ReLU(name="relu1")(x), name="features")
+    image = keras.Input((8, 8, 2))
+    x = inner(image, training=False)
+    x = layers.Conv2D(4, 3, name="conv2")(x)
+    x = layers.Flatten(name="flatten")(x)
+    x = layers.Dense(4, activation="softmax", name="predictions")(x)
+    return keras.Model(image, x, name="nested_net")
+
+
+def residual():
+    """A network with a residual, a dense and a shared connection."""
+    image = keras.Input((8, 8, 2))
+    x = layers.Conv2D(4, 3, padding="same", name="stem")(image)
+    shared = layers.Conv2D(4, 3, padding="same", name="shared")
+    y = layers.Add(name="add")([x, shared(x)])
+    y = layers.Concatenate(name="concatenate")([y, shared(y)])
+    y = layers.Conv2D(4, 3, activation="relu", name="last")(y)
+    y = layers.GlobalMaxPooling2D(name="pool")(y)
+    y = layers.Dense(4, activation="softmax", name="predictions")(y)
+    return keras.Model(image, y, name="residual_net")

@@ -1,0 +1,168 @@
+import keras
+import numpy as np
+import pytest
+
+import kfeedback
+from kfeedback.models.backbones import LNIN, NIN, RCNN128, LeNet, VGGSmall
+from tests import harness
+
+FACTORIES = {
+    "lenet": LeNet,
+    "nin": NIN,
+    "lnin": LNIN,
+    "rcnn128": RCNN128,
+    "vgg_small": VGGSmall,
+}
+THIN = {
+    "lenet": {"input_shape": (16, 16, 1)},
+    "nin": {"input_shape": (8, 8, 3)},
+    "lnin": {"input_shape": (8, 8, 3)},
+    "rcnn128": {"input_shape": (8, 8, 3), "filters": 8},
+    "vgg_small": {"width": 1 / 16},
+}
+
+
+@pytest.mark.parametrize(
+    "factory, classes, parameters",
+    [
+        (LeNet, 10, 431_080),
+        (NIN, 10, 966_986),
+        (NIN, 100, 984_356),
+        (LNIN, 10, 966_986),
+        (LNIN, 100, 984_356),
+        (RCNN128, 10, 1_191_178),
+    ],
+)
+def test_parameters(factory, classes, parameters):
+    assert factory(classes=classes).count_params() == parameters
+
+
+def test_vgg_small_has_the_convolutions_of_vgg16():
+    shapes = [
+        tuple(w.shape) for w in VGGSmall(batch_norm=False).weights if len(w.shape) == 4
+    ]
+    assert len(shapes) == 13
+    assert sum(np.prod(s) + s[-1] for s in shapes) == 14_714_688
+
+
+@pytest.mark.parametrize("name", FACTORIES)
+def test_shapes(name):
+    make, small = FACTORIES[name], THIN[name]
+    model = make(**small, classes=7)
+    shape = model.input.shape[1:]
+    images = harness.random_images(shape, 2)
+    result = harness.to_numpy(harness.randomize(model)(images))
+    assert model.output.shape == (None, 7)
+    assert result.shape == (2, 7)
+    np.testing.assert_allclose(result.sum(axis=1), 1, rtol=1e-5)
+
+    maps = make(False, **small)
+    assert len(maps.output.shape) == 4
+    for pooling in ("avg", "max"):
+        pooled = make(False, pooling=pooling, **small)
+        assert pooled.output.shape == (None, maps.output.shape[-1])
+
+    tensor = keras.Input(shape)
+    arguments = {k: v for k, v in small.items() if k != "input_shape"}
+    assert make(input_tensor=tensor, **arguments).input is tensor
+
+
+@pytest.mark.parametrize("name", FACTORIES)
+def test_logits(name):
+    make, small = FACTORIES[name], THIN[name]
+    images = harness.random_images(make(**small).input.shape[1:], 2)
+    results = []
+    for activation in ("softmax", None):
+        harness.fresh_names()
+        model = make(classifier_activation=activation, **small)
+        results.append(harness.randomize(model)(images))
+    np.testing.assert_allclose(
+        harness.to_numpy(results[0]),
+        harness.to_numpy(keras.ops.softmax(results[1])),
+        rtol=1e-4,
+        atol=1e-6,
+    )
+
+
+def test_a_weights_file_gives_the_same_model(tmp_path):
+    path = tmp_path / "lenet.h5"
+    model = harness.randomize(LeNet(input_shape=(16, 16, 1)))
+    kfeedback.weights.save(model, path)
+    again = LeNet(input_shape=(16, 16, 1), weights=path)
+    images = harness.random_images((16, 16, 1))
+    harness.assert_bit_equal(
+        harness.to_numpy(again(images)), harness.to_numpy(model(images)), "reloaded"
+    )
+
+
+BAD = [
+    ({"include_top": "no"}, TypeError, "include_top"),
+    ({"include_top": 1}, TypeError, "include_top"),
+    ({"include_top": False, "pooling": "mean"}, ValueError, "pooling"),
+    ({"pooling": "mean"}, ValueError, "pooling"),
+    ({"pooling": "avg"}, ValueError, "pooling"),
+    ({"weights": "imagenet"}, ValueError, "weights"),
+    ({"weights": "nowhere.h5"}, ValueError, "weights"),
+    ({"weights": 3}, ValueError, "weights"),
+    ({"classes": 0}, ValueError, "classes"),
+    ({"classes": -1}, ValueError, "classes"),
+    ({"classes": True}, ValueError, "classes"),
+    ({"classes": 1.5}, ValueError, "classes"),
+    ({"classifier_activation": "best"}, ValueError, "classifier_activation"),
+    ({"classifier_activation": 3}, ValueError, "classifier_activation"),
+    ({"input_shape": (32, 32)}, ValueError, "input_shape"),
+    ({"input_shape": (32, 32, 0)}, ValueError, "input_shape"),
+    ({"input_shape": (32, 32, None)}, ValueError, "input_shape"),
+    ({"input_shape": (4, 32, 1)}, ValueError, "input_shape"),
+    ({"input_shape": (32, -32, 1)}, ValueError, "input_shape"),
+    ({"input_shape": 32}, ValueError, "input_shape"),
+    ({"input_shape": "32"}, ValueError, "input_shape"),
+    ({"input_tensor": np.zeros((1, 32, 32, 1))}, TypeError, "input_tensor"),
+]
+
+
+@pytest.mark.parametrize("name", FACTORIES)
+@pytest.mark.parametrize("arguments, error, argument", BAD, ids=str)
+def test_refuses(name, arguments, error, argument):
+    with pytest.raises((ValueError, TypeError)) as caught:
+        FACTORIES[name](**arguments)
+    assert type(caught.value) is error
+    harness.assert_one_sentence(caught.value, argument)
+
+
+@pytest.mark.parametrize(
+    "factory, arguments",
+    [
+        (LeNet, {"dropout": 1}),
+        (LeNet, {"dropout": -0.1}),
+        (LeNet, {"dropout": "0.5"}),
+        (LeNet, {"dropout": float("nan")}),
+        (NIN, {"dropout": 1.0}),
+        (NIN, {"negative_slope": -1}),
+        (RCNN128, {"filters": 0}),
+        (RCNN128, {"iterations": -1}),
+        (VGGSmall, {"width": 0}),
+        (VGGSmall, {"width": "1"}),
+        (VGGSmall, {"width": float("nan")}),
+        (VGGSmall, {"width": float("inf")}),
+    ],
+    ids=str,
+)
+def test_refuses_its_own_arguments(factory, arguments):
+    with pytest.raises(ValueError) as caught:
+        factory(**arguments)
+    harness.assert_one_sentence(caught.value, next(iter(arguments)))
+
+
+def test_vgg_small_refuses_what_is_no_bool():
+    with pytest.raises(TypeError, match=r"^batch_norm must"):
+        VGGSmall(batch_norm="yes")
+
+
+def test_input_shape_and_input_tensor_must_agree():
+    with pytest.raises(ValueError) as caught:
+        LeNet(input_tensor=keras.Input((28, 28, 1)), input_shape=(28, 28, 3))
+    harness.assert_one_sentence(caught.value, "input_shape")
+    with pytest.raises(ValueError) as caught:
+        LeNet(input_tensor=keras.Input((28, 28)))
+    harness.assert_one_sentence(caught.value, "input_tensor")

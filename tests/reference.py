@@ -1,0 +1,101 @@
+"""The equations of the papers in NumPy and float64, written for reading, not speed."""
+
+import numpy as np
+
+
+def softmax(x):
+    e = np.exp(x - x.max(axis=-1, keepdims=True))
+    return e / e.sum(axis=-1, keepdims=True)
+
+
+def relu(x):
+    return np.maximum(x, 0.0)
+
+
+def conv2d(x, kernel, bias=0.0, padding="valid", stride=1):
+    """`x` is `(B, H, W, C)`, `kernel` is `(h, w, C, filters)`; odd sides for 'same'."""
+    x, kernel = np.asarray(x, "float64"), np.asarray(kernel, "float64")
+    height, width = kernel.shape[:2]
+    if padding == "same":
+        assert height % 2 == 1 and width % 2 == 1 and stride == 1
+        x = np.pad(x, ((0, 0), (height // 2,) * 2, (width // 2,) * 2, (0, 0)))
+    rows, columns = x.shape[1] - height + 1, x.shape[2] - width + 1
+    result = 0.0
+    for i in range(height):
+        for j in range(width):
+            result = result + x[:, i : i + rows, j : j + columns] @ kernel[i, j]
+    return result[:, ::stride, ::stride] + bias
+
+
+def max_pool2(x):
+    """2×2 windows, stride 2, 'valid'."""
+    b, h, w, c = x.shape
+    x = x[:, : h // 2 * 2, : w // 2 * 2]
+    return x.reshape(b, h // 2, 2, w // 2, 2, c).max(axis=(2, 4))
+
+
+def dense(x, kernel, bias):
+    return np.asarray(x, "float64") @ np.asarray(kernel, "float64") + bias
+
+
+def feedback(posterior, kernel, bias):
+    """Learning with Rethinking, eq. (1) and (2)."""
+    return kernel.shape[1] * softmax(dense(posterior, kernel, bias))
+
+
+def emphasis(features, vector):
+    """Learning with Rethinking, eq. (3), channels last."""
+    return np.asarray(features, "float64") * vector[:, None, None, :]
+
+
+def lrn(x, size, alpha, beta, k):
+    """Local response normalization, channel by channel."""
+    x = np.asarray(x, "float64")
+    result = np.empty_like(x)
+    for i in range(x.shape[-1]):
+        window = x[..., max(0, i - size // 2) : i + size // 2 + 1]
+        energy = (window**2).sum(axis=-1)
+        result[..., i] = x[..., i] / (k + alpha / size * energy) ** beta
+    return result
+
+
+def rcl(u, kernel, recurrent_kernel, bias, iterations, size, alpha, beta):
+    """The recurrent convolutional layer of Liang and Hu, eq. (1) to (3), with ReLU."""
+    feedforward = conv2d(u, kernel, bias, "same")
+    x = lrn(relu(feedforward), size, alpha, beta, 1.0)
+    for _ in range(iterations):
+        state = feedforward + conv2d(x, recurrent_kernel, 0.0, "same")
+        x = lrn(relu(state), size, alpha, beta, 1.0)
+    return x
+
+
+def lenet_pass(images, weights, vectors):
+    """One pass of LeNet; `vectors` are the emphasis vectors by layer, if any."""
+    x = np.asarray(images, "float64")
+    for number in (1, 2):
+        layer = f"conv{number}"
+        x = conv2d(x, weights[f"{layer}/kernel"], weights[f"{layer}/bias"])
+        if layer in vectors:
+            x = emphasis(x, vectors[layer])
+        x = max_pool2(x)
+    x = x.reshape(len(x), -1)
+    x = relu(dense(x, weights["fc1/kernel"], weights["fc1/bias"]))
+    x = dense(x, weights["predictions/kernel"], weights["predictions/bias"])
+    return softmax(x)
+
+
+def lrnet_lenet(images, weights, timesteps, layers=("conv1", "conv2")):
+    """LR-LeNet: the posterior of pass t-1 makes the emphasis of pass t.
+
+    Returns:
+        `(B, timesteps, classes)`.
+    """
+    predictions = [lenet_pass(images, weights, {})]
+    for _ in range(timesteps - 1):
+        vectors = {}
+        for layer in layers:
+            kernel = weights[f"{layer}_feedback/kernel"]
+            bias = weights[f"{layer}_feedback/bias"]
+            vectors[layer] = feedback(predictions[-1], kernel, bias)
+        predictions.append(lenet_pass(images, weights, vectors))
+    return np.stack(predictions, axis=1)

@@ -1,0 +1,152 @@
+import keras
+import numpy as np
+import pytest
+
+from kfeedback.losses import TimestepLoss
+from kfeedback.metrics import TimestepMetric
+from tests import harness, reference
+
+RANDOM = np.random.default_rng(9)
+CLASSES, STEPS, BATCH = 8, 3, 200
+PREDICTIONS = reference.softmax(RANDOM.normal(0, 2, (BATCH, STEPS, CLASSES))).astype(
+    "float32"
+)
+SPARSE = RANDOM.integers(0, CLASSES, BATCH)
+ONE_HOT = np.eye(CLASSES, dtype="float32")[SPARSE]
+WEIGHTS = RANDOM.uniform(0.1, 3, BATCH).astype("float32")
+RIGHT = PREDICTIONS.argmax(axis=-1) == SPARSE[:, None]
+RANK = (PREDICTIONS > PREDICTIONS[np.arange(BATCH), :, SPARSE][..., None]).sum(axis=-1)
+
+
+def test_the_timesteps_here_differ():
+    assert len(set(RIGHT.mean(axis=0))) == STEPS
+    assert len(set((RANK < 5).mean(axis=0))) == STEPS
+
+
+@pytest.mark.parametrize("timestep", [0, 1, 2, -1, -2, -3])
+@pytest.mark.parametrize(
+    "metric, labels",
+    [
+        ("accuracy", SPARSE),
+        ("accuracy", SPARSE[:, None]),
+        ("accuracy", ONE_HOT),
+        ("acc", SPARSE),
+        ("sparse_categorical_accuracy", SPARSE),
+        ("categorical_accuracy", ONE_HOT),
+        (keras.metrics.SparseCategoricalAccuracy, SPARSE),
+        (keras.metrics.CategoricalAccuracy, ONE_HOT),
+    ],
+)
+def test_accuracy(metric, labels, timestep):
+    metric = TimestepMetric(metric() if isinstance(metric, type) else metric, timestep)
+    metric.update_state(labels[:25], PREDICTIONS[:25])
+    metric.update_state(labels[25:], PREDICTIONS[25:])
+    expected = RIGHT[:, timestep].mean()
+    np.testing.assert_allclose(float(metric.result()), expected, rtol=1e-6)
+    metric.reset_state()
+    metric.update_state(labels, PREDICTIONS, sample_weight=WEIGHTS)
+    expected = np.average(RIGHT[:, timestep], weights=WEIGHTS)
+    np.testing.assert_allclose(float(metric.result()), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("timestep", [0, -1])
+def test_top_5_and_auc(timestep):
+    top = TimestepMetric(keras.metrics.SparseTopKCategoricalAccuracy(5), timestep)
+    top.update_state(SPARSE, PREDICTIONS)
+    expected = (RANK[:, timestep] < 5).mean()
+    np.testing.assert_allclose(float(top.result()), expected, rtol=1e-6)
+    top = TimestepMetric(keras.metrics.TopKCategoricalAccuracy(5), timestep)
+    top.update_state(ONE_HOT, PREDICTIONS)
+    np.testing.assert_allclose(float(top.result()), expected, rtol=1e-6)
+
+    auc = TimestepMetric(keras.metrics.AUC(), timestep)
+    plain = keras.metrics.AUC()
+    auc.update_state(ONE_HOT, PREDICTIONS)
+    plain.update_state(ONE_HOT, PREDICTIONS[:, timestep])
+    assert float(auc.result()) == float(plain.result())
+    auc.reset_state()
+    assert float(auc.result()) == 0
+
+
+def test_names():
+    names = [TimestepMetric("accuracy", step).name for step in (-1, 0, 1, 2)]
+    assert names == ["accuracy", "accuracy_t1", "accuracy_t2", "accuracy_t3"]
+    names = [TimestepMetric("accuracy", step).name for step in (-1, -2, -3)]
+    assert len(set(names)) == 3
+    assert all(len(name) < 20 and "999" not in name for name in names)
+    assert TimestepMetric("accuracy", 0, name="first").name == "first"
+
+
+@pytest.mark.parametrize(
+    "metric",
+    [
+        "accuracy",
+        "sparse_categorical_accuracy",
+        keras.metrics.SparseTopKCategoricalAccuracy,
+    ],
+)
+def test_config_round_trip(metric):
+    metric = TimestepMetric(metric(3) if isinstance(metric, type) else metric, 1)
+    config = keras.saving.serialize_keras_object(metric)
+    again = keras.saving.deserialize_keras_object(config)
+    assert again.name == metric.name
+    assert again.timestep == 1
+    metric.update_state(SPARSE, PREDICTIONS)
+    again.update_state(SPARSE, PREDICTIONS)
+    assert float(again.result()) == float(metric.result())
+
+
+@pytest.mark.parametrize("labels", [SPARSE, ONE_HOT], ids=["sparse", "one-hot"])
+def test_fit_evaluate_and_a_saved_compiled_model(labels, tmp_path):
+    kind = "sparse_categorical" if labels.ndim == 1 else "categorical"
+    image = keras.Input((4,))
+    x = keras.layers.Dense(STEPS * CLASSES)(image)
+    x = keras.layers.Reshape((STEPS, CLASSES))(x)
+    model = keras.Model(image, keras.layers.Softmax()(x))
+    model.compile(
+        "sgd",
+        TimestepLoss(f"{kind}_crossentropy", 1.2),
+        metrics=[TimestepMetric("accuracy", step) for step in (0, 1, -1)],
+    )
+    x = RANDOM.normal(size=(BATCH, 4)).astype("float32")
+    history = model.fit(x, labels, verbose=0, validation_data=(x, labels)).history
+    names = {"loss", "accuracy_t1", "accuracy_t2", "accuracy"}
+    assert set(history) == names | {f"val_{name}" for name in names}
+    result = model.evaluate(x, labels, verbose=0, return_dict=True)
+    right = harness.to_numpy(model(x)).argmax(axis=-1) == SPARSE[:, None]
+    for name, step in (("accuracy_t1", 0), ("accuracy_t2", 1), ("accuracy", 2)):
+        np.testing.assert_allclose(result[name], right[:, step].mean(), rtol=1e-5)
+
+    model.save(tmp_path / "model.keras")
+    again = keras.models.load_model(tmp_path / "model.keras")
+    assert again.evaluate(x, labels, verbose=0, return_dict=True) == result
+    history = again.fit(x, labels, verbose=0).history
+    assert set(history) == names
+
+
+@pytest.mark.parametrize("timestep", [1.5, "0", None, True])
+def test_refuses_a_timestep(timestep):
+    with pytest.raises(ValueError) as caught:
+        TimestepMetric("accuracy", timestep)
+    harness.assert_one_sentence(caught.value, "timestep")
+
+
+@pytest.mark.parametrize("timestep", [3, -4, 100])
+def test_refuses_a_timestep_out_of_range(timestep):
+    metric = TimestepMetric("accuracy", timestep)
+    with pytest.raises(ValueError) as caught:
+        metric.update_state(SPARSE, PREDICTIONS)
+    harness.assert_one_sentence(caught.value, "timestep")
+
+
+@pytest.mark.parametrize("metric", ["best_metric", 3, None])
+def test_refuses_an_unknown_metric(metric):
+    with pytest.raises(ValueError) as caught:
+        TimestepMetric(metric)
+    harness.assert_one_sentence(caught.value, "metric")
+
+
+def test_refuses_predictions_without_timesteps():
+    with pytest.raises(ValueError) as caught:
+        TimestepMetric("accuracy").update_state(SPARSE, PREDICTIONS[:, 0])
+    harness.assert_one_sentence(caught.value, "y_pred")

@@ -1,0 +1,1 @@
+"""Maintenance: programs run as `python -m tools.<name>` from a checkout."""

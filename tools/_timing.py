@@ -1,0 +1,161 @@
+"""Compiled calls of a model, this machine's own speed, and timing side by side."""
+
+import math
+import statistics
+import time
+import warnings
+
+import keras
+import numpy as np
+
+# Channels and images of the convolutions that show what the machine can do.
+CONVOLUTIONS = ((128, 16), (128, 32), (256, 16))
+
+
+def state(model):
+    """The arrays that `stateless_forward` takes."""
+    return (
+        [variable.value for variable in model.trainable_variables],
+        [variable.value for variable in model.non_trainable_variables],
+    )
+
+
+def stateless_forward(model):
+    """`state, images -> outputs` as a pure function, for JAX."""
+    return lambda state, images: model.stateless_call(*state, images, training=False)[0]
+
+
+def _compile(function, jit_compile=False):
+    """The compiled function; it returns when its result is there."""
+    if keras.backend.backend() == "jax":
+        import jax
+
+        compiled = jax.jit(function)
+        return lambda *args: jax.block_until_ready(compiled(*args))
+    import tensorflow as tf
+
+    compiled = tf.function(function, jit_compile=jit_compile)
+
+    def run(*args):
+        # Not keras.ops.convert_to_numpy, which cannot read bfloat16.
+        return keras.tree.map_structure(lambda x: x.numpy(), compiled(*args))
+
+    return run
+
+
+def compiled_forward(model, jit_compile=False):
+    """`images -> outputs` of `model`, compiled, for inference."""
+    if keras.backend.backend() == "jax":
+        forward = _compile(stateless_forward(model))
+        # Training donates the old buffers, so the state is read at every call.
+        return lambda images: forward(state(model), images)
+    return _compile(lambda images: model(images, training=False), jit_compile)
+
+
+def training_step(model, images, jit_compile=False):
+    """A function that runs the train function of `fit` on one batch in memory."""
+    shape = getattr(model, "output_shape", None)
+    if not isinstance(shape, tuple) or not all(isinstance(n, int) for n in shape[1:]):
+        raise ValueError(
+            "--mode must be inference for a model without exactly one output of known "
+            f"shape, got '{model.name}' with output {shape}."
+        )
+    model.compile(
+        optimizer=keras.optimizers.SGD(1e-3, momentum=0.9),
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        jit_compile=keras.backend.backend() == "jax" or jit_compile,
+    )
+    labels = np.random.default_rng(1).integers(
+        shape[-1], size=(len(images), *shape[1:-1])
+    )
+    labels = keras.ops.convert_to_tensor(labels, "int32")
+
+    def step():
+        with warnings.catch_warnings():
+            # Keras takes the logits before a softmax in either case, and warns.
+            warnings.filterwarnings("ignore", message=".*received `from_logits=True`")
+            model.train_on_batch(images, labels)
+
+    return step
+
+
+def accelerators():
+    """Names of the accelerators that the backend sees."""
+    if keras.backend.backend() == "jax":
+        import jax
+
+        return [d.device_kind for d in jax.devices() if d.platform != "cpu"]
+    import tensorflow as tf
+
+    details = tf.config.experimental.get_device_details
+    devices = tf.config.list_physical_devices("GPU")
+    return [details(device).get("device_name", device.name) for device in devices]
+
+
+def machine_conv_gflops(dtype="float32", repeats=5, seconds=0.5):
+    """GFLOP/s of plain 3×3 convolutions, the best median over a few sizes.
+
+    Args:
+        dtype: `"float32"` or `"mixed_bfloat16"`, whose convolutions are bfloat16.
+        repeats: how often each size is timed.
+        seconds: the least duration of one such repeat.
+    """
+    calls, work = convolutions(dtype)
+    times = time_interleaved(calls, repeats, seconds)
+    return max(work[n] / statistics.median(times[n]) for n in calls) / 1e9
+
+
+def convolutions(dtype):
+    """Calls of four 3×3 convolutions in a row at 32 px, and their operations.
+
+    Returns:
+        two dicts with the same keys; on an accelerator the batches are 16 times larger.
+    """
+    dtype = keras.dtype_policies.get(dtype).compute_dtype
+    scale = 16 if accelerators() else 1
+    calls, work = {}, {}
+    for channels, batch in CONVOLUTIONS:
+        batch *= scale
+        rng = np.random.default_rng(0)
+        x = rng.standard_normal((batch, 32, 32, channels), "float32")
+        kernel = rng.standard_normal((3, 3, channels, channels), "float32")
+        kernel /= math.sqrt(9 * channels)
+        x, kernel = (keras.ops.convert_to_tensor(value, dtype) for value in (x, kernel))
+        run = _compile(_four_convolutions)
+        name = ("convolution", channels, batch)
+        calls[name] = lambda run=run, x=x, kernel=kernel: run(x, kernel)
+        work[name] = 4 * 2 * batch * 32 * 32 * 9 * channels**2
+    return calls, work
+
+
+def _four_convolutions(x, kernel):
+    for _ in range(4):
+        x = keras.ops.conv(x, kernel, padding="same")
+    return keras.ops.sum(x)
+
+
+def time_interleaved(calls, repeats, seconds, progress=lambda line: None):
+    """Seconds a call takes: for every name in `calls` a list, one number a repeat.
+
+    Every repeat runs all calls one after the other, so that a machine that slows
+    down slows all of them. Three calls each for warming up are not counted.
+    """
+    loops = {}
+    for name, call in calls.items():
+        progress(f"warming up {' '.join(map(str, name))}")
+        call()
+        warm = min(_time(call, 1) for _ in range(2))
+        loops[name] = max(1, math.ceil(seconds / warm))
+    times = {name: [] for name in calls}
+    for repeat in range(repeats):
+        progress(f"timing, repeat {repeat + 1} of {repeats}")
+        for name, call in calls.items():
+            times[name].append(_time(call, loops[name]))
+    return times
+
+
+def _time(call, loops):
+    start = time.perf_counter()
+    for _ in range(loops):
+        call()
+    return (time.perf_counter() - start) / loops
