@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tomllib
 
-from absl import app, flags
+from absl import app, flags, logging
 
 CONFIGS = pathlib.Path(__file__).parent / "configs"
 
@@ -44,6 +44,7 @@ def launch(main):
     """Runs `main()` as an absl app; bad input ends in one sentence and exit code 1."""
 
     def guarded(argv):
+        logging.set_verbosity(logging.WARNING)
         try:
             if len(argv) > 1:
                 raise ValueError(
@@ -141,3 +142,13 @@ def append_row(path, row):
         if new:
             writer.writeheader()
         writer.writerow(row)
+
+
+def format_table(rows):
+    """Rows of equal keys as aligned text."""
+    lines = [list(rows[0])] + [[str(value) for value in row.values()] for row in rows]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    return "\n".join(
+        "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True))
+        for line in lines
+    )

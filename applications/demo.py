@@ -19,12 +19,12 @@ import keras
 import numpy as np
 from absl import flags
 
-from applications import _app, evaluate
+from applications import _app
 from kfeedback import datasets
 
 flags.DEFINE_string("demo_dir", "demo_output", "Folder for everything it writes.")
-flags.DEFINE_integer("baseline_epochs", 16, "Of LeNet.", lower_bound=1)
-flags.DEFINE_integer("further_epochs", 6, "Of LR-LeNet and of LeNet.", lower_bound=1)
+flags.DEFINE_integer("baseline_epochs", 12, "Of LeNet.", lower_bound=1)
+flags.DEFINE_integer("further_epochs", 5, "Of LR-LeNet and of LeNet.", lower_bound=1)
 FLAGS = flags.FLAGS
 
 _CHECK = """
@@ -52,6 +52,7 @@ def main():
     start = time.time()
     folder = pathlib.Path(FLAGS.demo_dir)
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / "results.csv").unlink(missing_ok=True)  # of an earlier demo
     runs = {
         "LeNet": _train(folder / "lenet", "lenet", FLAGS.baseline_epochs),
         "LeNet, trained on": _train(
@@ -61,21 +62,26 @@ def main():
             folder / "lr_lenet", "lrnet", FLAGS.further_epochs, folder / "lenet"
         ),
     }
-    for name, run in runs.items():
-        extra = ["--figures"] if name == "LR-LeNet" else []
-        _run("applications.evaluate", f"--run={run}", *extra)
-    print(f"\nTest errors in percent\n{evaluate.format_table(_table(runs))}\n")
+    _run("applications.evaluate", f"--run={runs['LR-LeNet']}", "--figures")
+    print(f"\nTest errors in percent\n{_app.format_table(_table(folder, runs))}\n")
     _serve(folder)
     print(f"\nEverything is in {folder}/; {time.time() - start:.0f} s in all.")
 
 
 def _train(run, model, epochs, init=None):
-    arguments = [f"--model={model}", f"--epochs={epochs}", f"--output_dir={run}"]
+    config = "lr_lenet_mnist_bg" if model == "lrnet" else "lenet_mnist_bg"
+    arguments = [
+        f"--config={config}",
+        "--dataset=mnist_background_images_sample",
+        f"--epochs={epochs}",
+        f"--output_dir={run}",
+        f"--results={run.parent / 'results.csv'}",
+        "--verbose=2",
+    ]
     if init:
         arguments.append(f"--init_from={init / 'weights.h5'}")
-    if model == "lrnet":
-        arguments.append("--feedback_init=0.5")
-    _run("applications.train", *arguments, "--verbose=2")
+        arguments.append("--lr_drops=0.5,0.75")
+    _run("applications.train", *arguments)
     return run
 
 
@@ -85,16 +91,18 @@ def _run(module, *arguments):
     subprocess.run(command, check=True, env={"TF_CPP_MIN_LOG_LEVEL": "3", **os.environ})
 
 
-def _table(runs):
-    table = []
-    for name, run in runs.items():
-        with (run / "evaluation.csv").open() as file:
-            errors = [row["top1_error"] for row in csv.DictReader(file)]
-        errors += ["-"] * (2 - len(errors))
-        row = {"model": name}
-        row.update({f"timestep {n}": error for n, error in enumerate(errors, start=1)})
-        table.append(row)
-    return table
+def _table(folder, runs):
+    with (folder / "results.csv").open() as file:
+        errors = {row["experiment"]: row for row in csv.DictReader(file)}
+    return [
+        {
+            "model": name,
+            "epochs": errors[run.name]["epochs"],
+            "timestep 1": errors[run.name]["error_t1"],
+            "timestep 2": errors[run.name]["error_t2"] or "-",
+        }
+        for name, run in runs.items()
+    ]
 
 
 def _serve(folder):

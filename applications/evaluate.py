@@ -40,7 +40,7 @@ def main():
     posteriors, labels = predict(model, data, flip_average=FLAGS.flip_average)
     rows = error_rows(posteriors, labels)
     print(f"{info.name}, {info.split}: {info.num_examples} examples")
-    print(format_table(rows))
+    print(_app.format_table(rows))
     with (run / "evaluation.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
         writer.writeheader()
@@ -94,16 +94,6 @@ def error_rows(posteriors, labels):
                 row[f"top{k}_error"] = f"{error:.2f}"
         rows.append(row)
     return rows
-
-
-def format_table(rows):
-    """Rows of equal keys as aligned text."""
-    lines = [list(rows[0])] + [[str(value) for value in row.values()] for row in rows]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-    return "\n".join(
-        "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True))
-        for line in lines
-    )
 
 
 def _take_flags_of(run):

@@ -47,6 +47,9 @@ flags.DEFINE_integer(
     lower_bound=0,
 )
 _app.define_number("lr", 0.01, "Learning rate.", above=0)
+_app.define_number(
+    "feedback_lr_mult", 1.0, "Times lr, for the weights of feedback layers.", above=0
+)
 flags.DEFINE_list("lr_drops", [], "Shares of all epochs at which lr falls to a tenth.")
 _app.define_number("momentum", 0.9, "Momentum of SGD.", least=0)
 flags.DEFINE_bool("nesterov", False, "Nesterov momentum.")
@@ -151,6 +154,32 @@ def build(info):
     )
 
 
+@keras.saving.register_keras_serializable(package="applications")
+class MultiplierSGD(keras.optimizers.SGD):
+    """SGD with a multiple of the learning rate for some variables, Caffe's `lr_mult`.
+
+    Args:
+        *args: arguments of `keras.optimizers.SGD`.
+        multipliers: dict from a part of a variable's path to its factor.
+        **kwargs: arguments of `keras.optimizers.SGD`.
+    """
+
+    def __init__(self, *args, multipliers=None, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.multipliers = multipliers or {}
+
+    def update_step(self, gradient, variable, learning_rate):
+        """One step of SGD for one variable."""
+        for part, factor in self.multipliers.items():
+            if part in variable.path:
+                learning_rate = learning_rate * factor
+        super().update_step(gradient, variable, learning_rate)
+
+    def get_config(self):
+        """The constructor's arguments."""
+        return {**super().get_config(), "multipliers": self.multipliers}
+
+
 def compile_model(model, steps, drops=()):
     """SGD, L2 on kernels and the summed loss, with the accuracy of every timestep."""
     # Keras' weight_decay is decoupled from the gradient; the papers' L2 is not.
@@ -165,8 +194,11 @@ def compile_model(model, steps, drops=()):
         )
     timesteps = model.output_shape[1]
     model.compile(
-        optimizer=keras.optimizers.SGD(
-            schedule, momentum=FLAGS.momentum, nesterov=FLAGS.nesterov
+        optimizer=MultiplierSGD(
+            schedule,
+            momentum=FLAGS.momentum,
+            nesterov=FLAGS.nesterov,
+            multipliers={"_feedback/": FLAGS.feedback_lr_mult},
         ),
         loss=TimestepLoss(
             keras.losses.SparseCategoricalCrossentropy(), discount=FLAGS.discount

@@ -15,7 +15,7 @@ SPARSE = RANDOM.integers(0, CLASSES, BATCH)
 ONE_HOT = np.eye(CLASSES, dtype="float32")[SPARSE]
 WEIGHTS = RANDOM.uniform(0.1, 3, BATCH).astype("float32")
 RIGHT = PREDICTIONS.argmax(axis=-1) == SPARSE[:, None]
-RANK = (PREDICTIONS > PREDICTIONS[np.arange(BATCH), :, SPARSE][..., None]).sum(axis=-1)
+RANK = (PREDICTIONS[np.arange(BATCH), :, SPARSE][..., None] < PREDICTIONS).sum(axis=-1)
 
 
 def test_the_timesteps_here_differ():

@@ -38,24 +38,24 @@ further dropout ft --model=lenet --model_args="$DROP"
 further dropout lr $LR --backbone_args="$DROP"
 further dropout lr-init0.5 $LR --backbone_args="$DROP" --feedback_init=0.5
 
-# What the feedback starts from, sees and weighs.
-further dropout lr-init1-lr0.003 $LR --backbone_args="$DROP" --feedback_init=1 --lr=0.003
-further dropout lr-init0.5-t3 $LR --backbone_args="$DROP" --feedback_init=0.5 \
-  --timesteps=3
-further dropout lr-init0.5-discount3 $LR --backbone_args="$DROP" --feedback_init=0.5 \
-  --discount=3
-further dropout lr-init0.5-conv2 $LR --backbone_args="$DROP" --feedback_init=0.5 \
-  --model_args='{"emphasis_layers": ["conv2"]}'
+# A higher learning rate for the feedback weights, which otherwise hardly leave zero.
+further dropout lr-mult30 $LR --backbone_args="$DROP" --feedback_lr_mult=30
+further dropout lr-mult300 $LR --backbone_args="$DROP" --feedback_lr_mult=300
 
 # More regularisation, with and without feedback.
 further dropout ft-wd0.001 --model=lenet --model_args="$DROP" --weight_decay=0.001
-further dropout lr-init0.5-wd0.001 $LR --backbone_args="$DROP" --feedback_init=0.5 \
-  --weight_decay=0.001
+further dropout lr-wd0.001 $LR --backbone_args="$DROP" --weight_decay=0.001
+
+# What the feedback starts from, sees and weighs.
+further dropout lr-init1-lr0.003 $LR --backbone_args="$DROP" --feedback_init=1 --lr=0.003
+further dropout lr-t3 $LR --backbone_args="$DROP" --timesteps=3
+further dropout lr-discount3 $LR --backbone_args="$DROP" --discount=3
+further dropout lr-conv2 $LR --backbone_args="$DROP" \
+  --model_args='{"emphasis_layers": ["conv2"]}'
 further dropout ft-shift1 --model=lenet --model_args="$DROP" --shift=1
-further dropout lr-init0.5-shift1 $LR --backbone_args="$DROP" --feedback_init=0.5 \
-  --shift=1
+further dropout lr-shift1 $LR --backbone_args="$DROP" --shift=1
 
 # A baseline that has not converged.
 train early --model=lenet --epochs=8
 further early ft --model=lenet
-further early lr-init0.5 $LR --feedback_init=0.5
+further early lr $LR

@@ -1,0 +1,34 @@
+"""The tests of layers, losses, metrics and LRNet once more, on the JAX backend."""
+
+import os
+import pathlib
+import subprocess
+import sys
+import xml.etree.ElementTree
+
+import keras
+import pytest
+
+REPOSITORY = pathlib.Path(__file__).parents[2]
+FOLDERS = ["tests/layers", "tests/models", "tests/test_losses.py"]
+FOLDERS += ["tests/test_metrics.py", "tests/weights/test_files.py"]
+
+
+@pytest.mark.skipif(keras.backend.backend() == "jax", reason="this is it")
+def test_layers_and_models_pass_under_jax(tmp_path):
+    pytest.importorskip("jax")
+    report = tmp_path / "report.xml"
+    command = [sys.executable, "-m", "pytest", *FOLDERS, "-q", f"--junitxml={report}"]
+    result = subprocess.run(
+        [*command, "-p", "no:cacheprovider"],
+        env={**os.environ, "KERAS_BACKEND": "jax"},
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stdout[-6000:] + result.stderr[-2000:]
+    cases = list(xml.etree.ElementTree.parse(report).iter("testcase"))
+    ran = [case for case in cases if case.find("skipped") is None]
+    modules = {case.get("classname") for case in ran}
+    assert len(ran) > 200, f"only {len(ran)} tests ran"
+    assert {"tests.layers.test_feedback", "tests.models.test_lrnet"} <= modules

@@ -1,0 +1,167 @@
+"""What importing kfeedback brings along, each tried in a process of its own."""
+
+import ast
+import os
+import pathlib
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+
+REPOSITORY = pathlib.Path(__file__).parents[1]
+
+
+def run(code, *arguments, **environment):
+    """Runs code in a new process; its output."""
+    result = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code), *map(str, arguments)],
+        env={**os.environ, **environment},
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+    return result.stdout
+
+
+def test_importing_brings_no_heavy_or_optional_package():
+    code = """
+        import sys
+        import kfeedback
+        for name in ("tensorflow_datasets", "matplotlib", "skimage", "sklearn",
+                     "keras_cv", "absl.flags", "pandas", "PIL", "applications"):
+            print(name, name in sys.modules)
+        print(sorted(kfeedback.__all__) == sorted(set(kfeedback.__all__)))
+        print(all(hasattr(kfeedback, name) for name in kfeedback.__all__))
+        print(kfeedback.list_models())
+    """
+    lines = run(code, KERAS_BACKEND="jax").splitlines()
+    imported = [line.split()[0] for line in lines[:9] if line.endswith("True")]
+    # Keras itself brings these two along where they are installed.
+    assert set(imported) <= {"absl.flags", "PIL", "pandas"}
+    assert lines[9:11] == ["True", "True"]
+    assert "LRNet" in lines[11]
+
+
+def test_importing_under_tensorflow_brings_no_data_package():
+    code = """
+        import sys
+        import kfeedback
+        names = ("tensorflow_datasets", "matplotlib", "skimage", "sklearn", "keras_cv")
+        print([name for name in names if name in sys.modules])
+    """
+    assert run(code, KERAS_BACKEND="tensorflow").split() == ["[]"]
+
+
+def test_importing_builds_nothing_and_opens_no_connection():
+    code = """
+        import socket
+
+        def refuse(*args, **kwargs):
+            raise RuntimeError("a connection")
+
+        socket.socket.connect = refuse
+        import keras
+
+        built = []
+        original = keras.layers.Layer.__init__
+
+        def count(self, *args, **kwargs):
+            built.append(type(self).__name__)
+            original(self, *args, **kwargs)
+
+        keras.layers.Layer.__init__ = count
+        import kfeedback
+        print("built", built)
+    """
+    assert run(code, KERAS_BACKEND="jax").strip() == "built []"
+
+
+TRAINING = """
+    import sys
+
+    for name in sys.argv[2].split(","):
+        sys.modules[name] = None  # importing it raises ImportError
+    import keras
+    import numpy as np
+    import kfeedback
+
+    assert keras.backend.backend() == "jax"
+    random = np.random.default_rng(0)
+    images = random.uniform(size=(16, 16, 16, 1)).astype("float32")
+    labels = np.arange(16) % 10
+
+    def build(timesteps=2):
+        return kfeedback.LRNet(
+            "lenet",
+            input_shape=(16, 16, 1),
+            timesteps=timesteps,
+            return_sequences=True,
+        )
+
+    model = build()
+    model.compile(
+        keras.optimizers.SGD(0.05),
+        loss=kfeedback.losses.TimestepLoss("sparse_categorical_crossentropy", 1.2),
+        metrics=[kfeedback.metrics.TimestepMetric("accuracy", 0)],
+    )
+    history = model.fit(images, labels, batch_size=8, epochs=2, verbose=0).history
+    assert np.isfinite(history["loss"]).all(), history
+    assert history["loss"][1] < history["loss"][0], history
+    assert set(history) == {"loss", "accuracy_t1"}
+    assert np.any(model.get_layer("conv2_feedback").kernel.numpy())
+
+    path = sys.argv[1]
+    kfeedback.weights.save(model, path + "/model.h5")
+    expected = np.asarray(model(images))
+    other = build()
+    assert not np.array_equal(np.asarray(other(images)), expected)
+    kfeedback.weights.load(other, path + "/model.h5")
+    assert np.array_equal(np.asarray(other(images)), expected)
+    kfeedback.weights.load(build(1), path + "/model.h5")
+    model.save(path + "/model.keras")
+    again = keras.models.load_model(path + "/model.keras")
+    assert np.array_equal(np.asarray(again(images)), expected)
+    assert not [name for name in sys.modules if name.startswith("tensorflow.")]
+    print("trained")
+"""
+
+
+def test_jax_trains_where_there_is_no_tensorflow(tmp_path):
+    blocked = (
+        "tensorflow,tensorflow_datasets,matplotlib,skimage,sklearn,keras_cv,PIL,pandas"
+    )
+    output = run(TRAINING, tmp_path, blocked, KERAS_BACKEND="jax")
+    assert output.split()[-1] == "trained"
+
+
+@pytest.mark.parametrize("backend", ["tensorflow", "jax"])
+def test_weights_of_one_backend_load_in_another(backend, tmp_path):
+    """The file of `backend`, read by the other one."""
+    code = """
+        import sys
+        import numpy as np
+        import kfeedback
+        from tests import harness
+
+        def build():
+            return kfeedback.LRNet("lenet", input_shape=(16, 16, 1), timesteps=3)
+
+        model = build()
+        if sys.argv[2] == "save":
+            kfeedback.weights.save(harness.randomize(model), sys.argv[1])
+        else:
+            kfeedback.weights.load(model, sys.argv[1])
+        images = harness.random_images((16, 16, 1))
+        print(repr(harness.to_numpy(model(images)).round(4).tolist()))
+    """
+    other = "jax" if backend == "tensorflow" else "tensorflow"
+    path = tmp_path / "model.h5"
+    saved = run(code, path, "save", KERAS_BACKEND=backend).splitlines()[-1]
+    loaded = run(code, path, "load", KERAS_BACKEND=other).splitlines()[-1]
+    one, two = np.array(ast.literal_eval(saved)), np.array(ast.literal_eval(loaded))
+    assert one.shape == (8, 10)
+    np.testing.assert_allclose(one, two, atol=3e-4)

@@ -1,0 +1,365 @@
+import pathlib
+import random
+import subprocess
+import sys
+
+import h5py
+import keras
+import numpy as np
+import pytest
+
+from kfeedback import LRNet, weights
+from tests import harness
+from tests.models import common
+
+REPOSITORY = pathlib.Path(__file__).parents[2]
+
+
+def dense_net(units=3, names=("a", "b"), classes=2):
+    image = keras.Input((4,))
+    x = keras.layers.Dense(units, name=names[0])(image)
+    return keras.Model(image, keras.layers.Dense(classes, name=names[1])(x), name="net")
+
+
+def lrnet(timesteps=2, classes=4, **kwargs):
+    return LRNet(common.conv_net(classes=classes), timesteps=timesteps, **kwargs)
+
+
+def values(model):
+    return {w.path: np.asarray(w.numpy()).copy() for w in model.weights}
+
+
+def assert_same(actual, expected):
+    assert actual.keys() == expected.keys()
+    for name in actual:
+        harness.assert_bit_equal(actual[name], expected[name], name)
+
+
+def refused(model, path, *words):
+    """Asserts that the file is refused and the model left as it was."""
+    before = values(model)
+    with pytest.raises(ValueError) as caught:
+        weights.load(model, path)
+    assert type(caught.value) is ValueError
+    harness.assert_one_sentence(caught.value, "weights")
+    for word in words:
+        assert word in str(caught.value)
+    assert_same(values(model), before)
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "model.h5"
+
+
+# --- Round trips ---------------------------------------------------------------------
+
+
+def test_round_trip(path):
+    model = harness.randomize(lrnet())
+    expected = values(model)
+    weights.save(model, path)
+    harness.randomize(model, seed=7)
+    weights.load(model, str(path))
+    assert_same(values(model), expected)
+    assert list(path.parent.iterdir()) == [path]  # no temporary file stays
+
+
+@pytest.mark.parametrize("policy", ["float16", "bfloat16", "float64"])
+def test_round_trip_of_other_dtypes(path, policy):
+    harness.fresh_names(policy)
+    model = harness.randomize(dense_net())
+    before = {w.path: harness.to_numpy(w) for w in model.weights}
+    weights.save(model, path)
+    harness.randomize(model, seed=7)
+    weights.load(model, path)
+    assert_same({w.path: harness.to_numpy(w) for w in model.weights}, before)
+
+
+def test_round_trip_with_integer_and_scalar_variables(path):
+    image = keras.Input((4,))
+    normalize = keras.layers.Normalization(name="normalize")  # counts in an integer
+    model = keras.Model(image, keras.layers.Dense(2, name="dense")(normalize(image)))
+    assert any("int" in w.dtype for w in model.weights)
+    harness.randomize(model)
+    weights.save(model, path)
+    expected = values(model)
+    harness.randomize(model, seed=7)
+    weights.load(model, path)
+    assert_same(values(model), expected)
+
+
+def test_the_order_of_layers_does_not_matter(path):
+    model = harness.randomize(dense_net(4, ("a", "b"), 4))
+    weights.save(model, path)
+    kernels = {w.path: w.numpy() for w in model.weights}
+    swapped = dense_net(4, ("b", "a"), 4)
+    weights.load(swapped, path)
+    assert_same(values(swapped), kernels)
+
+
+def test_saving_replaces_a_file(path):
+    model = dense_net()
+    weights.save(harness.randomize(model, 1), path)
+    weights.save(harness.randomize(model, 2), path)
+    expected = values(model)
+    weights.load(harness.randomize(model, 3), path)
+    assert_same(values(model), expected)
+
+
+def test_a_failed_save_leaves_the_old_file(path):
+    model = harness.randomize(dense_net())
+    weights.save(model, path)
+    old = path.read_bytes()
+    model.weights[0].assign(model.weights[0] * np.nan)
+    with pytest.raises(ValueError) as caught:
+        weights.save(model, path)
+    harness.assert_one_sentence(caught.value, "model")
+    assert path.read_bytes() == old
+    assert list(path.parent.iterdir()) == [path]
+
+
+# --- One timestep and several --------------------------------------------------------
+
+
+def test_one_timestep_takes_a_file_of_two_and_only_that(path):
+    two = harness.randomize(lrnet(2))
+    weights.save(two, path)
+    harness.fresh_names()
+    one, three = lrnet(1), lrnet(3)
+    weights.load(one, path)
+    weights.load(three, path)
+    assert_same(values(three), values(two))
+    feedback = {name for name in values(two) if "_feedback/" in name}
+    assert len(feedback) == 4
+    assert values(one).keys() == values(two).keys() - feedback
+    for name, value in values(one).items():
+        harness.assert_bit_equal(value, values(two)[name], name)
+    # The other way round the feedback would be random.
+    weights.save(one, path)
+    refused(two, path, "conv1_feedback/kernel")
+
+
+def test_a_part_of_the_feedback_is_not_left_out(path):
+    weights.save(lrnet(2), path)
+    harness.fresh_names()
+    fewer = lrnet(2, emphasis_layers=["conv1"])
+    refused(fewer, path, "bn2_feedback/kernel")
+    weights.save(fewer, path)
+    refused(lrnet(2), path, "bn2_feedback/kernel")
+
+
+# --- Refusals ------------------------------------------------------------------------
+
+
+def test_refuses_other_names_and_lists_both_sides(path):
+    weights.save(dense_net(names=("a", "b")), path)
+    refused(dense_net(names=("a", "c")), path, "c/kernel", "b/kernel", "net")
+
+
+def test_refuses_another_number_of_classes(path):
+    weights.save(lrnet(classes=4), path)
+    refused(lrnet(classes=5), path, "predictions")
+
+
+def test_refuses_a_transposed_kernel(path):
+    weights.save(dense_net(4), path)
+    model = dense_net(4, classes=2)
+    with h5py.File(path, "r+") as file:
+        value = file["b/kernel"][...].T
+        attributes = dict(file["b/kernel"].attrs)
+        del file["b/kernel"]
+        dataset = file.create_dataset("b/kernel", data=value, fletcher32=True)
+        for key, item in attributes.items():
+            dataset.attrs[key] = item
+        dataset.attrs["shape"] = value.shape
+    refused(model, path, "b/kernel", "(2, 4)", "(4, 2)")
+
+
+def rewrite(path, name, **kwargs):
+    """Replaces a tensor by another data set with the same attributes."""
+    with h5py.File(path, "r+") as file:
+        attributes = dict(file[name].attrs)
+        del file[name]
+        dataset = file.create_dataset(name, **kwargs)
+        for key, item in attributes.items():
+            dataset.attrs[key] = item
+
+
+def test_refuses_changed_values(path):
+    model = harness.randomize(dense_net())
+    weights.save(model, path)
+    rewrite(path, "a/bias", data=np.ones(3, "float32"), fletcher32=True)
+    refused(model, path, "a/bias")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        np.full(3, np.nan, "float32"),
+        np.full(3, np.inf, "float32"),
+        np.arange(3),
+        np.array([b"one", b"two", b"six"]),
+        np.ones(3, "complex64"),
+        np.ones(3, bool),
+        np.zeros((3, 1), "float32"),
+        np.zeros(4, "float32"),
+    ],
+    ids=lambda data: f"{data.dtype}{data.shape}{data.flat[0]}",
+)
+def test_refuses_other_tensors(path, data):
+    model = harness.randomize(dense_net())
+    weights.save(model, path)
+    rewrite(path, "a/bias", data=data, chunks=True, fletcher32=True)
+    refused(model, path, "a/bias")
+
+
+def test_refuses_tensors_without_a_checksum(path):
+    model = dense_net()
+    weights.save(model, path)
+    rewrite(path, "a/bias", data=np.zeros(3, "float32"))
+    refused(model, path, "a/bias")
+
+
+def test_refuses_links(path, tmp_path):
+    model = dense_net()
+    other = tmp_path / "other.h5"
+    weights.save(model, other)
+    for link in (
+        h5py.ExternalLink(str(other), "/a/bias"),
+        h5py.SoftLink("/a/kernel"),
+        h5py.ExternalLink("/etc/passwd", "/"),
+    ):
+        weights.save(model, path)
+        with h5py.File(path, "r+") as file:
+            del file["a/bias"]
+            file["a/bias"] = link
+        refused(model, path, "a/bias")
+
+
+def test_refuses_external_and_virtual_storage(path, tmp_path):
+    model = dense_net()
+    raw = tmp_path / "raw"
+    raw.write_bytes(b"\0" * 12)
+    weights.save(model, path)
+    rewrite(path, "a/bias", shape=(3,), dtype="float32", external=[(str(raw), 0, 12)])
+    refused(model, path, "a/bias")
+    weights.save(model, path)
+    layout = h5py.VirtualLayout((3,), "float32")
+    layout[:] = h5py.VirtualSource(str(path), "b/bias", (3,))
+    with h5py.File(path, "r+") as file:
+        del file["a/bias"]
+        file.create_virtual_dataset("a/bias", layout)
+    refused(model, path, "a/bias")
+
+
+def test_a_huge_declared_shape_costs_no_memory(path):
+    import resource
+
+    model = dense_net()
+    weights.save(model, path)
+    rewrite(
+        path,
+        "a/bias",
+        shape=(2**32,),
+        dtype="float32",
+        chunks=(2**16,),
+        fletcher32=True,
+    )
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    refused(model, path, "a/bias")
+    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert after - before < 100_000  # kB
+
+
+def test_refuses_files_of_others(path, tmp_path):
+    model = dense_net()
+    keras_file = tmp_path / "model.weights.h5"
+    model.save_weights(keras_file)
+    refused(model, keras_file, "kfeedback.weights")
+    text = tmp_path / "text.h5"
+    text.write_text("no HDF5 at all")
+    refused(model, text)
+    empty = tmp_path / "empty.h5"
+    empty.write_bytes(b"")
+    refused(model, empty)
+    refused(model, tmp_path / "missing.h5")
+    refused(model, tmp_path)
+    refused(model, None)
+    refused(model, 3)
+    weights.save(model, path)
+    with h5py.File(path, "r+") as file:
+        file.attrs["version"] = 99
+    refused(model, path, "99")
+    with h5py.File(path, "r+") as file:
+        file.attrs["format"] = "another"
+    refused(model, path)
+
+
+def test_refuses_a_truncated_file(path):
+    model = harness.randomize(dense_net())
+    weights.save(model, path)
+    data = path.read_bytes()
+    for size in range(1, len(data), 1499):
+        path.write_bytes(data[:size])
+        refused(model, path)
+
+
+def test_two_variables_of_one_path_are_refused(path):
+    model = dense_net()
+    model.extra = keras.layers.Dense(2, name="a")
+    model.extra.build((None, 2))
+    with pytest.raises(ValueError) as caught:
+        weights.save(model, path)
+    harness.assert_one_sentence(caught.value, "model")
+
+
+def test_no_bit_flip_loads_silently_wrong(path, tmp_path):
+    """Every flipped bit is refused, or lies where nothing is stored."""
+    model = harness.randomize(dense_net())
+    weights.save(model, path)
+    expected = values(model)
+    data = bytearray(path.read_bytes())
+    draw = random.Random(0)
+    # Half of them in the fields of HDF5 that are in use, which are few.
+    used = [i for i, byte in enumerate(data) if byte]
+    places = draw.choices(used, k=400) + draw.choices(range(len(data)), k=400)
+    bad = tmp_path / "bad.h5"
+    refusals = 0
+    for place in places:
+        flipped = bytearray(data)
+        flipped[place] ^= 1 << draw.randrange(8)
+        bad.write_bytes(flipped)
+        for variable in model.weights:
+            variable.assign(np.zeros(variable.shape))
+        try:
+            weights.load(model, bad)
+        except ValueError:
+            refusals += 1
+            assert not any(value.any() for value in values(model).values())
+        else:
+            assert_same(values(model), expected)
+    assert refusals > 50
+
+
+def test_check():
+    weights.check(None)
+    weights.check(__file__)
+    for wrong in ("imagenet", "", 3, True, b"x", "/"):
+        with pytest.raises(ValueError) as caught:
+            weights.check(wrong)
+        harness.assert_one_sentence(caught.value, "weights")
+
+
+def test_another_process_reads_the_file(path):
+    model = harness.randomize(dense_net())
+    weights.save(model, path)
+    code = (
+        "import sys; from tests.weights.test_files import *\n"
+        "model = dense_net(); weights.load(model, sys.argv[1])\n"
+        "np.savez(sys.argv[2], **{w.path: w.numpy() for w in model.weights})\n"
+    )
+    copy = path.parent / "copy.npz"
+    subprocess.run([sys.executable, "-c", code, path, copy], check=True, cwd=REPOSITORY)
+    with np.load(copy) as file:
+        assert_same(dict(file), values(model))
