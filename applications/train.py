@@ -12,6 +12,7 @@ the error at every timestep is added to --results.
 import contextlib
 import importlib.util
 import json
+import math
 import pathlib
 import sys
 import time
@@ -168,12 +169,17 @@ class MultiplierSGD(keras.optimizers.SGD):
         super().__init__(*args, **kwargs)
         self.multipliers = multipliers or {}
 
-    def update_step(self, gradient, variable, learning_rate):
-        """One step of SGD for one variable."""
-        for part, factor in self.multipliers.items():
-            if part in variable.path:
-                learning_rate = learning_rate * factor
-        super().update_step(gradient, variable, learning_rate)
+    def apply(self, grads, trainable_variables=None):
+        """One step; a factor on the gradient is one on the learning rate of SGD."""
+        variables = trainable_variables or self._trainable_variables
+        scaled = [
+            grad if grad is None else grad * self._factor(variable.path)
+            for grad, variable in zip(grads, variables, strict=True)
+        ]
+        return super().apply(scaled, trainable_variables)
+
+    def _factor(self, path):
+        return math.prod(f for part, f in self.multipliers.items() if part in path)
 
     def get_config(self):
         """The constructor's arguments."""

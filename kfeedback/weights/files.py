@@ -3,12 +3,18 @@
 Keras' own `.weights.h5` is keyed by class and order, so two kernels of one shape in
 another order load silently into each other; and a load that fails half-way leaves a
 mixed model. Here names and shapes must match on both sides before anything is read,
-every tensor carries a checksum, and either all variables are assigned or none.
+and either all variables are assigned or none.
+
+HDF5's checksums cover the values, not the fields that say where and how to read them:
+a flipped bit there can load other values or hang the reader. So the file's first block,
+which HDF5 leaves to its users, holds the SHA-256 of all the rest, and nothing is parsed
+before that is right.
 
 A model of one timestep has no use for feedback connections. So the tensors of those,
 and only those, may be in a file and not in the model, all of them together.
 """
 
+import hashlib
 import os
 import pathlib
 
@@ -17,6 +23,7 @@ import numpy as np
 
 FORMAT = "kfeedback.weights"
 VERSION = 1
+_BLOCK = 512  # bytes, the least that HDF5 leaves to its users
 
 
 def check(weights):
@@ -45,19 +52,19 @@ def save(model, path):
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     feedback = _feedback_paths(model)
     try:
-        with h5py.File(temporary, "w") as file:
-            file.attrs["format"] = FORMAT
-            file.attrs["version"] = VERSION
+        with h5py.File(temporary, "w", userblock_size=_BLOCK) as file:
             for name, variable in _variables(model).items():
-                value = np.asarray(variable.numpy(), dtype=variable.dtype)
+                value = np.asarray(variable.numpy())
+                if value.dtype.kind == "V":  # bfloat16, of which HDF5 knows nothing
+                    value = value.astype("float32")
                 if not np.isfinite(value).all():
                     raise ValueError(f"model must have finite weights, got {name}.")
-                # HDF5 filters need chunks, and chunks need at least one axis.
-                dataset = file.create_dataset(
-                    name, data=value.reshape(value.shape or (1,)), fletcher32=True
-                )
-                dataset.attrs["shape"] = np.asarray(value.shape, dtype="int64")
+                dataset = file.create_dataset(name, data=value)
                 dataset.attrs["feedback"] = name in feedback
+        with open(temporary, "r+b") as file:
+            seal = _seal(file)
+            file.seek(0)
+            file.write(seal)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -77,27 +84,44 @@ def load(model, path):
     check(path)
     variables = _variables(model)
     try:
+        _check_seal(path)
         with h5py.File(path, "r") as file:
-            if file.attrs.get("format") != FORMAT:
-                raise ValueError(f"weights must be a {FORMAT} file, got {path}.")
-            if file.attrs.get("version") != VERSION:
-                raise ValueError(
-                    f"weights must be of format version {VERSION}, got "
-                    f"{file.attrs.get('version')} in {path}."
-                )
             stored = _datasets(file)
             _compare(model, variables, stored, path)
-            values = {
-                name: stored[name][...].reshape(tuple(variable.shape))
-                for name, variable in variables.items()
-            }
-    except OSError as error:
-        raise ValueError(f"weights cannot be read from {path}: {error}.") from error
+            values = {name: stored[name][...] for name in variables}
+    except (OSError, RuntimeError, KeyError, TypeError) as error:
+        reason = str(error).rstrip(".")
+        raise ValueError(f"weights must be readable, got {path}: {reason}.") from error
     for name, value in values.items():
         if not np.isfinite(value).all():
             raise ValueError(f"weights must be finite, got {name} in {path}.")
     for name, variable in variables.items():
         variable.assign(values[name])
+
+
+def _seal(file):
+    """What the first block of the opened file should hold."""
+    file.seek(_BLOCK)
+    digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return f"{FORMAT} {VERSION} sha256 {digest}\n".encode().ljust(_BLOCK, b"\0")
+
+
+def _check_seal(path):
+    with open(path, "rb") as file:
+        block = file.read(_BLOCK)
+        words = block.split(b"\n")[0].decode("ascii", "replace").split(" ")
+        if words[0] != FORMAT or len(words) < 2:
+            raise ValueError(f"weights must be a {FORMAT} file, got {path}.")
+        if words[1] != str(VERSION):
+            raise ValueError(
+                f"weights must be of format version {VERSION}, got {words[1]!r} in "
+                f"{path}."
+            )
+        if block != _seal(file):
+            raise ValueError(
+                f"weights must be undamaged, got {path}, which has another SHA-256 "
+                "than when it was written."
+            )
 
 
 def _variables(model):
@@ -121,7 +145,7 @@ def _feedback_paths(model):
 
 
 def _datasets(file):
-    """Hard-linked float data sets only; nothing that leads out of the file."""
+    """Hard-linked numeric data sets only; nothing that leads out of the file."""
     found = {}
 
     def walk(group, prefix):
@@ -133,10 +157,9 @@ def _datasets(file):
             if isinstance(item, h5py.Group):
                 walk(item, name + "/")
                 continue
-            if item.is_virtual or item.external or not item.fletcher32:
-                raise ValueError(f"weights must hold checked tensors, got {name}.")
-            if item.dtype.kind != "f":
-                raise ValueError(f"weights must be floats, got {item.dtype} in {name}.")
+            # Chunks could carry filters, which are plugins that run code.
+            if item.is_virtual or item.external or item.chunks:
+                raise ValueError(f"weights must hold plain tensors, got {name}.")
             found[name] = item
 
     walk(file, "")
@@ -155,11 +178,15 @@ def _compare(model, variables, stored, path):
             f"are {missing or 'none'}, unknown to the model are {extra or 'none'}."
         )
     for name, variable in variables.items():
-        shape = tuple(stored[name].attrs.get("shape", stored[name].shape))
-        same_size = stored[name].size == int(np.prod(variable.shape))
-        if shape != tuple(variable.shape) or not same_size:
+        kind = "f" if "float" in variable.dtype else np.dtype(variable.dtype).kind
+        if stored[name].dtype.kind != kind:
+            raise ValueError(
+                f"weights in {path} do not fit model '{model.name}': {name} is "
+                f"{stored[name].dtype} in the file and {variable.dtype} in the model."
+            )
+        if stored[name].shape != tuple(variable.shape):
             raise ValueError(
                 f"weights in {path} do not fit model '{model.name}': {name} has shape "
-                f"{tuple(int(n) for n in shape)} in the file and "
-                f"{tuple(variable.shape)} in the model."
+                f"{stored[name].shape} in the file and {tuple(variable.shape)} in the "
+                "model."
             )

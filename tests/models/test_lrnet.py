@@ -93,7 +93,7 @@ def test_a_sigmoid_head_feeds_back_as_it_is():
         result[:, 0], weights["conv1_feedback/kernel"], weights["conv1_feedback/bias"]
     )
     probe = keras.Model(
-        model.inputs,
+        model.input,
         [
             n.outputs[0]
             for n in graph.nodes(model.inputs, model.outputs)
