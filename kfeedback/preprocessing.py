@@ -98,13 +98,11 @@ class ZCAWhitening:
         images, epsilon = np.asarray(images), _positive("epsilon", epsilon)
         _check_rank(images)
         if len(images) < 2 or not images.size:
-            raise ValueError(
-                f"Argument `images` must be two images or more, got {images.shape}."
-            )
+            raise ValueError(f"images must be two images or more, got {images.shape}.")
         rows = images.reshape(len(images), -1)
         mean = rows.mean(axis=0, dtype=np.float64)
         if not np.isfinite(mean).all():
-            raise ValueError("Argument `images` must be finite.")
+            raise ValueError("images must be finite.")
         covariance = np.zeros((mean.size, mean.size))
         for start in range(0, len(rows), 4096):
             centred = rows[start : start + 4096] - mean
@@ -133,7 +131,7 @@ class ZCAWhitening:
         self._check_fitted()
         if tuple(images.shape[1:]) != self.mean.shape:
             raise ValueError(
-                f"Argument `images` must hold images of shape {self.mean.shape}, "
+                f"images must hold images of shape {self.mean.shape}, "
                 f"got {tuple(images.shape)}."
             )
         if isinstance(images, np.ndarray):
@@ -205,13 +203,13 @@ class ZCAWhitening:
 def _check_rank(images):
     if len(images.shape) != 4:
         raise ValueError(
-            f"Argument `images` must have the shape (B, H, W, C), got {images.shape}."
+            f"images must have the shape (B, H, W, C), got {images.shape}."
         )
 
 
 def _positive(name, value):
     if not isinstance(value, (int, float)) or not 0 < value < np.inf:
-        raise ValueError(f"Argument `{name}` must be positive, got {value!r}.")
+        raise ValueError(f"{name} must be positive, got {value!r}.")
     return float(value)
 
 

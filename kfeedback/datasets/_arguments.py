@@ -14,8 +14,7 @@ def whole(name, value, least):
             raise TypeError
     except TypeError:
         raise ValueError(
-            f"Argument `{name}` must be a whole number of at least {least}, "
-            f"got {value!r}."
+            f"{name} must be a whole number of at least {least}, got {value!r}."
         ) from None
     return operator.index(value)
 
@@ -44,14 +43,13 @@ def split_bounds(split, counts):
     match = _SPLIT.fullmatch(split) if isinstance(split, str) else None
     if not match:
         raise ValueError(
-            "Argument `split` must be like 'train', 'train[:90%]' or 'train[100:200]', "
+            "split must be like 'train', 'train[:90%]' or 'train[100:200]', "
             f"got {split!r}."
         )
     name, *ends = match.groups()
     if name not in counts:
         raise ValueError(
-            f"Argument `split` must name one of {', '.join(map(repr, counts))}, "
-            f"got {split!r}."
+            f"split must name one of {', '.join(map(repr, counts))}, got {split!r}."
         )
     count = counts[name]
     start, stop = (
@@ -60,7 +58,7 @@ def split_bounds(split, counts):
     )
     if not 0 <= start < stop <= count:
         raise ValueError(
-            f"Argument `split` must select some of the {count} examples of {name!r}, "
+            f"split must select some of the {count} examples of {name!r}, "
             f"got {split!r}, that is {start} to {stop}."
         )
     return name, start, stop

@@ -69,9 +69,7 @@ def open_source(name, split, data_dir, manual_dir, image_size):
 
 def _open_folder(name, split, image_size):
     if image_size is None:
-        raise ValueError(
-            f"Argument `image_size` must be given for the folder of images {name!r}."
-        )
+        raise ValueError(f"image_size must be given for the folder of images {name!r}.")
     root = pathlib.Path(name).expanduser()
     splits = {
         folder.name: sorted(
@@ -85,7 +83,7 @@ def _open_folder(name, split, image_size):
     splits = {split_name: files for split_name, files in splits.items() if files}
     if not splits:
         raise ValueError(
-            "Argument `name` must be a folder with one sub-folder per split, in it one "
+            "name must be a folder with one sub-folder per split, in it one "
             f"sub-folder of images per class, got {name!r}, which holds no image there."
         )
     chosen, start, stop = split_bounds(split, {k: len(v) for k, v in splits.items()})
@@ -124,15 +122,14 @@ def _open_tfds(name, split, data_dir, manual_dir, image_size):
         or image.np_dtype != np.uint8
     ):
         raise ValueError(
-            "Argument `name` must be a set of uint8 images with one class label each, "
+            "name must be a set of uint8 images with one class label each, "
             f"got {name!r}, whose features are {', '.join(features)}."
         )
     _prepare(builder, manual_dir)
     shape = *(image_size or image.shape[:2]), image.shape[2]
     if None in shape:
         raise ValueError(
-            f"Argument `image_size` must be given for {name!r}, whose images differ "
-            "in size."
+            f"image_size must be given for {name!r}, whose images differ in size."
         )
 
     def read(seed=None):
@@ -155,7 +152,7 @@ def _open_tfds(name, split, data_dir, manual_dir, image_size):
         count = int(read().cardinality())
     except (AssertionError, KeyError, ValueError):
         raise ValueError(
-            "Argument `split` must select some examples of "
+            "split must select some examples of "
             f"{', '.join(map(repr, builder.info.splits))}, got {split!r}."
         ) from None
 
@@ -186,7 +183,7 @@ def _find_builder(name, data_dir):
     except ValueError as error:
         known = [*ARRAY_NAMES, _BUILDER, *tfds.list_builders()]
         raise ValueError(
-            "Argument `name` must be a TFDS data set, an existing folder of images "
+            "name must be a TFDS data set, an existing folder of images "
             "(with a slash: './birds'), a path that ends in .npz, "
             f"{' or '.join(map(repr, ARRAY_NAMES))}, got {name!r}{near(name, known)}"
         ) from error
@@ -197,8 +194,7 @@ def _prepare(builder, manual_dir):
 
     if manual_dir is not None and not os.path.isdir(os.path.expanduser(manual_dir)):
         raise ValueError(
-            "Argument `manual_dir` must be a folder that exists, "
-            f"got {str(manual_dir)!r}."
+            f"manual_dir must be a folder that exists, got {str(manual_dir)!r}."
         )
     if manual_dir is not None or not builder.is_prepared():
         config = tfds.download.DownloadConfig(manual_dir=manual_dir)

@@ -84,7 +84,7 @@ def load_arrays(name, split, *, data_dir=None, seed=0):
         )
     else:
         raise ValueError(
-            f"Argument `name` must be {' or '.join(map(repr, ARRAY_NAMES))} or a path "
+            f"name must be {' or '.join(map(repr, ARRAY_NAMES))} or a path "
             f"that ends in .npz, got {name!r}{near(str(name), ARRAY_NAMES)}"
         )
     info = DatasetInfo(
@@ -118,7 +118,7 @@ def _synthetic(split, seed):
 
 def _read_npz(path, split):
     if not path.is_file():
-        raise ValueError(f"Argument `name` must be the path of a file, got {path}.")
+        raise ValueError(f"name must be the path of a file, got {path}.")
     with np.load(path, allow_pickle=False) as file:
         labels = {}
         for key in file.files:

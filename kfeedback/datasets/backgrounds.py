@@ -128,7 +128,7 @@ def draw_patches(photographs, count, rng):
         variance = patches[missing].var(axis=(1, 2), dtype=np.float64)
         missing = missing[variance < MIN_PATCH_VARIANCE]
     raise ValueError(
-        f"Argument `photographs` has too few patches of variance {MIN_PATCH_VARIANCE} "
+        f"photographs has too few patches of variance {MIN_PATCH_VARIANCE} "
         f"or more: {missing.size} of {count} were still missing after {_DRAWS} draws."
     )
 
@@ -170,7 +170,7 @@ def compose_splits(digits, labels, seed=0, photographs=None):
     count = TRAIN_EXAMPLES + TEST_EXAMPLES
     if digits.shape[1:3] != (PATCH_SIZE, PATCH_SIZE) or digits.dtype != np.uint8:
         raise ValueError(
-            f"Argument `digits` must be uint8 images of {PATCH_SIZE} by {PATCH_SIZE} "
+            f"digits must be uint8 images of {PATCH_SIZE} by {PATCH_SIZE} "
             f"pixels, got {digits.dtype} of shape {digits.shape}."
         )
     if len(digits) < count or len(labels) != len(digits):

@@ -77,9 +77,9 @@ def load(
             another argument is not as above.
     """
     if not isinstance(name, (str, os.PathLike)):
-        raise ValueError(f"Argument `name` must be a name or a path, got {name!r}.")
+        raise ValueError(f"name must be a name or a path, got {name!r}.")
     if not isinstance(split, str):
-        raise ValueError(f"Argument `split` must be a string, got {split!r}.")
+        raise ValueError(f"split must be a string, got {split!r}.")
     batch_size = whole("batch_size", batch_size, 1)
     seed = whole("seed", seed, 0)
     shift = whole("shift", shift, 0)
@@ -145,7 +145,7 @@ def _height_width(size):
     pair = size if isinstance(size, (tuple, list)) else (size, size)
     if len(pair) != 2:
         raise ValueError(
-            f"Argument `image_size` must be a number or (height, width), got {size!r}."
+            f"image_size must be a number or (height, width), got {size!r}."
         )
     return tuple(whole("image_size", n, 1) for n in pair)
 

@@ -106,7 +106,7 @@ class MnistBackgroundImages(tfds.core.GeneratorBasedBuilder):
             source = self.info.metadata.get("source")
             if self.is_prepared() and source != "archive" and not forced:
                 raise ValueError(
-                    "Argument `manual_dir` asks for the original archive, but "
+                    "manual_dir asks for the original archive, but "
                     f"{self.data_path} already holds the composed set; give another "
                     "`data_dir` or delete that folder."
                 )
@@ -175,14 +175,14 @@ def open_member(manual_dir, split):
             names = [n for n in archive.namelist() if n.endswith(MEMBERS[split])]
             if len(names) != 1:
                 raise ValueError(
-                    f"Argument `manual_dir` holds {zipped}, in which "
+                    f"manual_dir holds {zipped}, in which "
                     f"{len(names)} members are named {MEMBERS[split]}, not one."
                 )
             member = stack.enter_context(archive.open(names[0]))
             yield io.TextIOWrapper(member, encoding="ascii")
     else:
         raise ValueError(
-            f"Argument `manual_dir` must be a folder that holds {ARCHIVE} or its "
+            f"manual_dir must be a folder that holds {ARCHIVE} or its "
             f"members {MEMBERS['train']} and {MEMBERS['test']}, got {str(folder)!r}, "
             f"which lacks {MEMBERS[split]}."
         )

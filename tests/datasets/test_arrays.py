@@ -287,12 +287,12 @@ def test_preprocess_gets_float_batches():
 @pytest.mark.parametrize(
     ("arguments", "match"),
     [
-        ({"batch_size": 0}, "`batch_size`"),
-        ({"batch_size": 2.0}, "`batch_size`"),
-        ({"batch_size": True}, "`batch_size`"),
-        ({"seed": -1}, "`seed`"),
-        ({"shift": -1}, "`shift`"),
-        ({"initial_epoch": None}, "`initial_epoch`"),
+        ({"batch_size": 0}, "batch_size"),
+        ({"batch_size": 2.0}, "batch_size"),
+        ({"batch_size": True}, "batch_size"),
+        ({"seed": -1}, "seed"),
+        ({"shift": -1}, "shift"),
+        ({"initial_epoch": None}, "initial_epoch"),
     ],
 )
 def test_wrong_arguments_are_refused(arguments, match):

@@ -201,12 +201,12 @@ def test_resizing_arrays():
     ("arguments", "match"),
     [
         (("mnist_backgroun_images", "train"), "mean 'mnist_background_images' or"),
-        (("cifra10", "train"), "`name` .* got 'cifra10'; did you mean 'cifar10'"),
+        (("cifra10", "train"), "name .* got 'cifra10'; did you mean 'cifar10'"),
         (("./nowhere", "train"), r"existing folder .* got './nowhere'\."),
         (("voc", "train"), "one class label each, got 'voc'"),
-        ((None, "train"), "`name` must be a name or a path, got None"),
-        (("synthetic", "val"), "`split` must name one of 'train', 'test'"),
-        (("synthetic", None), "`split` must be a string"),
+        ((None, "train"), "name must be a name or a path, got None"),
+        (("synthetic", "val"), "split must name one of 'train', 'test'"),
+        (("synthetic", None), "split must be a string"),
     ],
 )
 def test_wrong_names_are_one_sentence(arguments, match, tmp_path):
@@ -222,7 +222,7 @@ def test_wrong_splits_are_one_sentence(prepared, folder, split):
         ("mnist_background_images", {"data_dir": prepared}),
         (folder, {"image_size": 4}),
     ):
-        with pytest.raises(ValueError, match="Argument `split`") as caught:
+        with pytest.raises(ValueError, match="split must") as caught:
             load(name, split, **arguments)
         assert "\n" not in str(caught.value)
 
@@ -230,12 +230,12 @@ def test_wrong_splits_are_one_sentence(prepared, folder, split):
 @pytest.mark.parametrize(
     ("arguments", "match"),
     [
-        ({"batch_size": 0}, "`batch_size`"),
-        ({"seed": -1}, "`seed`"),
-        ({"initial_epoch": 1.5}, "`initial_epoch`"),
-        ({"shift": -2}, "`shift`"),
-        ({"image_size": 0}, "`image_size`"),
-        ({"image_size": (1, 2, 3)}, "`image_size`"),
+        ({"batch_size": 0}, "batch_size"),
+        ({"seed": -1}, "seed"),
+        ({"initial_epoch": 1.5}, "initial_epoch"),
+        ({"shift": -2}, "shift"),
+        ({"image_size": 0}, "image_size"),
+        ({"image_size": (1, 2, 3)}, "image_size"),
     ],
 )
 def test_wrong_numbers_are_refused(arguments, match):
@@ -245,11 +245,11 @@ def test_wrong_numbers_are_refused(arguments, match):
 
 def test_missing_folders_are_refused(prepared, folder, tmp_path):
     name = "mnist_background_images"
-    with pytest.raises(ValueError, match="`manual_dir` must be a folder that exists"):
+    with pytest.raises(ValueError, match="manual_dir must be a folder that exists"):
         load(name, "train", data_dir=prepared, manual_dir=str(tmp_path / "no"))
-    with pytest.raises(ValueError, match="`manual_dir` must be a folder that holds"):
+    with pytest.raises(ValueError, match="manual_dir must be a folder that holds"):
         load(name, "train", data_dir=prepared, manual_dir=str(tmp_path))
-    with pytest.raises(ValueError, match="`image_size` must be given"):
+    with pytest.raises(ValueError, match="image_size must be given"):
         load(folder, "train")
     with pytest.raises(ValueError, match="holds no image"):
         load(str(tmp_path), "train", image_size=4)

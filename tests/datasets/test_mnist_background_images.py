@@ -94,7 +94,7 @@ def test_a_missing_archive_is_a_sentence(small, tmp_path, present):
     for split in present:
         (tmp_path / module.MEMBERS[split]).write_text(rows(split)[2])
     builder = module.MnistBackgroundImages(data_dir=tmp_path / "data")
-    with pytest.raises(ValueError, match=r"`manual_dir` must be a folder that holds"):
+    with pytest.raises(ValueError, match=r"manual_dir must be a folder that holds"):
         builder.download_and_prepare(download_config=config(tmp_path))
 
 
