@@ -22,6 +22,7 @@ from collections.abc import Callable
 
 import keras
 import numpy as np
+import pytest
 from keras import ops
 
 from kfeedback import weights as weights_lib
@@ -31,6 +32,11 @@ from tests import fresh_process
 # A batch of 8 and 8 single images are matrix products of other shapes, so sums run in
 # another order: float32 probabilities differ in their last bits, never by more.
 BATCH_RTOL, BATCH_ATOL = 2e-5, 2e-6
+
+# JAX compiles each operation for each shape; what takes it long runs elsewhere.
+tensorflow_only = pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="slow on other backends"
+)
 
 POLICIES = ("float32", "mixed_bfloat16", "mixed_float16")
 

@@ -1,4 +1,3 @@
-import keras
 import numpy as np
 import pytest
 from keras import ops
@@ -31,7 +30,7 @@ def test_equals_the_reference(settings):
     np.testing.assert_allclose(result, reference.lrn(X, **settings), rtol=1e-5)
 
 
-@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="needs TensorFlow")
+@harness.tensorflow_only
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
 def test_equals_tensorflow(settings):
     import tensorflow as tf

@@ -5,6 +5,7 @@ import pytest
 import kfeedback
 from kfeedback.models.backbones import LNIN, NIN, RCNN128, LeNet, VGGSmall
 from tests import harness
+from tests.harness import tensorflow_only
 
 FACTORIES = {
     "lenet": LeNet,
@@ -22,6 +23,7 @@ THIN = {
 }
 
 
+@tensorflow_only
 @pytest.mark.parametrize(
     "factory, classes, parameters",
     [
@@ -37,6 +39,7 @@ def test_parameters(factory, classes, parameters):
     assert factory(classes=classes).count_params() == parameters
 
 
+@tensorflow_only
 def test_vgg_small_has_the_convolutions_of_vgg16():
     shapes = [
         tuple(w.shape) for w in VGGSmall(batch_norm=False).weights if len(w.shape) == 4
@@ -45,6 +48,7 @@ def test_vgg_small_has_the_convolutions_of_vgg16():
     assert sum(np.prod(s) + s[-1] for s in shapes) == 14_714_688
 
 
+@tensorflow_only
 @pytest.mark.parametrize("name", FACTORIES)
 def test_shapes(name):
     make, small = FACTORIES[name], THIN[name]
@@ -67,6 +71,7 @@ def test_shapes(name):
     assert make(input_tensor=tensor, **arguments).input is tensor
 
 
+@tensorflow_only
 @pytest.mark.parametrize("name", FACTORIES)
 def test_logits(name):
     make, small = FACTORIES[name], THIN[name]

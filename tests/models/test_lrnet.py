@@ -7,11 +7,8 @@ from kfeedback import LRNet, graph
 from kfeedback.layers import Feedback
 from kfeedback.models.backbones import NIN, RCNN128, LeNet, VGGSmall
 from tests import harness, reference
+from tests.harness import tensorflow_only
 from tests.models import common
-
-tensorflow_only = pytest.mark.skipif(
-    keras.backend.backend() != "tensorflow", reason="slow to compile elsewhere"
-)
 
 
 def predict(model, images):
@@ -167,7 +164,16 @@ def check_identity(make):
     assert {id(w) for w in net.weights} <= own
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+LARGE = ("nin", "lnin", "rcnn128", "vgg_small", "residual")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=tensorflow_only if name in LARGE else ())
+        for name in NETWORKS
+    ],
+)
 def test_identity(name):
     check_identity(NETWORKS[name])
 
@@ -178,6 +184,7 @@ def test_identity_of_applications(name):
     check_identity(APPLICATIONS[name])
 
 
+@tensorflow_only
 @pytest.mark.parametrize("name", ["lenet", "nin", "lnin", "rcnn128", "vgg_small"])
 def test_identity_by_name(name):
     model = LRNet(name, timesteps=2, return_sequences=True)
@@ -195,6 +202,7 @@ def test_one_timestep_is_the_network():
 # --- The table of the paper ----------------------------------------------------------
 
 
+@tensorflow_only
 @pytest.mark.parametrize(
     "name, classes, backbone, extra",
     [
@@ -235,6 +243,7 @@ def feedback_sites(model):
     ]
 
 
+@tensorflow_only
 @pytest.mark.parametrize(
     "make, sites",
     [
