@@ -76,28 +76,24 @@ def get_data(split, preprocess, *, training, seed=0, augment=True):
         "shift": FLAGS.shift if training and augment else 0,
     }
     if keras.backend.backend() == "tensorflow":
-        return datasets.load(
-            FLAGS.dataset,
-            split,
-            data_dir=FLAGS.data_dir,
-            manual_dir=FLAGS.manual_dir,
-            **arguments,
-        )
-    images, labels, info = datasets.load_arrays(
-        FLAGS.dataset, split, data_dir=FLAGS.data_dir
-    )
+        return _load(datasets.load, split, manual_dir=FLAGS.manual_dir, **arguments)
+    images, labels, info = _load(datasets.load_arrays, split)
     return datasets.ArrayDataset(images, labels, **arguments), info
 
 
 def get_arrays(split):
     """All images (float32, not preprocessed) and labels of a split, and its info."""
     if keras.backend.backend() == "tensorflow":
-        batches, info = datasets.load(
-            FLAGS.dataset, split, data_dir=FLAGS.data_dir, manual_dir=FLAGS.manual_dir
-        )
+        batches, info = _load(datasets.load, split, manual_dir=FLAGS.manual_dir)
         images, labels = zip(*batches.as_numpy_iterator(), strict=True)
         return np.concatenate(images), np.concatenate(labels), info
-    images, labels, info = datasets.load_arrays(
-        FLAGS.dataset, split, data_dir=FLAGS.data_dir
-    )
+    images, labels, info = _load(datasets.load_arrays, split)
     return images.astype("float32"), labels, info
+
+
+def _load(load, split, **arguments):
+    """Calls a loader with --dataset; its errors name the flag."""
+    try:
+        return load(FLAGS.dataset, split, data_dir=FLAGS.data_dir, **arguments)
+    except ValueError as error:
+        raise ValueError(f"--dataset={FLAGS.dataset}: {error}") from error

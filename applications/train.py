@@ -108,7 +108,7 @@ def main():
     seconds = time.time() - start
 
     errors = timestep_errors(model, test)
-    saved = model if FLAGS.model == "lrnet" else _feedforward(model)
+    saved = _uncompiled(model)
     saved.save(output / "model.keras")
     weights_lib.save(saved, output / "weights.h5")
     for step, error in enumerate(errors, start=1):
@@ -223,12 +223,16 @@ def timestep_errors(model, data):
     return [100 * (1 - results[f"accuracy_t{step + 1}"]) for step in range(steps)]
 
 
-def _feedforward(model):
-    """The network of one timestep without the axis of timesteps."""
-    stack = model.outputs[0]._keras_history.operation
-    return keras.Model(
-        model.inputs[0], stack._inbound_nodes[0].input_tensors[0], name=FLAGS.model
-    )
+def _uncompiled(model):
+    """The model to save: without optimizer, so that it reloads anywhere.
+
+    A feedforward network also loses the axis of timesteps.
+    """
+    output = model.outputs[0]
+    if FLAGS.model != "lrnet":
+        stack = output._keras_history.operation
+        output = stack._inbound_nodes[0].input_tensors[0]
+    return keras.Model(model.inputs[0], output, name=FLAGS.model)
 
 
 def _drops():

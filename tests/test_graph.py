@@ -221,6 +221,18 @@ def test_the_memo_spares_what_did_not_change(symbolic):
     assert made == set(counters)
 
 
+def test_a_layer_called_twice_on_one_tensor_runs_twice():
+    """Dropout would draw two masks there."""
+    image = keras.Input((4,))
+    counter = Counter(name="counter")
+    net = keras.Model(image, layers.Add()([counter(image), counter(image)]))
+    x, memo = keras.ops.ones((1, 4)), {}
+    for expected in (2, 0):
+        before = counter.calls
+        graph.rerun(net, x, memo=memo)
+        assert counter.calls - before == expected
+
+
 def test_the_memo_gives_the_same_values():
     net = harness.randomize(common.residual())
     images = keras.ops.convert_to_tensor(harness.random_images((8, 8, 2)))

@@ -58,6 +58,16 @@ def test_equals_the_reference(classes, channels):
     assert (vector > 0).all()
 
 
+@pytest.mark.parametrize("policy", harness.POLICIES[1:])
+def test_computes_in_the_dtype_of_its_weights(policy):
+    results = []
+    for dtype in ("float32", policy):
+        layer = Feedback(50, name="feedback", dtype=dtype)
+        layer.build((None, 10))
+        results.append(harness.to_numpy(harness.randomize(layer)(posterior())))
+    harness.assert_bit_equal(results[1], results[0], policy)
+
+
 def test_survives_large_scores():
     layer = Feedback(6, kernel_initializer=keras.initializers.RandomNormal(0, 500))
     vector = harness.to_numpy(layer(posterior()))
