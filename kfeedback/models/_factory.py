@@ -57,6 +57,16 @@ def check_activation(classifier_activation):
         ) from error
 
 
+def check_initializer(name, value):
+    """Returns the initializer; raises a ValueError unless Keras knows it."""
+    try:
+        return keras.initializers.get(value)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"{name} must be a Keras initializer or the name of one, got {value!r}."
+        ) from error
+
+
 def image_input(input_tensor, input_shape, default_shape, minimum):
     """Returns the symbolic image that a network starts from.
 
@@ -81,10 +91,10 @@ def image_input(input_tensor, input_shape, default_shape, minimum):
                 f"{type(input_tensor).__name__}."
             )
         shape = tuple(input_tensor.shape[1:])
-        if input_shape is not None and tuple(input_shape) != shape:
+        if input_shape is not None and input_shape not in (shape, list(shape)):
             raise ValueError(
                 f"input_shape must be that of input_tensor, {shape}, "
-                f"got {tuple(input_shape)}."
+                f"got {input_shape!r}."
             )
     what = "input_shape" if input_tensor is None else "input_tensor"
     valid = isinstance(shape, tuple | list) and len(shape) == 3

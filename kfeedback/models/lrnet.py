@@ -90,6 +90,7 @@ def LRNet(
     _factory.check_top(include_top, pooling)
     _factory.check_positive_int("timesteps", timesteps)
     _factory.check_bool("return_sequences", return_sequences)
+    _factory.check_initializer("feedback_initializer", feedback_initializer)
     if isinstance(backbone, str):
         backbone, weights = _named_backbone(
             backbone, weights, input_tensor, input_shape, classes, classifier_activation
@@ -186,7 +187,9 @@ class _Head:
         )
 
     def check(self, classes, classifier_activation):
-        if classes is not None and classes != self.classes:
+        if classes is not None:
+            _factory.check_positive_int("classes", classes)
+        if classes not in (None, self.classes):
             raise ValueError(
                 f"classes must be None or the {self.classes} classes of backbone "
                 f"'{self.model.name}', got {classes!r}."

@@ -165,9 +165,12 @@ def test_vgg_small_refuses_what_is_no_bool():
 
 
 def test_input_shape_and_input_tensor_must_agree():
-    with pytest.raises(ValueError) as caught:
-        LeNet(input_tensor=keras.Input((28, 28, 1)), input_shape=(28, 28, 3))
-    harness.assert_one_sentence(caught.value, "input_shape")
+    tensor = keras.Input((28, 28, 1))
+    for shape in ((28, 28, 3), 28, "28"):
+        with pytest.raises(ValueError) as caught:
+            LeNet(input_tensor=tensor, input_shape=shape)
+        harness.assert_one_sentence(caught.value, "input_shape")
+    assert LeNet(input_tensor=tensor, input_shape=[28, 28, 1]).input is tensor
     with pytest.raises(ValueError) as caught:
         LeNet(input_tensor=keras.Input((28, 28)))
     harness.assert_one_sentence(caught.value, "input_tensor")
