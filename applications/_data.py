@@ -22,12 +22,7 @@ flags.DEFINE_string("manual_dir", None, "Folder of a data set's original archive
 flags.DEFINE_string("train_split", "train", "The examples to train on.")
 flags.DEFINE_string("eval_split", "test", "The examples to measure errors on.")
 flags.DEFINE_integer("batch_size", 128, "Images a step.", lower_bound=1)
-flags.DEFINE_bool(
-    "flip",
-    False,
-    "Mirror images: half of them in training, and the "
-    "mean with the mirror image's posterior in evaluation.",
-)
+flags.DEFINE_bool("flip", False, "Mirror half of the training images.")
 flags.DEFINE_integer(
     "shift", 0, "Shift training images by up to so many pixels.", lower_bound=0
 )
@@ -41,23 +36,24 @@ flags.DEFINE_enum(
 FLAGS = flags.FLAGS
 
 
-def get_preprocess(whitening_file):
+def get_preprocess(whitening_file, *, fit):
     """The function of a batch that --preprocessing names.
 
     Args:
-        whitening_file: where the ZCA matrix is kept; fitted if it is not there yet.
+        whitening_file: where the ZCA matrix is kept.
+        fit: bool, fit it on the training split and write that file, or read it.
     """
     mode = FLAGS.preprocessing
     if mode != "gcn_zca":
         return lambda images: preprocessing.preprocess_input(images, mode)
     path = pathlib.Path(whitening_file)
-    if path.exists():
-        whitening = preprocessing.ZCAWhitening.load(path)
-    else:
+    if fit:
         images = get_arrays(FLAGS.train_split)[0]
         images = preprocessing.global_contrast_normalization(images)
         whitening = preprocessing.ZCAWhitening().fit(images)
         whitening.save(path)
+    else:
+        whitening = preprocessing.ZCAWhitening.load(path)
 
     def normalize(images):
         return whitening(preprocessing.global_contrast_normalization(images))

@@ -35,7 +35,7 @@ def main():
         )
     _take_flags_of(run)
     model = keras.models.load_model(run / "model.keras")
-    preprocess = _data.get_preprocess(run / "zca.npz")
+    preprocess = _data.get_preprocess(run / "zca.npz", fit=False)
     data, info = _data.get_data(FLAGS.eval_split, preprocess, training=False)
     posteriors, labels = predict(model, data, flip_average=FLAGS.flip_average)
     rows = error_rows(posteriors, labels)

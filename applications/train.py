@@ -86,7 +86,7 @@ def main():
     scope = _distribution_scope()
     output.mkdir(parents=True, exist_ok=True)
 
-    preprocess = _data.get_preprocess(output / "zca.npz")
+    preprocess = _data.get_preprocess(output / "zca.npz", fit=True)
     train, info = _data.get_data(
         FLAGS.train_split, preprocess, training=True, seed=FLAGS.seed
     )

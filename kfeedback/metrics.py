@@ -76,7 +76,9 @@ class TimestepMetric(keras.metrics.Metric):
 
 @keras.saving.register_keras_serializable(package="kfeedback")
 def _accuracy(y_true, y_pred):
-    """Categorical accuracy of one-hot or integer labels, told apart by their shape."""
+    """Accuracy of one-hot or integer labels, by their shape; binary for one unit."""
+    if ops.shape(y_pred)[-1] == 1:
+        return keras.metrics.binary_accuracy(y_true, y_pred)
     one_hot = len(ops.shape(y_true)) == 2 and ops.shape(y_true)[1] != 1
     if one_hot:
         return keras.metrics.categorical_accuracy(y_true, y_pred)

@@ -150,3 +150,11 @@ def test_refuses_predictions_without_timesteps():
     with pytest.raises(ValueError) as caught:
         TimestepMetric("accuracy").update_state(SPARSE, PREDICTIONS[:, 0])
     harness.assert_one_sentence(caught.value, "y_pred")
+
+
+def test_accuracy_of_one_sigmoid_unit_is_binary():
+    labels = np.array([0, 1, 1, 0])
+    right = np.array([0.1, 0.9, 0.8, 0.2], "float32")[:, None, None]
+    metric = TimestepMetric("accuracy")
+    metric.update_state(labels, right)
+    assert float(metric.result()) == 1.0

@@ -82,7 +82,8 @@ def LRNet(
         ValueError: if an argument is out of its range or contradicts the backbone.
 
     Departures from the paper: none in the equations. In training, each pass draws
-    dropout masks of its own and updates the statistics of a batch norm.
+    dropout masks of its own and updates the statistics of a batch norm, except below
+    the first emphasised output, which is computed once.
 
     Reference:
         Li et al., Learning with Rethinking, 2017, section 3.
@@ -112,16 +113,19 @@ def LRNet(
         for site, channels in sites.items()
     }
     pool = _factory.pooling_layer(pooling)
-    wanted = backbone.outputs[0] if include_top else head.features
     to_posterior = keras.layers.Softmax(dtype="float32", name="posterior")
     memo, edits, outputs = {}, {}, []
     for step in range(1, timesteps + 1):
-        if step < timesteps or include_top:
-            prediction = graph.rerun(backbone, image, edits, memo=memo)
-        if step == timesteps or return_sequences:
-            output = graph.rerun(backbone, image, edits, outputs=wanted, memo=memo)
-            outputs.append(output if include_top else pool(output))
+        # One run a step: the last one without the top needs no classifier.
+        wanted = [head.features, backbone.outputs[0]]
+        if include_top:
+            wanted = wanted[1:]
+        elif step == timesteps:
+            wanted = wanted[:1]
+        results = graph.rerun(backbone, image, edits, outputs=wanted, memo=memo)
+        outputs.append(results[0] if include_top else pool(results[0]))
         if step < timesteps:
+            prediction = results[-1]
             posterior = to_posterior(prediction) if head.is_logits else prediction
             edits = {site: emphasize[site].edit(posterior) for site in sites}
     result = keras.ops.stack(outputs, axis=1) if return_sequences else outputs[-1]
@@ -136,7 +140,7 @@ class _Emphasizer:
             channels, kernel_initializer=initializer, name=f"{site.name}_feedback"
         )
         self.emphasis = Emphasis(
-            data_format=getattr(site, "data_format", None),
+            data_format=_data_format(site),
             dtype=site.dtype_policy,
             name=f"{site.name}_emphasis",
         )
@@ -214,11 +218,10 @@ def _way_back(tensor):
 
 def _named_backbone(name, weights, input_tensor, input_shape, classes, activation):
     """The model of that name, and the weights that are left to load after it."""
-    kwargs = {
-        "input_tensor": input_tensor,
-        "input_shape": input_shape,
-        "classifier_activation": activation,
-    }
+    # The backbone is built on an input of its own: the LRNet runs it on the tensor.
+    if input_tensor is not None and input_shape is None:
+        input_shape = getattr(input_tensor, "shape", (None,))[1:]
+    kwargs = {"input_shape": input_shape, "classifier_activation": activation}
     if classes is not None:
         kwargs["classes"] = _factory.check_positive_int("classes", classes)
     if name == "vgg16":
@@ -267,7 +270,7 @@ def _emphasis_sites(model, head, emphasis_layers):
                 f"the head of '{model.name}', got "
                 f"{getattr(layer, 'name', layer)!r}, which is none."
             )
-        first = getattr(layer, "data_format", None) == "channels_first"
+        first = _data_format(layer) == "channels_first"
         sites[layer] = outputs[0].shape[1 if first else 3]
     return sites
 
@@ -291,6 +294,13 @@ def _listed_layers(model, emphasis_layers):
         else layer
         for layer in emphasis_layers
     ]
+
+
+def _data_format(layer):
+    """Where a layer's output has its channels; a batch norm says it by its axis."""
+    if isinstance(layer, keras.layers.BatchNormalization):
+        return "channels_first" if layer.axis in (1, -3) else "channels_last"
+    return getattr(layer, "data_format", None) or "channels_last"
 
 
 def _default_sites(model, before_head):

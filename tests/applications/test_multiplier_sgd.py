@@ -29,4 +29,6 @@ def test_the_factor_scales_the_steps_of_its_variables_only(factor):
     plain, scaled = _steps(1.0), _steps(factor)
     for index, expected in enumerate([1, 1, factor, factor]):
         assert np.any(plain[index])
-        np.testing.assert_allclose(scaled[index], expected * plain[index], rtol=1e-3, atol=1e-6)
+        np.testing.assert_allclose(
+            scaled[index], expected * plain[index], rtol=1e-3, atol=1e-6
+        )

@@ -1,3 +1,5 @@
+import collections
+
 import keras
 import numpy as np
 import pytest
@@ -411,3 +413,39 @@ def test_trains():
         if np.array_equal(w.numpy(), before[w.path])
     ]
     assert not still
+
+
+@pytest.mark.parametrize("timesteps", [1, 2, 3, 4])
+@pytest.mark.parametrize("sequences", [False, True])
+@pytest.mark.parametrize("include_top", [False, True])
+def test_every_layer_is_called_once_a_step(timesteps, sequences, include_top):
+    net = LeNet(input_shape=(16, 16, 1))
+    model = kfeedback.LRNet(
+        net, include_top, timesteps=timesteps, return_sequences=sequences
+    )
+    calls = collections.Counter(
+        node.operation.name for node in graph.nodes(model.inputs, model.outputs)
+    )
+    assert calls["conv1"] == 1
+    assert calls["conv2"] == timesteps
+    assert calls["conv1_emphasis"] == timesteps - 1
+    assert calls["fc1"] == timesteps - (not include_top)
+
+
+def test_a_named_backbone_sees_an_input_tensor_once():
+    image = keras.Input((28, 28, 3))
+    grey = keras.layers.Conv2D(1, 1, name="grey")(image)
+    model = kfeedback.LRNet("lenet", input_tensor=grey)
+    names = [node.operation.name for node in graph.nodes(model.inputs, model.outputs)]
+    assert model.input_shape == (None, 28, 28, 3)
+    assert names.count("grey") == 1
+
+
+def test_channels_of_a_batch_norm_lie_on_its_axis():
+    image = keras.Input((3, 8, 8))
+    x = keras.layers.Conv2D(4, 3, data_format="channels_first", name="conv")(image)
+    x = keras.layers.BatchNormalization(axis=1, name="bn")(x)
+    x = keras.layers.GlobalAveragePooling2D(data_format="channels_first")(x)
+    model = kfeedback.LRNet(keras.Model(image, keras.layers.Dense(5)(x)))
+    assert model.get_layer("bn_feedback").channels == 4
+    assert model.get_layer("bn_emphasis").data_format == "channels_first"
