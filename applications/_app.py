@@ -3,15 +3,18 @@
 import csv
 import datetime
 import json
-import math
 import os
 import pathlib
 import platform
 import subprocess
 import sys
 import tomllib
+import zipfile
 
+import keras
 from absl import app, flags, logging
+
+from kfeedback import _checks
 
 CONFIGS = pathlib.Path(__file__).parent / "configs"
 
@@ -25,19 +28,46 @@ flags.DEFINE_bool("traceback", False, "Show where an error comes from.")
 FLAGS = flags.FLAGS
 
 
-def define_number(name, default, help_text, *, above=None, least=None):
-    """A finite float flag, greater than `above` or at least `least`."""
+def define_number(name, default, help_text, **bounds):
+    """A float flag within the bounds of `kfeedback._checks.number`."""
     flags.DEFINE_float(name, default, help_text)
-    takes = "a finite number"
-    takes += f" > {above}" if above is not None else f" ≥ {least}"
 
     def valid(value):
-        if value is None:
-            return True
-        bound = value > above if above is not None else value >= least
-        return math.isfinite(value) and bound
+        try:
+            _checks.number(f"--{name}", default if value is None else value, **bounds)
+        except ValueError as error:
+            raise flags.ValidationError(str(error)) from error
+        return True
 
-    flags.register_validator(name, valid, message=f"--{name} must be {takes}.")
+    flags.register_validator(name, valid)
+
+
+def required(name):
+    """The value of a flag that a config or the command line must give."""
+    if FLAGS[name].value is None:
+        raise ValueError(f"--{name} must be given, got none.")
+    return FLAGS[name].value
+
+
+def refuse(names, reason):
+    """Refuses flags on the command line that have no effect because of another."""
+    for name in names:
+        if FLAGS[name].present:
+            raise ValueError(
+                f"--{name} must be left out with {reason}, which has no use for it, "
+                f"got {FLAGS[name].value!r}."
+            )
+
+
+def load_model(flag, path):
+    """A saved `keras.Model`; an error names the flag that the path comes from."""
+    try:
+        return keras.models.load_model(path)
+    except (OSError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
+        raise ValueError(
+            f"--{flag} must lead to a .keras file that Keras can load, got {path}: "
+            f"{error}"
+        ) from error
 
 
 def launch(main):
@@ -53,6 +83,8 @@ def launch(main):
             if FLAGS.config is not None:
                 apply_config(FLAGS.config)
             main()
+        except subprocess.CalledProcessError as error:
+            sys.exit(error.returncode)  # it has said itself what was wrong
         except (ValueError, TypeError, ImportError, OSError, flags.Error) as error:
             if FLAGS.traceback:
                 raise
@@ -112,7 +144,7 @@ def commit():
 
 
 def hardware():
-    """The processor and its cores, or the accelerators that Keras sees."""
+    """The processor, its cores, and the accelerators that the backend sees."""
     name = platform.processor() or platform.machine()
     cpuinfo = pathlib.Path("/proc/cpuinfo")
     if cpuinfo.exists():
@@ -120,23 +152,46 @@ def hardware():
             if line.startswith("model name"):
                 name = line.split(":", 1)[1].strip()
                 break
-    return f"{name}, {os.cpu_count()} cores"
+    return ", ".join([name, f"{os.cpu_count()} cores", *accelerators()])
+
+
+def accelerators():
+    """Names of the accelerators that the backend sees."""
+    if keras.backend.backend() == "jax":
+        import jax
+
+        return [d.device_kind for d in jax.devices() if d.platform != "cpu"]
+    import tensorflow as tf
+
+    details = tf.config.experimental.get_device_details
+    devices = tf.config.list_physical_devices("GPU")
+    return [details(device).get("device_name", device.name) for device in devices]
+
+
+def check_rows(path, row):
+    """Whether a CSV file is new; one with other columns than `row`'s is refused."""
+    path = pathlib.Path(path)
+    if path.is_dir():
+        raise ValueError(f"--results must be a file, got the folder {path}.")
+    if not path.exists() or path.stat().st_size == 0:
+        return True
+    columns = ["date", "commit", *row]
+    with path.open(newline="") as file:
+        found = next(csv.reader(file))
+    if found != columns:
+        raise ValueError(
+            f"--results must be a file with the columns {', '.join(columns)}, got "
+            f"{path} with {', '.join(found)}."
+        )
+    return False
 
 
 def append_row(path, row):
-    """Adds a row to a CSV file; a file with other columns is refused."""
+    """Adds a row, and date and commit, to a CSV file."""
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    new = check_rows(path, row)
     row = {"date": datetime.date.today().isoformat(), "commit": commit(), **row}
-    new = not path.exists() or path.stat().st_size == 0
-    if not new:
-        with path.open(newline="") as file:
-            columns = next(csv.reader(file))
-        if columns != list(row):
-            raise ValueError(
-                f"--results must be a file with the columns {', '.join(row)}, got "
-                f"{path} with {', '.join(columns)}."
-            )
     with path.open("a", newline="") as file:
         writer = csv.DictWriter(file, fieldnames=list(row), lineterminator="\n")
         if new:

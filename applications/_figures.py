@@ -68,7 +68,9 @@ def draw_emphasis(feedback, posteriors, labels, pair, path, samples=8):
             axis.set_title(f"class {label}, {title}: {len(chosen)} samples", fontsize=9)
             axis.set_yticks([])
             if not len(chosen):
-                axis.text(0.5, 0.5, "no such sample", ha="center")
+                axis.text(
+                    0.5, 0.5, "no such sample", ha="center", transform=axis.transAxes
+                )
                 continue
             vectors = keras.ops.convert_to_numpy(feedback(first[chosen]))
             limit = max(limit, np.abs(vectors - 1).max())

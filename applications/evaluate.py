@@ -20,7 +20,7 @@ from absl import flags
 import kfeedback  # noqa: F401  (registers the layers that a saved model holds)
 from applications import _app, _data
 
-flags.DEFINE_string("run", None, "Folder that applications.train wrote.", required=True)
+flags.DEFINE_string("run", None, "Folder that applications.train wrote (required).")
 flags.DEFINE_bool("figures", False, "Draw the figures, for a model with feedback.")
 flags.DEFINE_bool("flip_average", False, "Mean posterior of image and mirror image.")
 FLAGS = flags.FLAGS
@@ -28,13 +28,13 @@ FLAGS = flags.FLAGS
 
 def main():
     """Evaluates, prints, writes."""
-    run = pathlib.Path(FLAGS.run)
+    run = pathlib.Path(_app.required("run"))
     if not (run / "run.json").is_file():
         raise ValueError(
             f"--run must be a folder that applications.train wrote, got {FLAGS.run!r}."
         )
     _take_flags_of(run)
-    model = keras.models.load_model(run / "model.keras")
+    model = _app.load_model("run", run / "model.keras")
     preprocess = _data.get_preprocess(run / "zca.npz", fit=False)
     data, info = _data.get_data(FLAGS.eval_split, preprocess, training=False)
     posteriors, labels = predict(model, data, flip_average=FLAGS.flip_average)
@@ -98,7 +98,13 @@ def error_rows(posteriors, labels):
 
 def _take_flags_of(run):
     """Makes the flags of the training run the defaults here."""
-    stored = json.loads((run / "run.json").read_text())["flags"]
+    try:
+        stored = dict(json.loads((run / "run.json").read_text())["flags"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"--run must be a folder that applications.train wrote, got {run}, whose "
+            f"run.json holds no flags ({error})."
+        ) from error
     for name, value in stored.items():
         if name in FLAGS and name not in ("config", "traceback") and value is not None:
             FLAGS.set_default(name, value)

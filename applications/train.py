@@ -28,6 +28,7 @@ from kfeedback.metrics import TimestepMetric
 from kfeedback.models.backbones import BACKBONES, by_name
 
 MODELS = (*BACKBONES, "lrnet")
+_FEEDBACK_FLAGS = ("feedback_init", "feedback_lr_mult")
 
 flags.DEFINE_enum("model", "lrnet", MODELS, "What to train.")
 flags.DEFINE_string("backbone", "lenet", "The network that lrnet gives feedback to.")
@@ -52,13 +53,15 @@ _app.define_number(
     "feedback_lr_mult", 1.0, "Times lr, for the weights of feedback layers.", above=0
 )
 flags.DEFINE_list("lr_drops", [], "Shares of all epochs at which lr falls to a tenth.")
-_app.define_number("momentum", 0.9, "Momentum of SGD.", least=0)
+_app.define_number("momentum", 0.9, "Momentum of SGD.", least=0, below=1)
 flags.DEFINE_bool("nesterov", False, "Nesterov momentum.")
 _app.define_number(
     "weight_decay", 1e-4, "L2: this times a kernel is added to its gradient.", least=0
 )
 _app.define_number("discount", 1.0, "γ: timestep t weighs γ^t, t from 0.", above=0)
-flags.DEFINE_integer("seed", 0, "Of weights, order, augmentation and dropout.")
+flags.DEFINE_integer(
+    "seed", 0, "Of weights, order, augmentation and dropout.", lower_bound=0
+)
 flags.DEFINE_enum(
     "distribution", "none", ["none", "mirrored"], "tf.distribute strategy."
 )
@@ -66,7 +69,7 @@ flags.DEFINE_integer(
     "logical_cpus", 0, "Split the CPU, to try --distribution=mirrored.", lower_bound=0
 )
 flags.DEFINE_bool("mixed_precision", False, "The policy mixed_bfloat16.")
-flags.DEFINE_string("output_dir", None, "Folder of this run.", required=True)
+flags.DEFINE_string("output_dir", None, "Folder of this run (required).")
 flags.DEFINE_string("results", None, "CSV file that gets one row of this run.")
 flags.DEFINE_string(
     "experiment", "", "What the row is called; the run's folder if not given."
@@ -78,8 +81,9 @@ FLAGS = flags.FLAGS
 
 def main():
     """Trains, evaluates, saves."""
-    output = pathlib.Path(FLAGS.output_dir)
+    output = pathlib.Path(_app.required("output_dir"))
     drops = _drops()
+    _check_flags()
     keras.utils.set_random_seed(FLAGS.seed)
     if FLAGS.mixed_precision:
         keras.config.set_dtype_policy("mixed_bfloat16")
@@ -91,20 +95,27 @@ def main():
         FLAGS.train_split, preprocess, training=True, seed=FLAGS.seed
     )
     test, test_info = _data.get_data(FLAGS.eval_split, preprocess, training=False)
+    if FLAGS.results:
+        _app.check_rows(FLAGS.results, _row([], 0.0, test_info))
     with scope:
         model = build(info)
         compile_model(model, steps=len(train), drops=drops)
     _write_run(output, info)
     start = time.time()
-    model.fit(
-        train,
-        epochs=FLAGS.epochs,
-        verbose=int(FLAGS.verbose),
-        shuffle=False,  # the data shuffle themselves, by (seed, epoch)
-        validation_data=test if FLAGS.validation_freq else None,
-        validation_freq=FLAGS.validation_freq or 1,
-        callbacks=_callbacks(output),
-    )
+    try:
+        model.fit(
+            train,
+            epochs=FLAGS.epochs,
+            verbose=int(FLAGS.verbose),
+            shuffle=False,  # the data shuffle themselves, by (seed, epoch)
+            validation_data=test if FLAGS.validation_freq else None,
+            validation_freq=FLAGS.validation_freq or 1,
+            callbacks=_callbacks(output),
+        )
+    except RuntimeError as error:  # of TerminateOnNaN
+        raise ValueError(
+            f"--lr must be one at which training stays finite, got {FLAGS.lr}: {error}"
+        ) from error
     seconds = time.time() - start
 
     errors = timestep_errors(model, test)
@@ -125,7 +136,7 @@ def build(info):
         raise ValueError(f"--init_from must be a file, got {init!r}.")
     is_feedback = FLAGS.model == "lrnet"
     if init is not None and init.endswith(".keras"):
-        network = keras.models.load_model(init)
+        network = _app.load_model("init_from", init)
         if tuple(network.output_shape) != (None, classes):
             raise ValueError(
                 f"--init_from must be a model with {classes} classes and one "
@@ -235,6 +246,24 @@ def _uncompiled(model):
     return keras.Model(model.inputs[0], output, name=FLAGS.model)
 
 
+def _check_flags():
+    """Refuses flags that would have no effect."""
+    if FLAGS.model != "lrnet":
+        only = ("backbone", "backbone_args", "timesteps", "discount", *_FEEDBACK_FLAGS)
+        _app.refuse(only, f"--model={FLAGS.model}")
+        if (FLAGS.init_from or "").endswith(".keras"):
+            raise ValueError(
+                "--init_from must be a weights.h5 for --model other than lrnet, got "
+                f"{FLAGS.init_from!r}; --model=lrnet --timesteps=1 trains a .keras on."
+            )
+    elif (FLAGS.init_from or "").endswith(".keras"):
+        _app.refuse(("backbone", "backbone_args"), f"--init_from={FLAGS.init_from}")
+    if FLAGS.timesteps == 1:
+        _app.refuse(_FEEDBACK_FLAGS, "--timesteps=1")
+    if FLAGS.distribution == "none":
+        _app.refuse(("logical_cpus",), "--distribution=none")
+
+
 def _drops():
     try:
         drops = [float(share) for share in FLAGS.lr_drops]
@@ -313,12 +342,8 @@ def _row(errors, seconds, info):
 def _command_line():
     """The flags of this run, without those that say where its files are."""
     places = ("output_dir", "results", "data_dir", "manual_dir", "config", "seed")
-    kept = [
-        argument
-        for argument in sys.argv[1:]
-        if argument.lstrip("-").split("=")[0] not in places
-    ]
-    return " ".join(kept)
+    given = [FLAGS[name] for name in FLAGS if FLAGS[name].present]
+    return " ".join(flag.serialize() for flag in given if flag.name not in places)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,8 @@ With the same `memo`, a call whose inputs are the very same tensors is not made
 again: the stem below the first edit is computed once, in any topology.
 """
 
+import itertools
+
 import keras
 from keras import tree
 
@@ -42,7 +44,7 @@ def require_graph(model, argument="model"):
         raise ValueError(
             f"{argument} must be a functional keras.Model, got {kind} "
             f"'{model.name}' without a graph of layers (build a Sequential by giving "
-            "it an Input; a subclassed model has none)."
+            "it an Input; a model with a `call` of its own has none)."
         )
     for what, tensors in (("input", model.inputs), ("output", model.outputs)):
         if len(tensors) != 1:
@@ -108,24 +110,34 @@ def rerun(model, inputs, edits=None, *, outputs=None, memo=None):
     return results[0] if single else results
 
 
-def flatten(model):
+def flatten(model, argument="model"):
     """The same network without models nested in models, its layers shared.
 
     Edits reach the layers of a model only, not those of a model inside it.
 
     Args:
         model: a functional `keras.Model`.
+        argument: the name under which an error speaks of it.
 
     Returns:
         `model` itself if nothing is nested in it; otherwise a functional model of
-        all the layers, which must then have names of their own.
+        all the layers.
+
+    Raises:
+        ValueError: if it has no graph, or two layers then have one name.
     """
-    require_graph(model)
+    require_graph(model, argument)
     if not any(_has_graph(layer) for layer in model.layers):
         return model
     inputs = input_like(model)
     outputs = _expand(model, [inputs], training=None)
-    return keras.Model(inputs, outputs[0], name=model.name)
+    try:
+        return keras.Model(inputs, outputs[0], name=model.name)
+    except ValueError as error:
+        raise ValueError(
+            f"{argument} must have layers with names of their own, also in the models "
+            f"nested in it, got '{model.name}': {error}"
+        ) from error
 
 
 def input_like(model):
@@ -207,8 +219,20 @@ def nodes(inputs, outputs):
     ]
 
 
+def free_name(model, name):
+    """`name`, or with a number behind it if an operation of the model has it."""
+    calls = nodes(model.inputs, model.outputs)
+    taken = {node.operation.name for node in calls}
+    candidates = itertools.chain([name], (f"{name}_{n}" for n in itertools.count(1)))
+    return next(candidate for candidate in candidates if candidate not in taken)
+
+
 def _has_graph(layer):
-    return isinstance(layer, keras.Model) and bool(getattr(layer, "inputs", None))
+    """Whether a layer is a model that computes what its graph of layers says."""
+    if not isinstance(layer, keras.Model) or not getattr(layer, "inputs", None):
+        return False
+    owner = next(cls for cls in type(layer).__mro__ if "call" in vars(cls))
+    return owner.__module__.split(".")[0] == "keras"
 
 
 def _expand(model, values, training):

@@ -3,6 +3,8 @@
 import keras
 from keras import ops
 
+from kfeedback import _checks
+
 
 @keras.saving.register_keras_serializable(package="kfeedback")
 class TimestepLoss(keras.losses.Loss):
@@ -31,30 +33,51 @@ class TimestepLoss(keras.losses.Loss):
 
     def __init__(self, loss, discount=1.0, reduction=None, name="timestep_loss"):
         loss = known("loss", loss, keras.losses.get)
-        if reduction is None:
-            reduction = getattr(loss, "reduction", "sum_over_batch_size")
-        super().__init__(reduction=reduction, name=name)
-        valid = isinstance(discount, int | float) and not isinstance(discount, bool)
-        if not valid or not 0 < discount < float("inf"):
-            raise ValueError(f"discount must be a number > 0, got {discount!r}.")
+        if not isinstance(loss, keras.losses.Loss):
+            loss = _FunctionLoss(loss)
+        if reduction not in (None, loss.reduction):
+            loss = type(loss).from_config(loss.get_config() | {"reduction": reduction})
+        super().__init__(reduction=loss.reduction, name=name)
         self.loss = loss
-        self.discount = discount
+        self.discount = _checks.number("discount", discount, above=0)
 
-    def call(self, y_true, y_pred):
-        """Returns the loss of each sample, `(B,)`."""
-        # A Loss object reduces over the batch when called; its `call` does not.
-        function = self.loss.call if _is_loss(self.loss) else self.loss
-        total = 0.0
-        for step in range(timesteps_of(y_pred)):
-            total += self.discount**step * function(y_true, y_pred[:, step])
-        return total
+    def __call__(self, y_true, y_pred, sample_weight=None):
+        """Returns the loss, reduced over the batch as `loss` does it."""
+        # Through the loss's own call, which knows of masks such as `ignore_class`.
+        y_pred = ops.convert_to_tensor(y_pred)
+        return sum(
+            self.discount**step * self.loss(y_true, y_pred[:, step], sample_weight)
+            for step in range(timesteps_of(y_pred))
+        )
 
     def get_config(self):
         """The constructor's arguments."""
         return {
-            **super().get_config(),
+            "name": self.name,
+            "reduction": self.reduction,
             "loss": keras.losses.serialize(self.loss),
             "discount": self.discount,
+        }
+
+
+@keras.saving.register_keras_serializable(package="kfeedback")
+class _FunctionLoss(keras.losses.Loss):
+    """A function of `(y_true, y_pred)` as a loss; labels `(B,)` fit one unit."""
+
+    def __init__(self, function, reduction="sum_over_batch_size", name=None):
+        super().__init__(reduction=reduction, name=name)
+        self.function = keras.losses.get(function)
+
+    def call(self, y_true, y_pred):
+        if len(y_true.shape) == len(y_pred.shape) - 1 and y_pred.shape[-1] == 1:
+            y_true = ops.expand_dims(y_true, -1)
+        return self.function(y_true, y_pred)
+
+    def get_config(self):
+        return {
+            "name": self.name,
+            "reduction": self.reduction,
+            "function": keras.losses.serialize(self.function),
         }
 
 
@@ -89,7 +112,3 @@ def timesteps_of(y_pred):
             f"return_sequences=True gives it, got shape {tuple(y_pred.shape)}."
         )
     return shape[1]
-
-
-def _is_loss(loss):
-    return isinstance(loss, keras.losses.Loss)

@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from kfeedback import _checks
 from kfeedback.losses import known, timesteps_of
 
 
@@ -27,8 +28,7 @@ class TimestepMetric(keras.metrics.Metric):
     """
 
     def __init__(self, metric, timestep=-1, name=None):
-        if isinstance(timestep, bool) or not isinstance(timestep, int):
-            raise ValueError(f"timestep must be an integer, got {timestep!r}.")
+        timestep = _checks.integer("timestep", timestep, least=None)
         if metric in ("accuracy", "acc"):
             metric = keras.metrics.MeanMetricWrapper(_accuracy, name=metric)
         metric = known("metric", metric, keras.metrics.get)

@@ -3,6 +3,8 @@
 import numpy as np
 from keras import ops
 
+from kfeedback import _checks
+
 PREPROCESSING_MODES = ("none", "scale", "centre", "caffe")
 
 # Blue, green, red: the means of the ImageNet training images, as the Caffe models
@@ -39,8 +41,8 @@ def global_contrast_normalization(images, scale=55.0, epsilon=1e-8):
     "Maxout networks", ICML 2013, whose published code divides by the norm, not by the
     standard deviation.
     """
-    _positive("scale", scale)
-    _positive("epsilon", epsilon)
+    _checks.number("scale", scale, above=0)
+    _checks.number("epsilon", epsilon, above=0)
     _check_rank(images)
     if isinstance(images, np.ndarray):
         images = images.astype(np.float32)
@@ -95,7 +97,8 @@ class ZCAWhitening:
             ValueError: if `images` is not as above or not finite, or `epsilon` is not
                 positive.
         """
-        images, epsilon = np.asarray(images), _positive("epsilon", epsilon)
+        epsilon = _checks.number("epsilon", epsilon, above=0)
+        images = np.asarray(images)
         _check_rank(images)
         if len(images) < 2 or not images.size:
             raise ValueError(f"images must be two images or more, got {images.shape}.")
@@ -207,12 +210,6 @@ def _check_rank(images):
         )
 
 
-def _positive(name, value):
-    if not isinstance(value, (int, float)) or not 0 < value < np.inf:
-        raise ValueError(f"{name} must be positive, got {value!r}.")
-    return float(value)
-
-
 def preprocess_input(images, mode="scale"):
     """Maps pixels from 0–255 to what a network was trained on; a copy, always.
 
@@ -271,8 +268,7 @@ def decode_predictions(predictions, top=5, class_names=None):
             "predictions must be (B, classes) or (B, T, classes), got shape "
             f"{predictions.shape}."
         )
-    if isinstance(top, bool) or not isinstance(top, int) or top < 1:
-        raise ValueError(f"top must be a positive integer, got {top!r}.")
+    top = _checks.integer("top", top)
     if predictions.ndim == 3:
         predictions = predictions[:, -1]
     classes = predictions.shape[1]

@@ -362,6 +362,18 @@ def unbuilt():
     return keras.Sequential([layers.Dense(3)])
 
 
+class WithItsOwnCall(keras.Model):
+    """Has a graph, which is not what it computes."""
+
+    def call(self, x):
+        return super().call(x) + 1
+
+
+def own_call():
+    image = keras.Input((3,))
+    return WithItsOwnCall(image, layers.Dense(2)(image))
+
+
 def several(kind):
     one, two = keras.Input((3,), name="one"), keras.Input((3,), name="two")
     both = layers.Add()([one, two])
@@ -377,6 +389,7 @@ def several(kind):
         (lambda: None, TypeError),
         (lambda: layers.Dense(3), TypeError),
         (unbuilt, ValueError),
+        (own_call, ValueError),
         (lambda: several("inputs"), ValueError),
         (lambda: several("outputs"), ValueError),
     ],

@@ -144,6 +144,31 @@ def test_config_round_trip(case):
     assert float(again(labels, predictions)) == float(loss(labels, predictions))
 
 
+def test_ignored_classes_do_not_count():
+    inner = keras.losses.SparseCategoricalCrossentropy(ignore_class=2)
+    labels = np.array([0, 2, 1, 2, 3, 4])
+    value = float(TimestepLoss(inner, 1.2)(labels, PROBABILITIES))
+    kept = labels != 2
+    by_hand = -np.log(PROBABILITIES[np.arange(BATCH), :, labels])[kept]
+    expected = (by_hand * 1.2 ** np.arange(STEPS)).sum(axis=1).mean()
+    np.testing.assert_allclose(value, expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("loss", ["binary_crossentropy", "mse"])
+def test_labels_without_an_axis_fit_one_unit(loss):
+    labels = MANY[:, 0]
+    value = float(TimestepLoss(loss)(labels, SIGMOID[:, :, :1]))
+    column = float(TimestepLoss(loss)(labels[:, None], SIGMOID[:, :, :1]))
+    assert value == column
+    by_hand = SIGMOID[:, :, 0]
+    truth = labels[:, None]
+    each = {
+        "mse": (by_hand - truth) ** 2,
+        "binary_crossentropy": -np.log(np.where(truth, by_hand, 1 - by_hand)),
+    }
+    np.testing.assert_allclose(value, each[loss].sum(axis=1).mean(), rtol=1e-4)
+
+
 def sequence_model():
     image = keras.Input((4,))
     x = keras.layers.Dense(STEPS * CLASSES, name="dense")(image)

@@ -84,9 +84,9 @@ def test_gcn_takes_uint8_and_leaves_it_alone():
     ("images", "arguments", "match"),
     [
         (photos()[0], {}, r"\(B, H, W, C\)"),
-        (photos(), {"scale": 0.0}, "scale must be positive"),
-        (photos(), {"scale": float("nan")}, "scale must be positive"),
-        (photos(), {"epsilon": -1e-8}, "epsilon must be positive"),
+        (photos(), {"scale": 0.0}, "scale must be a number > 0"),
+        (photos(), {"scale": float("nan")}, "scale must be a number > 0"),
+        (photos(), {"epsilon": -1e-8}, "epsilon must be a number > 0"),
     ],
 )
 def test_gcn_refuses(images, arguments, match):
@@ -171,7 +171,7 @@ def test_zca_refuses_files(tmp_path, change, match):
 def test_zca_refuses_images():
     with pytest.raises(ValueError, match="two images or more"):
         ZCAWhitening().fit(correlated(1))
-    with pytest.raises(ValueError, match="epsilon must be positive"):
+    with pytest.raises(ValueError, match="epsilon must be a number > 0"):
         ZCAWhitening().fit(correlated(5), epsilon=0)
     with pytest.raises(ValueError, match="finite"):
         ZCAWhitening().fit(correlated(5) * np.nan)

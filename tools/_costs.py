@@ -247,7 +247,6 @@ def _speed_columns(mode, batch_size, row, seconds, seconds_of_one, machine_gflop
 def _common_columns(settings):
     backend = keras.backend.backend()
     version = sys.modules[backend].__version__
-    devices = ", ".join(_timing.accelerators())
     return {
         "date": datetime.date.today().isoformat(),
         "commit": _app.commit(),
@@ -260,7 +259,7 @@ def _common_columns(settings):
         "repeats": settings.repeats,
         "versions": f"keras {keras.__version__}, {backend} {version}, "
         f"Python {platform.python_version()}",
-        "hardware": _app.hardware() + (f"; {devices}" if devices else ""),
+        "hardware": _app.hardware(),
     }
 
 

@@ -8,6 +8,8 @@ import warnings
 import keras
 import numpy as np
 
+from applications import _app
+
 # Channels and images of the convolutions that show what the machine can do.
 CONVOLUTIONS = ((128, 16), (128, 32), (256, 16))
 
@@ -79,19 +81,6 @@ def training_step(model, images, jit_compile=False):
     return step
 
 
-def accelerators():
-    """Names of the accelerators that the backend sees."""
-    if keras.backend.backend() == "jax":
-        import jax
-
-        return [d.device_kind for d in jax.devices() if d.platform != "cpu"]
-    import tensorflow as tf
-
-    details = tf.config.experimental.get_device_details
-    devices = tf.config.list_physical_devices("GPU")
-    return [details(device).get("device_name", device.name) for device in devices]
-
-
 def machine_conv_gflops(dtype="float32", repeats=5, seconds=0.5):
     """GFLOP/s of plain 3×3 convolutions, the best median over a few sizes.
 
@@ -112,7 +101,7 @@ def convolutions(dtype):
         two dicts with the same keys; on an accelerator the batches are 16 times larger.
     """
     dtype = keras.dtype_policies.get(dtype).compute_dtype
-    scale = 16 if accelerators() else 1
+    scale = 16 if _app.accelerators() else 1
     calls, work = {}, {}
     for channels, batch in CONVOLUTIONS:
         batch *= scale

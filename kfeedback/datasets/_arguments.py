@@ -1,22 +1,9 @@
 """Checks of the arguments that the loaders share."""
 
 import difflib
-import operator
 import re
 
 _SPLIT = re.compile(r"(\w+)(?:\[(-?\d+%?)?:(-?\d+%?)?\])?")
-
-
-def whole(name, value, least):
-    """Return `value` as an int, or raise a `ValueError` that names the argument."""
-    try:
-        if isinstance(value, bool) or operator.index(value) < least:
-            raise TypeError
-    except TypeError:
-        raise ValueError(
-            f"{name} must be a whole number of at least {least}, got {value!r}."
-        ) from None
-    return operator.index(value)
 
 
 def near(name, known):

@@ -192,10 +192,6 @@ def _find_builder(name, data_dir):
 def _prepare(builder, manual_dir):
     import tensorflow_datasets as tfds
 
-    if manual_dir is not None and not os.path.isdir(os.path.expanduser(manual_dir)):
-        raise ValueError(
-            f"manual_dir must be a folder that exists, got {str(manual_dir)!r}."
-        )
     if manual_dir is not None or not builder.is_prepared():
         config = tfds.download.DownloadConfig(manual_dir=manual_dir)
         builder.download_and_prepare(download_config=config)

@@ -8,11 +8,14 @@ import dataclasses
 import io
 import itertools
 import pathlib
+import zipfile
+import zlib
 
 import keras
 import numpy as np
 
-from kfeedback.datasets._arguments import near, split_bounds, whole
+from kfeedback import _checks
+from kfeedback.datasets._arguments import near, split_bounds
 
 ARRAY_NAMES = ("mnist_background_images_sample", "synthetic")
 """The names that `load_arrays` takes besides a path ending in `.npz`."""
@@ -75,7 +78,7 @@ def load_arrays(name, split, *, data_dir=None, seed=0):
         ImportError: if there are JPEG files to decode and Pillow is missing.
     """
     if name == "synthetic":
-        images, labels, classes = _synthetic(split, whole("seed", seed, 0))
+        images, labels, classes = _synthetic(split, _checks.integer("seed", seed, 0))
     elif name == "mnist_background_images_sample":
         images, labels, classes = _read_npz(SAMPLE_PATH, split)
     elif str(name).endswith(".npz"):
@@ -119,7 +122,17 @@ def _synthetic(split, seed):
 def _read_npz(path, split):
     if not path.is_file():
         raise ValueError(f"name must be the path of a file, got {path}.")
-    with np.load(path, allow_pickle=False) as file:
+    try:
+        file = np.load(path, allow_pickle=False)
+        return _read_arrays(file, path, split)
+    except (zipfile.BadZipFile, EOFError, zlib.error) as error:
+        raise ValueError(
+            f"name must be the path of an undamaged .npz file, got {path}: {error}."
+        ) from error
+
+
+def _read_arrays(file, path, split):
+    with file:
         labels = {}
         for key in file.files:
             if key.startswith("y_"):
@@ -270,12 +283,12 @@ class ArrayDataset(keras.utils.PyDataset):
                 f"(N,), got {images.shape} and {labels.shape}."
             )
         self.images, self.labels = images, labels
-        self.batch_size = whole("batch_size", batch_size, 1)
-        self.seed = whole("seed", seed, 0)
+        self.batch_size = _checks.integer("batch_size", batch_size, 1)
+        self.seed = _checks.integer("seed", seed, 0)
         self.shuffle, self.flip = bool(shuffle), bool(flip)
-        self.shift = whole("shift", shift, 0)
+        self.shift = _checks.integer("shift", shift, 0)
         self.preprocess = preprocess
-        self.epoch = whole("initial_epoch", initial_epoch, 0)
+        self.epoch = _checks.integer("initial_epoch", initial_epoch, 0)
         self._asked = None
         self._plan = None, None
 

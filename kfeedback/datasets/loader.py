@@ -5,7 +5,7 @@ import os
 import numpy as np
 import tensorflow as tf
 
-from kfeedback.datasets._arguments import whole
+from kfeedback import _checks
 from kfeedback.datasets._sources import open_source
 from kfeedback.datasets.arrays import epoch_plan
 
@@ -80,11 +80,15 @@ def load(
         raise ValueError(f"name must be a name or a path, got {name!r}.")
     if not isinstance(split, str):
         raise ValueError(f"split must be a string, got {split!r}.")
-    batch_size = whole("batch_size", batch_size, 1)
-    seed = whole("seed", seed, 0)
-    shift = whole("shift", shift, 0)
-    initial_epoch = whole("initial_epoch", initial_epoch, 0)
+    batch_size = _checks.integer("batch_size", batch_size, 1)
+    seed = _checks.integer("seed", seed, 0)
+    shift = _checks.integer("shift", shift, 0)
+    initial_epoch = _checks.integer("initial_epoch", initial_epoch, 0)
     image_size = _height_width(image_size)
+    if manual_dir is not None and not os.path.isdir(os.path.expanduser(manual_dir)):
+        raise ValueError(
+            f"manual_dir must be a folder that exists, got {str(manual_dir)!r}."
+        )
     source = open_source(name, split, data_dir, manual_dir, image_size)
     info = source.info
     if cache is None:
@@ -147,7 +151,7 @@ def _height_width(size):
         raise ValueError(
             f"image_size must be a number or (height, width), got {size!r}."
         )
-    return tuple(whole("image_size", n, 1) for n in pair)
+    return tuple(_checks.integer("image_size", n, 1) for n in pair)
 
 
 def _batches(source, plans, batch_size, shuffle):

@@ -4,5 +4,12 @@ from kfeedback.layers.emphasis import Emphasis
 from kfeedback.layers.feedback import Feedback
 from kfeedback.layers.local_response_norm import LocalResponseNormalization
 from kfeedback.layers.recurrent_conv import RecurrentConv2D
+from kfeedback.layers.stack_timesteps import StackTimesteps
 
-__all__ = ["Emphasis", "Feedback", "LocalResponseNormalization", "RecurrentConv2D"]
+__all__ = [
+    "Emphasis",
+    "Feedback",
+    "LocalResponseNormalization",
+    "RecurrentConv2D",
+    "StackTimesteps",
+]

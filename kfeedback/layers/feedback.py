@@ -3,6 +3,8 @@
 import keras
 from keras import ops
 
+from kfeedback import _checks
+
 
 @keras.saving.register_keras_serializable(package="kfeedback")
 class Feedback(keras.layers.Layer):
@@ -48,9 +50,7 @@ class Feedback(keras.layers.Layer):
         **kwargs,
     ):
         super().__init__(autocast=False, **kwargs)
-        if isinstance(channels, bool) or not isinstance(channels, int) or channels < 1:
-            raise ValueError(f"channels must be a positive integer, got {channels!r}.")
-        self.channels = channels
+        self.channels = _checks.integer("channels", channels)
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.bias_initializer = keras.initializers.get(bias_initializer)
         self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)

@@ -4,6 +4,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from kfeedback import _checks
+
 
 def local_response_normalization(x, size, alpha, beta, k):
     """The function behind the layer; `x` is `(..., C)`, see there for the equation."""
@@ -18,12 +20,6 @@ def local_response_normalization(x, size, alpha, beta, k):
         inverse_root = ops.rsqrt(denominator)
         return x * (inverse_root * ops.sqrt(inverse_root))
     return x * ops.power(denominator, -beta)
-
-
-def check_window(size):
-    """Raises a ValueError unless `size` is an odd positive integer."""
-    if isinstance(size, bool) or not isinstance(size, int) or size < 1 or size % 2 == 0:
-        raise ValueError(f"size must be an odd positive integer, got {size!r}.")
 
 
 @keras.saving.register_keras_serializable(package="kfeedback")
@@ -57,8 +53,7 @@ class LocalResponseNormalization(keras.layers.Layer):
 
     def __init__(self, size=5, alpha=1e-4, beta=0.75, k=1.0, **kwargs):
         super().__init__(**kwargs)
-        check_window(size)
-        self.size = size
+        self.size = _checks.odd_integer("size", size)
         self.alpha = alpha
         self.beta = beta
         self.k = k

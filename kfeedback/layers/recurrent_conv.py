@@ -3,10 +3,8 @@
 import keras
 from keras import ops
 
-from kfeedback.layers.local_response_norm import (
-    check_window,
-    local_response_normalization,
-)
+from kfeedback import _checks
+from kfeedback.layers.local_response_norm import local_response_normalization
 
 
 @keras.saving.register_keras_serializable(package="kfeedback")
@@ -60,21 +58,12 @@ class RecurrentConv2D(keras.layers.Layer):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        for name, value, least in (
-            ("filters", filters, 1),
-            ("kernel_size", kernel_size, 1),
-            ("iterations", iterations, 0),
-        ):
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise ValueError(f"{name} must be an integer ≥ {least}, got {value!r}.")
-        if kernel_size % 2 == 0:
-            raise ValueError(f"kernel_size must be odd, got {kernel_size}.")
-        self.filters = filters
-        self.kernel_size = kernel_size
-        self.iterations = iterations
+        self.filters = _checks.integer("filters", filters)
+        self.kernel_size = _checks.odd_integer("kernel_size", kernel_size)
+        self.iterations = _checks.integer("iterations", iterations, least=0)
         self.activation = keras.activations.get(activation)
-        self.size = (filters // 8 + 1) | 1 if size is None else size
-        check_window(self.size)
+        size = (filters // 8 + 1) | 1 if size is None else size
+        self.size = _checks.odd_integer("size", size)
         self.alpha = alpha
         self.beta = beta
         self.kernel_initializer = keras.initializers.get(kernel_initializer)

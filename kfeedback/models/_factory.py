@@ -9,35 +9,13 @@ A factory reads like its network:
 
 import keras
 
+from kfeedback import _checks
 from kfeedback import weights as weights_lib
-
-
-def check_bool(name, value):
-    """Returns `value`; raises a TypeError unless it is `True` or `False`."""
-    if not isinstance(value, bool):
-        raise TypeError(f"{name} must be True or False, got {value!r}.")
-    return value
-
-
-def check_positive_int(name, value):
-    """Returns `value`; raises a ValueError unless it is an integer ≥ 1."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"{name} must be a positive integer, got {value!r}.")
-    return value
-
-
-def check_fraction(name, value):
-    """Returns `value`; raises a ValueError unless 0 ≤ value < 1."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError(f"{name} must be a number in [0, 1), got {value!r}.")
-    if not 0 <= value < 1:
-        raise ValueError(f"{name} must be a number in [0, 1), got {value!r}.")
-    return value
 
 
 def check_top(include_top, pooling):
     """Checks the two arguments that say where the network ends."""
-    check_bool("include_top", include_top)
+    _checks.boolean("include_top", include_top)
     if pooling not in (None, "avg", "max"):
         raise ValueError(f"pooling must be None, 'avg' or 'max', got {pooling!r}.")
     if include_top and pooling is not None:
@@ -67,7 +45,7 @@ def check_initializer(name, value):
         ) from error
 
 
-def image_input(input_tensor, input_shape, default_shape, minimum):
+def image_input(input_tensor, input_shape, default_shape, minimum, dtype=None):
     """Returns the symbolic image that a network starts from.
 
     Args:
@@ -75,6 +53,7 @@ def image_input(input_tensor, input_shape, default_shape, minimum):
         input_shape: `None`, or `(H, W, C)`; H and W may be `None`.
         default_shape: `(H, W, C)` where neither is given.
         minimum: the least H and W that the network can take.
+        dtype: of an input made here; `None` for Keras' default.
 
     Returns:
         a `keras.KerasTensor` of shape `(B, H, W, C)`.
@@ -107,15 +86,22 @@ def image_input(input_tensor, input_shape, default_shape, minimum):
             f"{what} must be (height, width, channels) with height and width ≥ "
             f"{minimum} or None and channels ≥ 1, got {shape!r}."
         )
-    return keras.Input(tuple(shape)) if input_tensor is None else input_tensor
+    if input_tensor is not None:
+        return input_tensor
+    return keras.Input(tuple(shape), dtype=dtype)
 
 
-def pooling_layer(pooling):
-    """The layer for the `pooling` of `keras.applications`; for `None`, identity."""
+def pooling_layer(pooling, name=lambda base: base):
+    """The layer for the `pooling` of `keras.applications`; for `None`, identity.
+
+    Args:
+        pooling: `None`, `"avg"` or `"max"`.
+        name: function from the usual name of the layer to the one it gets.
+    """
     if pooling == "avg":
-        return keras.layers.GlobalAveragePooling2D(name="avg_pool")
+        return keras.layers.GlobalAveragePooling2D(name=name("avg_pool"))
     if pooling == "max":
-        return keras.layers.GlobalMaxPooling2D(name="max_pool")
+        return keras.layers.GlobalMaxPooling2D(name=name("max_pool"))
     return lambda x: x
 
 
@@ -171,7 +157,7 @@ class Factory:
     ):
         check_top(include_top, pooling)
         weights_lib.check(weights)
-        self.classes = check_positive_int("classes", classes)
+        self.classes = _checks.integer("classes", classes)
         self.activation = check_activation(classifier_activation)
         self.input = image_input(input_tensor, input_shape, default_shape, minimum)
         self.include_top = include_top

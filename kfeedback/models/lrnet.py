@@ -2,9 +2,9 @@
 
 import keras
 
-from kfeedback import graph
+from kfeedback import _checks, graph
 from kfeedback import weights as weights_lib
-from kfeedback.layers import Emphasis, Feedback, RecurrentConv2D
+from kfeedback.layers import Emphasis, Feedback, RecurrentConv2D, StackTimesteps
 from kfeedback.models import _factory
 from kfeedback.models.backbones import by_name
 from kfeedback.preprocessing import decode_predictions, preprocess_input
@@ -89,35 +89,39 @@ def LRNet(
         Li et al., Learning with Rethinking, 2017, section 3.
     """
     _factory.check_top(include_top, pooling)
-    _factory.check_positive_int("timesteps", timesteps)
-    _factory.check_bool("return_sequences", return_sequences)
+    timesteps = _checks.integer("timesteps", timesteps)
+    _checks.boolean("return_sequences", return_sequences)
     _factory.check_initializer("feedback_initializer", feedback_initializer)
     if isinstance(backbone, str):
         backbone, weights = _named_backbone(
             backbone, weights, input_tensor, input_shape, classes, classifier_activation
         )
     weights_lib.check(weights)
-    backbone = graph.flatten(graph.require_graph(backbone, "backbone"))
+    backbone = graph.flatten(backbone, "backbone")
     if any(isinstance(layer, Feedback) for layer in backbone.layers):
         raise ValueError(
             "backbone must be a network without feedback, got "
             f"'{backbone.name}', which is an LRNet already."
         )
     head = _Head(backbone)
-    head.check(classes, classifier_activation)
+    head.check(include_top, classes, classifier_activation)
     sites = _emphasis_sites(backbone, head, emphasis_layers)
 
     image = _image(backbone, input_tensor, input_shape)
+
+    def name_of(base):
+        return graph.free_name(backbone, base)
+
     emphasize = {
-        site: _Emphasizer(site, channels, feedback_initializer)
+        site: _Emphasizer(site, channels, feedback_initializer, name_of)
         for site, channels in sites.items()
     }
-    pool = _factory.pooling_layer(pooling)
-    to_posterior = keras.layers.Softmax(dtype="float32", name="posterior")
+    pool = _factory.pooling_layer(pooling, name_of)
+    to_posterior = keras.layers.Softmax(dtype="float32", name=name_of("posterior"))
     memo, edits, outputs = {}, {}, []
     for step in range(1, timesteps + 1):
         # One run a step: the last one without the top needs no classifier.
-        wanted = [head.features, backbone.outputs[0]]
+        wanted = [head.features[0], backbone.outputs[0]]
         if include_top:
             wanted = wanted[1:]
         elif step == timesteps:
@@ -128,21 +132,26 @@ def LRNet(
             prediction = results[-1]
             posterior = to_posterior(prediction) if head.is_logits else prediction
             edits = {site: emphasize[site].edit(posterior) for site in sites}
-    result = keras.ops.stack(outputs, axis=1) if return_sequences else outputs[-1]
+    result = outputs[-1]
+    if return_sequences:
+        dtype = result.dtype
+        result = StackTimesteps(name=name_of("timesteps"), dtype=dtype)(outputs)
     return _factory.make_model(image, result, name, weights)
 
 
 class _Emphasizer:
     """The feedback and the emphasis layer of one site, for all timesteps."""
 
-    def __init__(self, site, channels, initializer):
+    def __init__(self, site, channels, initializer, name_of):
         self.feedback = Feedback(
-            channels, kernel_initializer=initializer, name=f"{site.name}_feedback"
+            channels,
+            kernel_initializer=initializer,
+            name=name_of(f"{site.name}_feedback"),
         )
         self.emphasis = Emphasis(
             data_format=_data_format(site),
             dtype=site.dtype_policy,
-            name=f"{site.name}_emphasis",
+            name=name_of(f"{site.name}_emphasis"),
         )
 
     def edit(self, posterior):
@@ -151,26 +160,23 @@ class _Emphasizer:
 
 
 class _Head:
-    """Where a classifier ends: its last layer with weights and what follows."""
+    """Where a classifier ends: its last layers with weights and what follows."""
 
     def __init__(self, model):
         self.model = model
-        self.posterior = None
-        for operation, tensor in _way_back(model.outputs[0]):
-            activation = getattr(operation, "activation", None)
-            kind = getattr(activation, "__name__", type(operation).__name__.lower())
-            if self.posterior is None and kind in ("softmax", "sigmoid"):
-                self.posterior = kind
-            if getattr(operation, "weights", None):
-                classified = tensor
-                break
-        else:
+        shape = tuple(model.outputs[0].shape)
+        ends = _nearest(
+            model.outputs, lambda node: _has_weights(node) or _posterior_kind(node)
+        )
+        kinds = {_posterior_kind(node) for node in ends}
+        self.posterior = kinds.pop() if len(kinds) == 1 else None
+        self.is_logits = self.posterior is None
+        classifiers = _nearest(model.outputs, _has_weights)
+        if not classifiers:
             raise ValueError(
                 f"backbone must end in a classifier, got '{model.name}', whose output "
                 "comes from no layer with weights."
             )
-        shape = tuple(model.outputs[0].shape)
-        self.is_logits = self.posterior is None
         least = 2 if self.posterior != "sigmoid" else 1
         if len(shape) != 2 or shape[1] is None or shape[1] < least:
             raise ValueError(
@@ -178,21 +184,23 @@ class _Head:
                 f"classes ≥ {least}, got '{model.name}' with output {shape}."
             )
         self.classes = shape[1]
-        self.features = self._last_feature_map(classified)
+        self.inputs = [x for node in classifiers for x in node.input_tensors]
+        maps = _nearest(self.inputs, lambda node: len(node.outputs[0].shape) == 4)
+        if not maps:
+            raise ValueError(
+                "backbone must have a feature map (B, H, W, C) before its classifier, "
+                f"got '{model.name}' without one."
+            )
+        self.features = [node.outputs[0] for node in maps]
 
-    def _last_feature_map(self, classified):
-        """The last `(B, H, W, C)` before the layer that gives `classified`."""
-        for _, tensor in _way_back(classified):
-            if tensor is not classified and len(tensor.shape) == 4:
-                return tensor
-        raise ValueError(
-            "backbone must have a feature map (B, H, W, C) before its classifier, got "
-            f"'{self.model.name}' without one."
-        )
-
-    def check(self, classes, classifier_activation):
+    def check(self, include_top, classes, classifier_activation):
+        if not include_top and len(self.features) > 1:
+            raise ValueError(
+                f"include_top must be True for backbone '{self.model.name}', whose "
+                f"classifier sees {len(self.features)} feature maps, got False."
+            )
         if classes is not None:
-            _factory.check_positive_int("classes", classes)
+            _checks.integer("classes", classes)
         if classes not in (None, self.classes):
             raise ValueError(
                 f"classes must be None or the {self.classes} classes of backbone "
@@ -205,15 +213,31 @@ class _Head:
             )
 
 
-def _way_back(tensor):
-    """`(operation, its output)` from a tensor back to the input, first inputs first."""
-    while True:
-        operation, node_index, _ = tensor._keras_history
-        node = operation._inbound_nodes[node_index]
-        if node.is_input:
-            return
-        yield operation, tensor
-        tensor = node.input_tensors[0]
+def _has_weights(node):
+    return bool(getattr(node.operation, "weights", None))
+
+
+def _posterior_kind(node):
+    """`"softmax"` or `"sigmoid"` if that is what a call ends in, else `None`."""
+    activation = getattr(node.operation, "activation", None)
+    kind = getattr(activation, "__name__", type(node.operation).__name__.lower())
+    return kind if kind in ("softmax", "sigmoid") else None
+
+
+def _nearest(tensors, wanted):
+    """The nearest calls that are `wanted(node)`, on every way back from tensors."""
+    found, waiting, seen = [], list(tensors), set()
+    while waiting:
+        operation, index, _ = waiting.pop(0)._keras_history
+        node = operation._inbound_nodes[index]
+        if id(node) in seen or node.is_input:
+            continue
+        seen.add(id(node))
+        if wanted(node):
+            found.append(node)
+        else:
+            waiting += node.input_tensors
+    return found
 
 
 def _named_backbone(name, weights, input_tensor, input_shape, classes, activation):
@@ -223,7 +247,7 @@ def _named_backbone(name, weights, input_tensor, input_shape, classes, activatio
         input_shape = getattr(input_tensor, "shape", (None,))[1:]
     kwargs = {"input_shape": input_shape, "classifier_activation": activation}
     if classes is not None:
-        kwargs["classes"] = _factory.check_positive_int("classes", classes)
+        kwargs["classes"] = _checks.integer("classes", classes)
     if name == "vgg16":
         _factory.image_input(input_tensor, input_shape, (224, 224, 3), 32)
         _factory.check_activation(activation)
@@ -239,7 +263,9 @@ def _image(backbone, input_tensor, input_shape):
     own = tuple(backbone.inputs[0].shape[1:])
     if input_tensor is None and input_shape is None:
         return graph.input_like(backbone)
-    image = _factory.image_input(input_tensor, input_shape, own, 1)
+    image = _factory.image_input(
+        input_tensor, input_shape, own, 1, backbone.inputs[0].dtype
+    )
     fits = all(n is None or n == m for n, m in zip(own, image.shape[1:], strict=True))
     if not fits:
         raise ValueError(
@@ -251,7 +277,7 @@ def _image(backbone, input_tensor, input_shape):
 
 def _emphasis_sites(model, head, emphasis_layers):
     """Dict from each layer to emphasise to its number of channels."""
-    before_head = graph.nodes(model.inputs, [head.features])
+    before_head = graph.nodes(model.inputs, head.inputs)
     if emphasis_layers is None:
         layers = _default_sites(model, before_head)
         if not layers:

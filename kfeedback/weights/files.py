@@ -19,6 +19,7 @@ import os
 import pathlib
 
 import h5py
+import keras
 import numpy as np
 
 FORMAT = "kfeedback.weights"
@@ -46,11 +47,16 @@ def save(model, path):
         path: where to; a file of that name is replaced.
 
     Raises:
-        ValueError: if two variables share a path or one is not finite.
+        ValueError: if two variables share a path, one is not finite, or the folder
+            does not exist.
     """
     path = pathlib.Path(path)
+    if path.is_dir() or not path.parent.is_dir():
+        raise ValueError(
+            f"path must be a file in a folder that exists, got {str(path)!r}."
+        )
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    feedback = _feedback_paths(model)
+    feedback = _feedback_layers(model)
     try:
         with h5py.File(temporary, "w", userblock_size=_BLOCK) as file:
             for name, variable in _variables(model).items():
@@ -60,7 +66,7 @@ def save(model, path):
                 if not np.isfinite(value).all():
                     raise ValueError(f"model must have finite weights, got {name}.")
                 dataset = file.create_dataset(name, data=value)
-                dataset.attrs["feedback"] = name in feedback
+                dataset.attrs["feedback"] = name.split("/")[0] in feedback
         with open(temporary, "r+b") as file:
             seal = _seal(file)
             file.seek(0)
@@ -97,6 +103,9 @@ def load(model, path):
             raise ValueError(f"weights must be finite, got {name} in {path}.")
     for name, variable in variables.items():
         variable.assign(values[name])
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.Normalization):
+            layer.finalize_state()  # it keeps what follows from its weights
 
 
 def _seal(file):
@@ -125,22 +134,42 @@ def _check_seal(path):
 
 
 def _variables(model):
+    """Dict from a stable key to each variable.
+
+    The key is the name of the model's layer and the variable's path from there on: the
+    path itself begins with the model in which the layer was first built, which a
+    network that is taken apart or reloaded no longer has.
+    """
     variables = {}
-    for variable in model.weights:
-        if variable.path in variables:
+    in_layers = list(_keyed(model))
+    known = {id(variable) for _, variable in in_layers}
+    own = [(v.path, v) for v in model.weights if id(v) not in known]
+    for key, variable in in_layers + own:
+        if variables.setdefault(key, variable) is not variable:
             raise ValueError(
-                f"model must have different variable paths, got {variable.path} twice."
+                f"model must have different variable paths, got {key} twice."
             )
-        variables[variable.path] = variable
     return variables
 
 
-def _feedback_paths(model):
+def _keyed(model):
+    for layer in model.layers:
+        if hasattr(layer, "layers"):  # a model in the model
+            for key, variable in _keyed(layer):
+                yield f"{layer.name}/{key}", variable
+            continue
+        for variable in layer.weights:
+            parts = variable.path.split("/")
+            if layer.name in parts:
+                parts = parts[parts.index(layer.name) + 1 :]
+            yield "/".join([layer.name, *parts]), variable
+
+
+def _feedback_layers(model):
     return {
-        weight.path
+        layer.name
         for layer in model.layers
         if getattr(layer, "is_feedback_connection", False)
-        for weight in layer.weights
     }
 
 

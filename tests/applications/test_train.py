@@ -2,6 +2,7 @@ import csv
 import json
 
 import keras
+import numpy as np
 import pytest
 
 from tests.applications.command import run, run_each
@@ -122,6 +123,17 @@ BAD = {
     "--lr_drops=0.7,0.2": "lr_drops",
     "--train_split=tran": "tran",
     "--manual_dir=/nowhere": "manual_dir",
+    "--momentum=2": "momentum",
+    "--seed=-1": "seed",
+    "--model=lenet --timesteps=3": "timesteps",
+    "--model=lenet --init_from=some.keras": "init_from",
+    "--init_from=some.keras --backbone=nin": "backbone",
+    "--timesteps=1 --feedback_init=0.5": "feedback_init",
+    "--logical_cpus=2": "logical_cpus",
+    "--results=OTHER_COLUMNS": "results",
+    "--lr=1e30": "lr",
+    "--init_from=DAMAGED.keras": "init_from",
+    "--dataset=TRUNCATED.npz": "npz",
 }
 
 
@@ -129,16 +141,27 @@ BAD = {
 def bad_results(tmp_path_factory):
     folder = tmp_path_factory.mktemp("bad")
     (folder / "unknown.toml").write_text("learning_rat = 1\n")
+    (folder / "other.csv").write_text("a,b\n1,2\n")
+    (folder / "damaged.keras").write_bytes(b"PK" + bytes(100))
+    np.savez(folder / "x.npz", x_train=np.zeros((9, 32, 32, 3), np.uint8))
+    (folder / "truncated.npz").write_bytes((folder / "x.npz").read_bytes()[:-40])
     lines = []
     for argument in BAD:
-        argument = argument.replace("UNKNOWN_KEY", str(folder / "unknown.toml"))
+        for word, file in (
+            ("UNKNOWN_KEY", "unknown.toml"),
+            ("OTHER_COLUMNS", "other.csv"),
+            ("DAMAGED.keras", "damaged.keras"),
+            ("TRUNCATED.npz", "truncated.npz"),
+        ):
+            argument = argument.replace(word, str(folder / file))
         extra = [] if "dataset" in argument else ["--dataset=synthetic"]
         if "manual_dir" in argument:
             extra = [
                 "--dataset=mnist_background_images",
                 f"--data_dir={folder / 'empty'}",
             ]
-        lines.append([argument, *extra, f"--output_dir={folder / 'run'}"])
+        words = [argument] if "{" in argument else argument.split()
+        lines.append([*words, *extra, f"--output_dir={folder / 'run'}"])
     return dict(zip(BAD, run_each("applications.train", lines), strict=True))
 
 
@@ -148,6 +171,23 @@ def test_bad_input_is_one_sentence(bad_results, argument):
     assert code == 1, output
     assert "Traceback" not in output
     assert BAD[argument] in output
+
+
+def test_output_dir_may_come_from_a_config(tmp_path):
+    (tmp_path / "mine.toml").write_text(f'output_dir = "{tmp_path / "run"}"\n')
+    lines = [
+        [f"--config={tmp_path / 'mine.toml'}", "--dataset=nowhere"],
+        ["--dataset=synthetic"],
+    ]
+    (_, with_config), (code, without) = run_each("applications.train", lines)
+    assert "nowhere" in with_config and "output_dir" not in with_config
+    assert code == 1 and "--output_dir must be given" in without
+
+
+def test_evaluate_refuses_a_broken_run(tmp_path):
+    (tmp_path / "run.json").write_text("{}")
+    ((code, output),) = run_each("applications.evaluate", [[f"--run={tmp_path}"]])
+    assert code == 1 and "--run" in output and "Traceback" not in output
 
 
 def test_evaluate_refuses_a_folder_without_a_run(tmp_path):

@@ -65,3 +65,26 @@ def residual():
     y = layers.GlobalMaxPooling2D(name="pool")(y)
     y = layers.Dense(4, activation="softmax", name="predictions")(y)
     return keras.Model(image, y, name="residual_net")
+
+
+def two_branches():
+    """Two branches of convolutions that only the dense layer brings together."""
+    image = keras.Input((8, 8, 2))
+    left = layers.Conv2D(3, 3, name="left")(image)
+    right = layers.Conv2D(4, 3, name="right")(image)
+    left = layers.GlobalAveragePooling2D(name="avg_pool")(left)
+    right = layers.GlobalMaxPooling2D(name="max_pool")(right)
+    x = layers.Concatenate(name="timesteps")([left, right])
+    x = layers.Dense(4, name="posterior")(x)
+    return keras.Model(image, x, name="two_branches_net")
+
+
+def residual_without_dense():
+    """The scores are the mean of a sum of convolutions."""
+    image = keras.Input((8, 8, 2))
+    x = layers.Conv2D(4, 3, padding="same", name="stem")(image)
+    y = layers.Conv2D(4, 3, padding="same", name="inner")(x)
+    y = layers.Conv2D(4, 1, name="last")(y)
+    x = layers.Add(name="add")([x, y])
+    x = layers.GlobalAveragePooling2D(name="avg_pool")(x)
+    return keras.Model(image, layers.Softmax(name="softmax")(x), name="mean_net")

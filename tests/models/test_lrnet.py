@@ -102,6 +102,51 @@ def test_a_sigmoid_head_feeds_back_as_it_is():
     np.testing.assert_allclose(np.ravel(probe(images)), vector.ravel(), rtol=1e-4)
 
 
+# --- Any topology --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "make, sites",
+    [
+        (common.two_branches, "left right"),
+        (common.residual_without_dense, "stem inner"),
+    ],
+)
+def test_default_sites_lie_on_every_way_to_the_classifier(make, sites):
+    net = harness.randomize(make())
+    images = harness.random_images((8, 8, 2))
+    expected = predict(net, images)
+    model = LRNet(net, timesteps=3, return_sequences=True)
+    found = {layer.name for layer in model.layers if isinstance(layer, Feedback)}
+    assert found == {f"{site}_feedback" for site in sites.split()}
+    for step in range(3):
+        np.testing.assert_array_equal(predict(model, images)[:, step], expected)
+
+
+def test_names_that_the_backbone_has_are_left_to_it():
+    model = LRNet(common.two_branches(), return_sequences=True)
+    names = [operation.name for operation in model.operations]
+    assert len(names) == len({*names})
+    assert {"posterior", "posterior_1", "timesteps", "timesteps_1"} <= {*names}
+
+
+def test_two_feature_maps_are_not_one():
+    with pytest.raises(ValueError, match="include_top must be True"):
+        LRNet(common.two_branches(), include_top=False)
+
+
+def test_an_input_of_integers_stays_one():
+    image = keras.Input((None, None, 2), dtype="uint8")
+    x = keras.layers.Rescaling(1 / 255)(image)
+    x = keras.layers.Conv2D(3, 3, name="conv")(x)
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    net = keras.Model(image, keras.layers.Dense(4, activation="softmax")(x))
+    model = LRNet(net, input_shape=(8, 8, 2))
+    assert model.inputs[0].dtype == "uint8"
+    pixels = np.arange(2 * 8 * 8 * 2, dtype="uint8").reshape(2, 8, 8, 2)
+    np.testing.assert_array_equal(predict(model, pixels), predict(net, pixels))
+
+
 # --- Identity ------------------------------------------------------------------------
 
 

@@ -364,3 +364,56 @@ def test_another_process_reads_the_file(path):
     subprocess.run([sys.executable, "-c", code, path, copy], check=True, cwd=REPOSITORY)
     with np.load(copy) as file:
         assert_same(dict(file), values(model))
+
+
+def test_a_reloaded_flat_model_takes_weights_of_a_nested_one(path, tmp_path):
+    """Keras keeps the path of the model in which a layer was first built."""
+    model = harness.randomize(LRNet(common.nested()))
+    model.save(tmp_path / "model.keras")
+    weights.save(model, path)
+    again = keras.models.load_model(tmp_path / "model.keras")
+    harness.randomize(again, seed=5)
+    weights.load(again, path)
+    for old, new in zip(model.weights, again.weights, strict=True):
+        np.testing.assert_array_equal(old.numpy(), new.numpy())
+
+
+def test_an_adapted_normalization_normalizes_after_loading(path):
+    def make():
+        harness.fresh_names()
+        image = keras.Input((3,))
+        norm = keras.layers.Normalization(name="norm")
+        return keras.Model(image, norm(image)), norm
+
+    data = np.random.default_rng(1).normal(3, 2, (50, 3)).astype("float32")
+    model, norm = make()
+    norm.adapt(data)
+    weights.save(model, path)
+    again, _ = make()
+    weights.load(again, path)
+    np.testing.assert_array_equal(
+        harness.to_numpy(again(data)), harness.to_numpy(model(data))
+    )
+
+
+def test_weights_of_no_layer_are_kept(path):
+    class Scaled(keras.Model):
+        def __init__(self):
+            super().__init__(name="scaled")
+            self.scale = self.add_weight(shape=(2,), name="scale")
+
+        def call(self, x):
+            return x * self.scale
+
+    model, again = Scaled(), Scaled()
+    model.scale.assign([3.0, 4.0])
+    weights.save(model, path)
+    again.scale.assign([0.0, 0.0])
+    weights.load(again, path)
+    np.testing.assert_array_equal(again.scale.numpy(), [3.0, 4.0])
+
+
+def test_refuses_a_missing_folder(tmp_path):
+    with pytest.raises(ValueError) as caught:
+        weights.save(common.conv_net(), tmp_path / "none" / "weights.h5")
+    harness.assert_one_sentence(caught.value, "path")

@@ -2,7 +2,8 @@
 
 import keras
 
-from kfeedback.models._factory import Factory, check_fraction
+from kfeedback import _checks
+from kfeedback.models._factory import Factory
 
 
 def LeNet(
@@ -40,7 +41,7 @@ def LeNet(
         LeCun et al., Gradient-based learning applied to document recognition, 1998;
         Li et al., Learning with Rethinking, 2017, table 5.
     """
-    check_fraction("dropout", dropout)
+    _checks.number("dropout", dropout, least=0, below=1)
     build = Factory(
         include_top,
         weights,

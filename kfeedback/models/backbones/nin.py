@@ -2,7 +2,8 @@
 
 import keras
 
-from kfeedback.models._factory import Factory, check_fraction
+from kfeedback import _checks
+from kfeedback.models._factory import Factory
 
 # Three blocks of (filters, kernel size); pooling and dropout lie between them.
 _BLOCKS = (
@@ -50,8 +51,8 @@ def NIN(
         Lin et al., Network in network, 2014; Li et al., Learning with Rethinking,
         2017, section 4.2.
     """
-    check_fraction("negative_slope", negative_slope)
-    check_fraction("dropout", dropout)
+    _checks.number("negative_slope", negative_slope, least=0, below=1)
+    _checks.number("dropout", dropout, least=0, below=1)
     build = Factory(
         include_top,
         weights,

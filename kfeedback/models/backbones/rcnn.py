@@ -2,8 +2,9 @@
 
 import keras
 
+from kfeedback import _checks
 from kfeedback.layers import RecurrentConv2D
-from kfeedback.models._factory import Factory, check_fraction, check_positive_int
+from kfeedback.models._factory import Factory
 
 
 def RCNN128(
@@ -46,8 +47,8 @@ def RCNN128(
         recognition, 2015, figure 3 and section 4.1; dropout lies behind the pooling
         where a pooling follows.
     """
-    check_fraction("dropout", dropout)
-    check_positive_int("filters", filters)
+    _checks.number("dropout", dropout, least=0, below=1)
+    _checks.integer("filters", filters)
     build = Factory(
         include_top,
         weights,

@@ -2,7 +2,8 @@
 
 import keras
 
-from kfeedback.models._factory import Factory, check_bool, check_fraction
+from kfeedback import _checks
+from kfeedback.models._factory import Factory
 
 # Filters of the convolutions, a tuple a block; each block ends in a max pooling.
 _BLOCKS = ((64,) * 2, (128,) * 2, (256,) * 3, (512,) * 3, (512,) * 3)
@@ -48,11 +49,9 @@ def VGGSmall(
         image recognition, 2015; Wang et al., Contextual recurrent convolutional
         networks, 2019, section 4.1.
     """
-    check_bool("batch_norm", batch_norm)
-    check_fraction("dropout", dropout)
-    valid = isinstance(width, int | float) and not isinstance(width, bool)
-    if not valid or not 0 < width < float("inf"):
-        raise ValueError(f"width must be a number > 0, got {width!r}.")
+    _checks.boolean("batch_norm", batch_norm)
+    _checks.number("dropout", dropout, least=0, below=1)
+    _checks.number("width", width, above=0)
     build = Factory(
         include_top,
         weights,

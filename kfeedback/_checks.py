@@ -1,0 +1,55 @@
+"""Checks of single arguments, one wording for the whole package."""
+
+import numbers
+import operator
+
+
+def boolean(name, value):
+    """Returns `value`; raises a TypeError unless it is `True` or `False`."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be True or False, got {value!r}.")
+    return value
+
+
+def integer(name, value, least=1):
+    """Returns `value` as an int; raises a ValueError unless it is one ≥ `least`.
+
+    NumPy's integers are integers, `True` and `1.0` are not. With `least=None` any
+    integer will do.
+    """
+    whole = hasattr(value, "__index__") and not isinstance(value, bool)
+    if not whole or (least is not None and value < least):
+        takes = "an integer" if least is None else f"an integer ≥ {least}"
+        raise ValueError(f"{name} must be {takes}, got {value!r}.")
+    return operator.index(value)
+
+
+def odd_integer(name, value):
+    """Returns `value` as an int; raises a ValueError unless it is odd and ≥ 1."""
+    if integer(name, value) % 2 == 0:
+        raise ValueError(f"{name} must be odd, got {value!r}.")
+    return int(value)
+
+
+def number(name, value, *, above=None, least=None, below=float("inf")):
+    """Returns `value` as a float; raises a ValueError unless it lies in the bounds.
+
+    Args:
+        name: what the error calls it.
+        value: a real number; a NaN lies nowhere.
+        above: the value must be greater than this; or
+        least: the value must be at least this.
+        below: the value must be less than this.
+    """
+    valid = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if above is not None:
+        bound = f"> {above}"
+        valid = valid and value > above
+    else:
+        bound = f"≥ {least}"
+        valid = valid and value >= least
+    if below != float("inf"):
+        bound += f" and < {below}"
+    if not (valid and value < below):
+        raise ValueError(f"{name} must be a number {bound}, got {value!r}.")
+    return float(value)

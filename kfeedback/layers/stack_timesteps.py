@@ -1,0 +1,28 @@
+"""The axis of timesteps."""
+
+import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable(package="kfeedback")
+class StackTimesteps(keras.layers.Layer):
+    """Stacks the outputs of T passes, `(B, ...)` each, to `(B, T, ...)`.
+
+    Args:
+        **kwargs: arguments of `keras.layers.Layer`.
+
+    Call arguments:
+        outputs: list of T tensors of one shape.
+
+    Returns:
+        one tensor `(B, T, ...)`.
+    """
+
+    def call(self, outputs):
+        """Returns the stacked tensor."""
+        return ops.stack(outputs, axis=1)
+
+    def compute_output_shape(self, shapes):
+        """`T` times `(B, ...)` to `(B, T, ...)`."""
+        batch, *rest = shapes[0]
+        return (batch, len(shapes), *rest)
