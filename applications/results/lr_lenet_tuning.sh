@@ -65,6 +65,9 @@ for seed in $SEEDS; do
   further early lr $LR
 
   # Feedback from the first epoch on, for as many epochs as start and 16 more together.
-  train scratch-plain-lr $LR --epochs=80 --lr_drops=0.9,0.95
-  train scratch-dropout-lr $LR --backbone_args="$DROP" --epochs=80 --lr_drops=0.9,0.95
+  # The losses of two passes add up, so half the rate; at the full one it diverges.
+  train scratch-plain-lr-2epochs $LR --epochs=2
+  train scratch-plain-lr-lr0.005 $LR --epochs=80 --lr_drops=0.9,0.95 --lr=0.005
+  train scratch-dropout-lr-lr0.005 $LR --backbone_args="$DROP" --epochs=80 \
+    --lr_drops=0.9,0.95 --lr=0.005
 done
