@@ -11,9 +11,21 @@ from kfeedback import (
     weights,
 )
 from kfeedback._version import __version__
-from kfeedback.models import LRNet
+from kfeedback.models import (
+    CliqueNet,
+    CliqueNetS0,
+    CliqueNetS1,
+    CliqueNetS2,
+    CliqueNetS3,
+    LRNet,
+)
 
 __all__ = [
+    "CliqueNet",
+    "CliqueNetS0",
+    "CliqueNetS1",
+    "CliqueNetS2",
+    "CliqueNetS3",
     "LRNet",
     "__version__",
     "datasets",

@@ -367,11 +367,20 @@ class _ModelCase:
     images: np.ndarray
     loss: str | Callable
     top: bool
+    timesteps: bool
+
+    def make(self, timesteps, sequences=True, **kwargs):
+        if self.timesteps:
+            kwargs |= {"timesteps": timesteps, "return_sequences": sequences}
+        return self.factory(**kwargs)
 
     def build(self, timesteps, sequences=True, seed=0, **kwargs):
         fresh_names()
-        model = self.factory(timesteps=timesteps, return_sequences=sequences, **kwargs)
-        return randomize(model, seed)
+        return randomize(self.make(timesteps, sequences, **kwargs), seed)
+
+    def sequence(self, predictions):
+        """`(B, T, classes)`, also of a model without timesteps, whose T is 1."""
+        return predictions if self.timesteps else predictions[:, None]
 
     def predict(self, model, images=None):
         images = self.images if images is None else images
@@ -379,10 +388,11 @@ class _ModelCase:
 
 
 def _model_forward(case):
-    for steps in (1, 2, 3):
+    for steps in (1, 2, 3) if case.timesteps else (1,):
         model = case.build(steps)
         result = case.predict(model)
         assert result.shape == (len(case.images), *model.output.shape[1:])
+        result = case.sequence(result)
         assert result.shape[1] == steps
         assert np.isfinite(result).all()
         # Another image, another prediction; else the checks below see nothing.
@@ -400,13 +410,13 @@ def _model_last_prediction(case):
 
 def _model_gradients(case, last_only=False):
     loss = TimestepLoss(case.loss)
-    for steps in (2, 3):
+    for steps in (2, 3) if case.timesteps else (1,):
         model = case.build(steps)
         labels = np.arange(len(case.images)) % model.output.shape[-1]
 
         def objective(predictions, labels=labels, steps=steps):
             first = steps - 1 if last_only else 0
-            return loss(labels, predictions[:, first:])
+            return loss(labels, case.sequence(predictions)[:, first:])
 
         by_path, for_images = gradients(model, [case.images], objective, training=False)
         assert len(by_path) == len(model.trainable_weights)
@@ -453,11 +463,13 @@ def _model_shared_weights(case):
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder) / "model.h5"
         weights_lib.save(case.build(2, sequences=False), path)
-        for steps, sequences in ((1, True), (2, True), (3, False)):
+        others = ((1, True), (2, True), (3, False))
+        for steps, sequences in others if case.timesteps else [(3, False)]:
             model = case.build(steps, sequences, seed=5)
             before = case.predict(model)
             weights_lib.load(model, path)
-            wanted = expected[:, :steps] if sequences else expected[:, steps - 1]
+            wanted = case.sequence(expected)[:, :steps]
+            wanted = wanted if sequences else wanted[:, -1]
             assert not np.array_equal(before, wanted)
             what = f"timesteps={steps} from a file of timesteps=2"
             assert_bit_equal(case.predict(model), wanted, what)
@@ -477,9 +489,13 @@ def _model_without_top(case):
         np.testing.assert_allclose(
             pooled, axes(features, axis=(1, 2)), rtol=1e-4, atol=1e-5
         )
+        if not case.timesteps:
+            continue
         sequence = case.predict(case.build(3, include_top=False, pooling=pooling))
         assert sequence.shape == (len(features), 3, features.shape[3])
         assert_bit_equal(sequence[:, 1], pooled, f"step 2 with pooling={pooling}")
+    if not case.timesteps:
+        return
     sequence = case.predict(case.build(3, include_top=False))
     assert_bit_equal(sequence[:, 1], features, "step 2 without a top")
 
@@ -487,7 +503,7 @@ def _model_without_top(case):
 def _model_mixed_precision(case):
     reference = case.predict(case.build(2))
     fresh_names("mixed_bfloat16")
-    model = randomize(case.factory(timesteps=2, return_sequences=True))
+    model = randomize(case.make(2))
     assert keras.backend.standardize_dtype(model.output.dtype) == "float32"
     result = case.predict(model)
     assert {w.dtype for w in model.weights} == {"float32"}
@@ -510,6 +526,13 @@ _MODEL_CHECKS = {
 }
 MODEL_CHECKS = tuple(_MODEL_CHECKS)
 
+# Those that say something about a model without timesteps.
+FEEDFORWARD_CHECKS = tuple(
+    name
+    for name in MODEL_CHECKS
+    if name not in ("last prediction", "gradients of the last timestep", "step t of T")
+)
+
 
 def check_model(
     factory,
@@ -517,16 +540,20 @@ def check_model(
     *,
     loss="sparse_categorical_crossentropy",
     top=True,
+    timesteps=True,
     checks=None,
 ):
     """Checks a model family at random weights.
 
     Args:
         factory: makes the model anew at each call, with the same names; takes
-            `timesteps`, `return_sequences`, and `include_top` and `pooling`.
+            `timesteps`, `return_sequences`, `include_top` and `pooling`.
         images: 8 images; see `random_images`.
         loss: of one prediction, with integer labels.
         top: whether `factory` takes `include_top` and `pooling`.
+        timesteps: whether it takes `timesteps` and `return_sequences`; if not, give
+            `FEEDFORWARD_CHECKS`.
         checks: names out of `MODEL_CHECKS`; all by default.
     """
-    _run(_MODEL_CHECKS, checks, _ModelCase(factory, images, loss, top))
+    case = _ModelCase(factory, images, loss, top, timesteps)
+    _run(_MODEL_CHECKS, checks, case)

@@ -99,3 +99,73 @@ def lrnet_lenet(images, weights, timesteps, layers=("conv1", "conv2")):
             vectors[layer] = feedback(predictions[-1], kernel, bias)
         predictions.append(lenet_pass(images, weights, vectors))
     return np.stack(predictions, axis=1)
+
+
+def clique_block(
+    x, weights, layers, loops, updates=None, bottleneck=False, batch=False
+):
+    """The alternately updated clique, eq. (1), one kernel and batch norm at a time.
+
+    Args:
+        x: `X_0`.
+        weights: arrays of a `CliqueBlock` by name.
+        layers, loops, updates, bottleneck: as in `CliqueBlock`.
+        batch: normalise by the statistics of the batch, as in training, instead of the
+            moving ones.
+
+    Returns:
+        list of `(B, H, W, layers * filters)`, one a stage.
+    """
+    filters = weights["kernel_1"].shape[-1]
+    inputs = np.shape(x)[-1]
+
+    def kernel(source, target):
+        others = [s for s in range(1, layers + 1) if s != target]
+        rows = weights[f"kernel_{target}"]
+        if source == 0:
+            return rows[:, :, :inputs]
+        first = inputs + others.index(source) * filters
+        return rows[:, :, first : first + filters]
+
+    def normalize(value, name, gamma, beta):
+        mean, variance = value.mean((0, 1, 2)), value.var((0, 1, 2))
+        if not batch:
+            mean = weights[f"{name}_moving_mean"]
+            variance = weights[f"{name}_moving_variance"]
+        return relu((value - mean) / np.sqrt(variance + 1e-3) * gamma + beta)
+
+    def update(target, stage, read):
+        """`read`: dict from each source to its map and the stage that made it."""
+        name = f"stage{stage}_layer{target}"
+        total, first = 0.0, 0
+        for source in sorted(read):
+            value, made = read[source]
+            last = first + value.shape[-1]
+            moving = f"stage{made}_layer{source}" if source else "input"
+            active = normalize(
+                value,
+                moving,
+                weights[f"{name}_gamma"][first:last],
+                weights[f"{name}_beta"][first:last],
+            )
+            total = total + conv2d(active, kernel(source, target), padding="same")
+            first = last
+        if bottleneck:
+            second = f"{name}_second"
+            gamma, beta = weights[f"{second}_gamma"], weights[f"{second}_beta"]
+            active = normalize(total, second, gamma, beta)
+            total = conv2d(active, weights[f"second_kernel_{target}"], padding="same")
+        return total, stage
+
+    x = np.asarray(x, "float64")
+    maps, stages = {}, []
+    for stage in range(1, loops + 2):
+        is_last_loop = loops > 0 and stage == loops + 1
+        count = layers if updates is None or not is_last_loop else updates
+        for target in range(1, count + 1):
+            read = {s: m for s, m in maps.items() if s != target}
+            if stage == 1:
+                read[0] = (x, 0)
+            maps[target] = update(target, stage, read)
+        stages.append(np.concatenate([maps[s][0] for s in sorted(maps)], axis=-1))
+    return stages

@@ -1,5 +1,7 @@
 """Layers, one a file. Each is registered, so a saved model reloads by itself."""
 
+from kfeedback.layers.attentional_transition import AttentionalTransition
+from kfeedback.layers.clique_block import CliqueBlock
 from kfeedback.layers.emphasis import Emphasis
 from kfeedback.layers.feedback import Feedback
 from kfeedback.layers.local_response_norm import LocalResponseNormalization
@@ -7,6 +9,8 @@ from kfeedback.layers.recurrent_conv import RecurrentConv2D
 from kfeedback.layers.stack_timesteps import StackTimesteps
 
 __all__ = [
+    "AttentionalTransition",
+    "CliqueBlock",
     "Emphasis",
     "Feedback",
     "LocalResponseNormalization",

@@ -1,5 +1,19 @@
 """Model factories, one family a file."""
 
+from kfeedback.models.cliquenet import (
+    CliqueNet,
+    CliqueNetS0,
+    CliqueNetS1,
+    CliqueNetS2,
+    CliqueNetS3,
+)
 from kfeedback.models.lrnet import LRNet
 
-__all__ = ["LRNet"]
+__all__ = [
+    "CliqueNet",
+    "CliqueNetS0",
+    "CliqueNetS1",
+    "CliqueNetS2",
+    "CliqueNetS3",
+    "LRNet",
+]

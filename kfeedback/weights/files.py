@@ -154,7 +154,7 @@ def _variables(model):
 
 def _keyed(model):
     for layer in model.layers:
-        if hasattr(layer, "layers"):  # a model in the model
+        if isinstance(layer, keras.Model):
             for key, variable in _keyed(layer):
                 yield f"{layer.name}/{key}", variable
             continue

@@ -1,0 +1,310 @@
+"""The alternately updated clique of CliqueNet."""
+
+import dataclasses
+
+import keras
+from keras import ops
+
+from kfeedback import _checks
+
+
+@keras.saving.register_keras_serializable(package="kfeedback")
+class CliqueBlock(keras.layers.Layer):
+    r"""A block whose layers are updated in turn, each from all the others.
+
+    With the input `X_0` and n layers `X_1 … X_n` of k filters, stage I makes the
+    layers, and every further stage makes them anew with the same kernels:
+
+        X_i(1) = g(Σ_{l<i} W_li ∗ X_l(1)),                             l from 0,
+        X_i(s) = g(Σ_{0<l<i} W_li ∗ X_l(s) + Σ_{m>i} W_mi ∗ X_m(s-1)), s = 2, 3, …
+
+    g is batch norm → ReLU → the sum of convolutions, which is one convolution of the
+    concatenation → dropout; each (stage, layer) has a batch norm of its own, no
+    convolution a bias. With the bottleneck the kernels `W_li` are 1×1 and are followed
+    by batch norm → ReLU → a k×k-kernel convolution to `filters` → dropout, whose
+    kernel belongs to the layer in all its stages.
+
+    The rows of `kernel_i` are `W_0i`, then `W_li` for all l ≠ i, ascending. So the
+    kernels of stage I and those of the others are each one slice of it: nothing is
+    put together anew. The mean and variance of a map are computed once for all the
+    layers that it goes to.
+
+    Args:
+        filters: int ≥ 1, k, channels of each layer.
+        layers: int ≥ 1, n; ≥ 2 where there are loops.
+        loops: int ≥ 0, stages after stage I; 0 makes no use of feedback, and then the
+            kernels `W_mi`, m > i, do not exist.
+        updates: `None` for n, or an int from 0 to n: the first so many layers only
+            are updated in the last of the loops.
+        kernel_size: odd int, side of the kernels; of the second ones with a bottleneck.
+        bottleneck: bool.
+        dropout: fraction dropped after each convolution.
+        momentum: of the moving mean and variance of the batch norms.
+        epsilon: added to their variances.
+        kernel_initializer: initializer of each `W_li` as a kernel of its own.
+        kernel_regularizer: regularizer of the kernels.
+        **kwargs: arguments of `keras.layers.Layer`.
+
+    Call arguments:
+        x: `X_0`, `(B, H, W, C)`.
+        training: bool; statistics of the batch and dropout, or the moving ones.
+
+    Returns:
+        a list of one tensor `(B, H, W, n k)` a stage, the concatenated layers.
+
+    Raises:
+        ValueError: if a number is out of its range.
+
+    Departures from the paper: it does not say where dropout lies in a bottleneck; here
+    after both convolutions. A moving mean and variance belong to a map instead of to
+    each batch norm that reads it: the values are the same.
+
+    Reference:
+        Yang et al., Convolutional neural networks with alternately updated clique,
+        2018, eq. (1), table 1 and section 3; g as in its published code.
+    """
+
+    def __init__(
+        self,
+        filters,
+        layers,
+        loops=1,
+        updates=None,
+        kernel_size=3,
+        bottleneck=False,
+        dropout=0.0,
+        momentum=0.99,
+        epsilon=1e-3,
+        kernel_initializer="he_normal",
+        kernel_regularizer=None,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.filters = _checks.integer("filters", filters)
+        self.loops = _checks.integer("loops", loops, least=0)
+        self.layers = _checks.integer("layers", layers, least=2 if loops else 1)
+        self.updates = None
+        if updates is not None:
+            self.updates = _checks.integer("updates", updates, least=0)
+            if updates > layers:
+                raise ValueError(
+                    f"updates must be at most the {layers} layers, got {updates}."
+                )
+        self.kernel_size = _checks.odd_integer("kernel_size", kernel_size)
+        self.bottleneck = _checks.boolean("bottleneck", bottleneck)
+        self.dropout = _checks.number("dropout", dropout, least=0, below=1)
+        self.momentum = _checks.number("momentum", momentum, least=0, below=1)
+        self.epsilon = _checks.number("epsilon", epsilon, above=0)
+        self.kernel_initializer = keras.initializers.get(kernel_initializer)
+        self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
+        self.seed_generator = keras.random.SeedGenerator()
+
+    # --- Weights ---------------------------------------------------------------------
+
+    def build(self, input_shape):
+        """Makes the kernels and, for every (stage, layer), a batch norm."""
+        self.channels = input_shape[-1]
+        side = 1 if self.bottleneck else self.kernel_size
+        self.kernels, self.second_kernels = [], []
+        for layer in range(1, self.layers + 1):
+            others = self.layers if self._is_updated(layer) else layer
+            self.kernels.append(
+                self._add_kernel(f"kernel_{layer}", side, self.channels, others - 1)
+            )
+            if self.bottleneck:
+                self.second_kernels.append(
+                    self._add_kernel(
+                        f"second_kernel_{layer}", self.kernel_size, self.filters, 0
+                    )
+                )
+        self.norms, self.second_norms = {}, {}
+        self.moving = {(0, 0): self._add_moving("input", self.channels)}
+        for stage in range(1, self.loops + 2):
+            for layer in range(1, self._updates_of(stage) + 1):
+                name = f"stage{stage}_layer{layer}"
+                channels = self.channels + (layer - 1) * self.filters
+                if stage > 1:
+                    channels = (self.layers - 1) * self.filters
+                self.norms[stage, layer] = self._add_norm(name, channels)
+                if self.bottleneck:
+                    second = f"{name}_second"
+                    self.second_norms[stage, layer] = (
+                        self._add_moving(second, self.filters),
+                        self._add_norm(second, self.filters),
+                    )
+                if self._is_read(stage, layer):
+                    self.moving[stage, layer] = self._add_moving(name, self.filters)
+
+    def kernel(self, source, target):
+        """`W_{source, target}`, `(side, side, in, filters)`; source 0 is the input.
+
+        Raises:
+            ValueError: if the block has no such kernel.
+        """
+        named = 0 <= source <= self.layers and 1 <= target <= self.layers
+        first = 0
+        if source > 0:
+            first = self.channels + (source - 1 - (source > target)) * self.filters
+        if not named or source == target or first >= self.kernels[target - 1].shape[2]:
+            raise ValueError(
+                f"source, target must be two layers that the block connects, got "
+                f"{source}, {target} of {self.layers} layers with loops={self.loops}."
+            )
+        size = self.channels if source == 0 else self.filters
+        return self.kernels[target - 1][:, :, first : first + size]
+
+    def _updates_of(self, stage):
+        """How many layers a stage updates, from the first on."""
+        is_last = stage == self.loops + 1
+        if self.loops and is_last and self.updates is not None:
+            return self.updates
+        return self.layers
+
+    def _is_read(self, stage, layer):
+        """Whether any update reads the layer as the stage left it."""
+        later = stage <= self.loops and self._updates_of(stage + 1) > 0
+        return layer < self._updates_of(stage) or later
+
+    def _is_updated(self, layer):
+        """Whether any stage after the first updates a layer."""
+        return any(layer <= self._updates_of(s) for s in range(2, self.loops + 2))
+
+    def _add_kernel(self, name, side, channels, others):
+        """A kernel of `channels` rows and `others` times `filters` rows."""
+
+        def initialize(shape, dtype=None):
+            def draw(*shape):
+                # A clone, since an initializer draws the same values at every call.
+                return self.kernel_initializer.clone()(shape, dtype=dtype)
+
+            parts = [draw(side, side, channels, self.filters)]
+            if others:
+                # Drawn side by side, as kernels with `filters` inputs each.
+                drawn = draw(side, side, self.filters, others * self.filters)
+                drawn = ops.reshape(drawn, (*drawn.shape[:3], others, self.filters))
+                drawn = ops.transpose(drawn, (0, 1, 3, 2, 4))
+                parts.append(ops.reshape(drawn, (side, side, -1, self.filters)))
+            return ops.concatenate(parts, axis=2)
+
+        return self.add_weight(
+            name=name,
+            shape=(side, side, channels + others * self.filters, self.filters),
+            initializer=initialize,
+            regularizer=self.kernel_regularizer,
+        )
+
+    def _add_norm(self, name, channels):
+        return [
+            self.add_weight(
+                name=f"{name}_{part}",
+                shape=(channels,),
+                initializer=initial,
+                autocast=False,
+            )
+            for part, initial in (("gamma", "ones"), ("beta", "zeros"))
+        ]
+
+    def _add_moving(self, name, channels):
+        return [
+            self.add_weight(
+                name=f"{name}_moving_{part}",
+                shape=(channels,),
+                initializer=initial,
+                trainable=False,
+                autocast=False,
+            )
+            for part, initial in (("mean", "zeros"), ("variance", "ones"))
+        ]
+
+    # --- Computation -----------------------------------------------------------------
+
+    def call(self, x, training=None):
+        """Returns the concatenated layers of every stage."""
+        training = bool(training) and self.trainable
+        image = self._map(x, self.moving[0, 0], training)
+        current, outputs = [], []
+        for stage in range(1, self.loops + 2):
+            for layer in range(1, self._updates_of(stage) + 1):
+                sources = current[: layer - 1] + current[layer:]
+                if stage == 1:
+                    sources = [image, *sources]
+                value = self._update(sources, stage, layer, training)
+                moving = self.moving.get((stage, layer))
+                current[layer - 1 : layer] = [self._map(value, moving, training)]
+            outputs.append(ops.concatenate([m.value for m in current], axis=-1))
+        return outputs
+
+    def _update(self, sources, stage, layer, training):
+        """`X_layer(stage)` from the maps that it reads, in ascending order."""
+        x = self._normalize(sources, *self.norms[stage, layer])
+        first = 0 if stage == 1 else self.channels
+        kernel = self.kernels[layer - 1][:, :, first : first + x.shape[-1]]
+        x = self._drop(ops.conv(x, kernel, padding="same"), training)
+        if self.bottleneck:
+            moving, norm = self.second_norms[stage, layer]
+            x = self._normalize([self._map(x, moving, training)], *norm)
+            kernel = ops.convert_to_tensor(self.second_kernels[layer - 1])
+            x = self._drop(ops.conv(x, kernel, padding="same"), training)
+        return x
+
+    def _map(self, value, moving, training):
+        """A map with its mean and variance; without, if none reads it."""
+        if moving is None:
+            return _Map(value, None, None)
+        if not training:
+            return _Map(value, *(ops.convert_to_tensor(v) for v in moving))
+        moments = ops.moments(ops.cast(value, self.variable_dtype), axes=(0, 1, 2))
+        for variable, now in zip(moving, moments, strict=True):
+            old = variable * self.momentum
+            variable.assign(old + (1 - self.momentum) * ops.stop_gradient(now))
+        return _Map(value, *moments)
+
+    def _normalize(self, maps, gamma, beta):
+        """Batch norm and ReLU of the concatenated maps."""
+        mean, variance, x = (
+            ops.concatenate(parts, axis=-1)
+            for parts in (
+                [m.mean for m in maps],
+                [m.variance for m in maps],
+                [m.value for m in maps],
+            )
+        )
+        scale = gamma * ops.rsqrt(variance + self.epsilon)
+        shift = beta - mean * scale
+        return ops.relu(x * ops.cast(scale, x.dtype) + ops.cast(shift, x.dtype))
+
+    def _drop(self, x, training):
+        if training and self.dropout:
+            return keras.random.dropout(x, self.dropout, seed=self.seed_generator)
+        return x
+
+    def compute_output_shape(self, input_shape):
+        """`(B, H, W, C)` to a list of `(B, H, W, n k)`."""
+        shape = (*input_shape[:-1], self.layers * self.filters)
+        return [shape] * (self.loops + 1)
+
+    def get_config(self):
+        """The constructor's arguments."""
+        return {
+            **super().get_config(),
+            "filters": self.filters,
+            "layers": self.layers,
+            "loops": self.loops,
+            "updates": self.updates,
+            "kernel_size": self.kernel_size,
+            "bottleneck": self.bottleneck,
+            "dropout": self.dropout,
+            "momentum": self.momentum,
+            "epsilon": self.epsilon,
+            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
+            "kernel_regularizer": keras.regularizers.serialize(self.kernel_regularizer),
+        }
+
+
+@dataclasses.dataclass
+class _Map:
+    """A feature map `(B, H, W, C)` with its mean and variance `(C,)`."""
+
+    value: object
+    mean: object
+    variance: object

@@ -1,0 +1,456 @@
+"""CliqueNet: blocks whose layers are alternately updated from all the others."""
+
+import keras
+
+from kfeedback import _checks
+from kfeedback.layers import AttentionalTransition, CliqueBlock
+from kfeedback.models._factory import Factory
+from kfeedback.preprocessing import decode_predictions, preprocess_input
+
+__all__ = [
+    "CliqueNet",
+    "CliqueNetS0",
+    "CliqueNetS1",
+    "CliqueNetS2",
+    "CliqueNetS3",
+    "decode_predictions",
+    "preprocess_input",
+]
+
+_BLOCKS = 3  # of CliqueNet for 32-pixel images
+_EPSILON = 1e-3  # of every batch norm, as in the published code
+
+
+def CliqueNet(
+    include_top=True,
+    weights=None,
+    input_tensor=None,
+    input_shape=None,
+    pooling=None,
+    classes=10,
+    classifier_activation="softmax",
+    name="cliquenet",
+    *,
+    filters=36,
+    layers=12,
+    attentional_transition=False,
+    bottleneck=False,
+    compression=False,
+    block_feature="II",
+    transition_feature="II",
+    loops=1,
+    updates=None,
+    dropout=0.2,
+):
+    """CliqueNet for images of about 32 pixels, "CliqueNet (k, T)" of the paper.
+
+    conv3-64, then blocks of alternately updated layers (`kfeedback.layers.CliqueBlock`)
+    with a transition between two blocks: batch norm, ReLU, 1×1 convolution, dropout,
+    attention if wanted, average pooling 2×2. A block's feature is its input and its
+    layers; each goes through batch norm, ReLU and global average pooling, and one
+    dense layer classifies them all together. 935,994 parameters by default.
+
+    The layer `block<b>` gives the list of its stages, `block<b>_stage2` is the stage
+    that the net uses, `block<b>_feature` the block's feature, `features` the vector
+    before the dense layer. An odd height or width loses its last row or column at each
+    average pooling.
+
+    Args:
+        include_top: bool, with the dense layer.
+        weights: `None`, or a path to a file of `kfeedback.weights.save`.
+        input_tensor: `None` or a symbolic image to start from.
+        input_shape: `None` for (32, 32, 3), or `(H, W, C)`, at least 8×8.
+        pooling: without the top: `None` for the last block's feature after its batch
+            norm and ReLU, `(B, h, w, c)`, `"avg"` or `"max"`.
+        classes: int ≥ 1.
+        classifier_activation: activation of the dense layer, `None` for logits.
+        name: name of the model.
+        filters: k, filters of every layer; or a list, one for each block.
+        layers: T, layers of three blocks together, a multiple of 3; with the bottleneck
+            it counts both convolutions, a multiple of 6. Or a list with the layers of
+            each block.
+        attentional_transition: bool, option A: channel-wise attention between blocks.
+        bottleneck: bool, option B: 1×1 convolutions followed by a 3×3 one.
+        compression: bool, option C: a 1×1 convolution halves each block's feature.
+        block_feature: `"I"` or `"II"`, the stage that a block's feature is made of.
+        transition_feature: `"I"` or `"II"`, the stage that the next block starts from.
+        loops: int ≥ 0, further stages after stage I; `"II"` means the last of them.
+        updates: `None` for all, or an int, X: so many layers only are updated in the
+            last stage.
+        dropout: fraction dropped after every convolution of blocks, transitions and
+            compressions.
+
+    Returns:
+        a functional `keras.Model`, `(B, H, W, C)` to `(B, classes)`.
+
+    Raises:
+        TypeError: if a flag is no bool.
+        ValueError: if an argument is out of its range, or an option needs half of an
+            odd number of channels.
+
+    Reference:
+        Yang et al., Convolutional neural networks with alternately updated clique,
+        2018, sections 3 and 4.
+    """
+    _checks.boolean("bottleneck", bottleneck)
+    build = Factory(
+        include_top,
+        weights,
+        input_tensor,
+        input_shape,
+        pooling,
+        classes,
+        classifier_activation,
+        name,
+        default_shape=(32, 32, 3),
+        minimum=8,
+    )
+    filters, layers = _per_block(filters, layers, bottleneck)
+    x = _conv(build.input, 64, 3, name="stem_conv")
+    return _clique_net(
+        build,
+        x,
+        filters,
+        layers,
+        attentional_transition=attentional_transition,
+        bottleneck=bottleneck,
+        compression=compression,
+        block_feature=block_feature,
+        transition_feature=transition_feature,
+        loops=loops,
+        updates=updates,
+        dropout=dropout,
+    )
+
+
+def _per_block(filters, layers, bottleneck):
+    """Filters and layers as lists, one entry a block."""
+    blocks = [len(x) for x in (filters, layers) if isinstance(x, list | tuple)]
+    if blocks and (min(blocks) != max(blocks) or not min(blocks)):
+        raise ValueError(
+            "filters and layers must be lists of one length, the number of blocks, got "
+            f"{filters!r} and {layers!r}."
+        )
+    count = blocks[0] if blocks else _BLOCKS
+    if not isinstance(layers, list | tuple):
+        _checks.integer("layers", layers)
+        divisor = count * (2 if bottleneck else 1)
+        if layers % divisor:
+            raise ValueError(
+                f"layers must be a multiple of {divisor} for {count} blocks "
+                f"{'with' if bottleneck else 'without'} a bottleneck, got {layers}."
+            )
+        layers = [layers // divisor] * count
+    if not isinstance(filters, list | tuple):
+        filters = [filters] * count
+    for k in filters:
+        _checks.integer("filters", k)
+    return list(filters), list(layers)
+
+
+def _clique_net(
+    build,
+    x,
+    filters,
+    layers,
+    *,
+    attentional_transition,
+    bottleneck,
+    compression,
+    block_feature,
+    transition_feature,
+    loops,
+    updates,
+    dropout,
+):
+    """The blocks, transitions and head behind a stem."""
+    _checks.boolean("attentional_transition", attentional_transition)
+    _checks.boolean("compression", compression)
+    _checks.integer("loops", loops, least=0)
+    stage_of = {"I": 1, "II": loops + 1}
+    for argument, value in (
+        ("block_feature", block_feature),
+        ("transition_feature", transition_feature),
+    ):
+        if value not in stage_of:
+            raise ValueError(f"{argument} must be 'I' or 'II', got {value!r}.")
+    for n in layers:
+        _checks.integer("layers", n, least=2 if loops else 1)
+        if updates is not None and not _checks.integer("updates", updates, 0) <= n:
+            raise ValueError(
+                f"updates must be at most the {n} layers of a block, got {updates}."
+            )
+    features = []
+    for block, (k, n) in enumerate(zip(filters, layers, strict=True), start=1):
+        is_last = block == len(layers)
+        used = {block_feature} if is_last else {block_feature, transition_feature}
+        stages = CliqueBlock(
+            k,
+            n,
+            loops=loops if "II" in used else 0,
+            updates=updates,
+            bottleneck=bottleneck,
+            dropout=dropout,
+            epsilon=_EPSILON,
+            name=f"block{block}",
+        )(x)
+        named = {
+            stage: keras.layers.Identity(name=f"block{block}_stage{stage_of[stage]}")(
+                stages[stage_of[stage] - 1]
+            )
+            for stage in sorted(used)
+        }
+        feature = keras.layers.Concatenate(name=f"block{block}_feature")(
+            [x, named[block_feature]]
+        )
+        if compression:
+            channels = feature.shape[-1]
+            _check_even("compression", channels, k, n)
+            feature = _norm_relu_conv(
+                feature, channels // 2, dropout, f"compression{block}"
+            )
+        features.append(_norm_relu(feature, f"head{block}"))
+        if not is_last:
+            x = named[transition_feature]
+            if attentional_transition:
+                _check_even("attentional_transition", x.shape[-1], k, n)
+            x = _norm_relu_conv(x, x.shape[-1], dropout, f"transition{block}")
+            if attentional_transition:
+                x = AttentionalTransition(name=f"transition{block}_attention")(x)
+            x = keras.layers.AveragePooling2D(2, name=f"transition{block}_pool")(x)
+
+    def head(_):
+        pooled = [
+            keras.layers.GlobalAveragePooling2D(name=f"head{block}_pool")(feature)
+            for block, feature in enumerate(features, start=1)
+        ]
+        if len(pooled) > 1:
+            vector = keras.layers.Concatenate(name="features")(pooled)
+        else:
+            vector = keras.layers.Identity(name="features")(pooled[0])
+        return build.classifier(vector)
+
+    return build.finish(features[-1], head)
+
+
+def _check_even(argument, channels, filters, layers):
+    if channels % 2:
+        raise ValueError(
+            f"{argument} must be False for a block with an odd number of channels, got "
+            f"True with {channels} channels of {layers} layers of {filters} filters."
+        )
+
+
+def _conv(x, filters, kernel_size, name, strides=1):
+    return keras.layers.Conv2D(
+        filters,
+        kernel_size,
+        strides,
+        padding="same",
+        use_bias=False,
+        kernel_initializer="he_normal",
+        name=name,
+    )(x)
+
+
+def _norm_relu(x, name):
+    x = keras.layers.BatchNormalization(epsilon=_EPSILON, name=f"{name}_bn")(x)
+    return keras.layers.ReLU(name=f"{name}_relu")(x)
+
+
+def _norm_relu_conv(x, filters, dropout, name):
+    x = _conv(_norm_relu(x, name), filters, 1, name=f"{name}_conv")
+    return keras.layers.Dropout(dropout, name=f"{name}_dropout")(x) if dropout else x
+
+
+def _imagenet(
+    filters,
+    layers,
+    include_top,
+    weights,
+    input_tensor,
+    input_shape,
+    pooling,
+    classes,
+    classifier_activation,
+    name,
+    attentional_transition,
+):
+    """conv7-64 with stride 2, batch norm, ReLU, maxpool 3/2, then four blocks."""
+    build = Factory(
+        include_top,
+        weights,
+        input_tensor,
+        input_shape,
+        pooling,
+        classes,
+        classifier_activation,
+        name,
+        default_shape=(224, 224, 3),
+        minimum=32,
+    )
+    x = _conv(build.input, 64, 7, name="stem_conv", strides=2)
+    x = _norm_relu(x, "stem")
+    x = keras.layers.MaxPooling2D(3, 2, padding="same", name="stem_pool")(x)
+    return _clique_net(
+        build,
+        x,
+        filters,
+        layers,
+        attentional_transition=attentional_transition,
+        bottleneck=True,
+        compression=True,
+        block_feature="II",
+        transition_feature="II",
+        loops=1,
+        updates=None,
+        dropout=0.0,
+    )
+
+
+def CliqueNetS0(
+    include_top=True,
+    weights=None,
+    input_tensor=None,
+    input_shape=None,
+    pooling=None,
+    classes=1000,
+    classifier_activation="softmax",
+    name="cliquenet_s0",
+    *,
+    attentional_transition=False,
+):
+    """CliqueNet-S0 for ImageNet: 5,703,728 parameters without attention.
+
+    conv7-64 with stride 2, batch norm, ReLU, maxpool 3/2, then four blocks with
+    bottleneck and compression as in `CliqueNet`; no dropout, as in the published code.
+
+    Args:
+        include_top: bool, with the dense layer.
+        weights: `None`, or a path to a file of `kfeedback.weights.save`.
+        input_tensor: `None` or a symbolic image to start from.
+        input_shape: `None` for (224, 224, 3), or `(H, W, C)`, at least 32×32.
+        pooling: without the top: `None` for the last block's feature after its batch
+            norm and ReLU, `(B, h, w, c)`, `"avg"` or `"max"`.
+        classes: int ≥ 1.
+        classifier_activation: activation of the dense layer, `None` for logits.
+        name: name of the model.
+        attentional_transition: bool, channel-wise attention between blocks; the
+            paper's stars stand for models without.
+
+    Returns:
+        a functional `keras.Model`, `(B, H, W, C)` to `(B, classes)`.
+
+    Raises:
+        TypeError, ValueError: as `CliqueNet`.
+
+    Reference:
+        Yang et al., Convolutional neural networks with alternately updated clique,
+        2018, tables 3 and 5.
+    """
+    return _imagenet(
+        [36, 64, 100, 80],
+        [5, 6, 6, 6],
+        include_top,
+        weights,
+        input_tensor,
+        input_shape,
+        pooling,
+        classes,
+        classifier_activation,
+        name,
+        attentional_transition,
+    )
+
+
+def CliqueNetS1(
+    include_top=True,
+    weights=None,
+    input_tensor=None,
+    input_shape=None,
+    pooling=None,
+    classes=1000,
+    classifier_activation="softmax",
+    name="cliquenet_s1",
+    *,
+    attentional_transition=False,
+):
+    """CliqueNet-S1 for ImageNet: 7,956,776 parameters without attention.
+
+    Arguments and result are those of `CliqueNetS0`.
+    """
+    return _imagenet(
+        [36, 80, 120, 100],
+        [5, 6, 6, 6],
+        include_top,
+        weights,
+        input_tensor,
+        input_shape,
+        pooling,
+        classes,
+        classifier_activation,
+        name,
+        attentional_transition,
+    )
+
+
+def CliqueNetS2(
+    include_top=True,
+    weights=None,
+    input_tensor=None,
+    input_shape=None,
+    pooling=None,
+    classes=1000,
+    classifier_activation="softmax",
+    name="cliquenet_s2",
+    *,
+    attentional_transition=False,
+):
+    """CliqueNet-S2 for ImageNet: 10,003,756 parameters without attention.
+
+    Arguments and result are those of `CliqueNetS0`.
+    """
+    return _imagenet(
+        [36, 80, 150, 120],
+        [5, 5, 6, 6],
+        include_top,
+        weights,
+        input_tensor,
+        input_shape,
+        pooling,
+        classes,
+        classifier_activation,
+        name,
+        attentional_transition,
+    )
+
+
+def CliqueNetS3(
+    include_top=True,
+    weights=None,
+    input_tensor=None,
+    input_shape=None,
+    pooling=None,
+    classes=1000,
+    classifier_activation="softmax",
+    name="cliquenet_s3",
+    *,
+    attentional_transition=False,
+):
+    """CliqueNet-S3 for ImageNet: 13,170,904 parameters without attention.
+
+    Arguments and result are those of `CliqueNetS0`.
+    """
+    return _imagenet(
+        [40, 80, 160, 160],
+        [6, 6, 6, 6],
+        include_top,
+        weights,
+        input_tensor,
+        input_shape,
+        pooling,
+        classes,
+        classifier_activation,
+        name,
+        attentional_transition,
+    )

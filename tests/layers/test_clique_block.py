@@ -1,0 +1,215 @@
+import itertools
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from kfeedback.layers import CliqueBlock
+from tests import harness, reference
+
+X = np.random.default_rng(7).normal(size=(8, 5, 6, 3)).astype("float32")
+OPTIONS = {
+    "stage I": {"loops": 0},
+    "stage II": {},
+    "two loops": {"loops": 2},
+    "partial": {"updates": 1},
+    "partial, two loops": {"loops": 2, "updates": 2},
+    "bottleneck": {"bottleneck": True},
+    "bottleneck, partial": {"bottleneck": True, "updates": 1},
+    "1×1": {"kernel_size": 1},
+}
+
+
+def make(layers=3, filters=2, **kwargs):
+    harness.fresh_names()
+    block = CliqueBlock(filters, layers, name="block", **kwargs)
+    block.build(X.shape)
+    return harness.randomize(block)
+
+
+def arrays(block):
+    return {w.name: np.asarray(w.numpy(), "float64") for w in block.weights}
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class LastStage(CliqueBlock):
+    """The harness wants one output; the first stages take part in it."""
+
+    def call(self, x, training=None):
+        return super().call(x, training)[-1]
+
+    def compute_output_shape(self, input_shape):
+        return super().compute_output_shape(input_shape)[-1]
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+@pytest.mark.parametrize("check", harness.LAYER_CHECKS)
+def test_harness(check, option):
+    harness.check_layer(
+        lambda **kwargs: LastStage(4, 2, name="block", **OPTIONS[option], **kwargs),
+        [X],
+        checks=[check],
+    )
+
+
+@pytest.mark.parametrize("batch", [False, True], ids=["moving", "batch"])
+@pytest.mark.parametrize("layers", [2, 3, 4])
+@pytest.mark.parametrize(
+    "loops, updates",
+    [(0, None), (1, None), (2, None), (1, 0), (1, 1), (1, 2), (2, 0), (2, 1)],
+)
+@pytest.mark.parametrize("bottleneck", [False, True], ids=["plain", "bottleneck"])
+def test_equals_the_reference(layers, loops, updates, bottleneck, batch):
+    options = {"loops": loops, "updates": updates, "bottleneck": bottleneck}
+    block = make(layers, **options)
+    expected = reference.clique_block(X, arrays(block), layers, batch=batch, **options)
+    results = block(X, training=batch)
+    assert len(results) == len(expected) == loops + 1
+    for result, wanted in zip(results, expected, strict=True):
+        np.testing.assert_allclose(
+            harness.to_numpy(result), wanted, rtol=1e-5, atol=1e-5
+        )
+
+
+def test_the_reference_tells_orders_of_update_apart():
+    """Else the test above could not see a wrong one."""
+    weights = arrays(make(3))
+    right = reference.clique_block(X, weights, 3, 1)[-1]
+    simultaneous = reference.clique_block(X, weights, 3, 1, updates=1)[-1]
+    assert np.abs(right[..., :2] - simultaneous[..., :2]).max() == 0
+    assert np.abs(right[..., 2:4] - simultaneous[..., 2:4]).max() > 1e-2
+    swapped = {**weights, "kernel_1": weights["kernel_1"][:, :, ::-1]}
+    wrong = reference.clique_block(X, swapped, 3, 1)[-1]
+    assert np.abs(right - wrong).max() > 1e-2
+
+
+@pytest.mark.parametrize("layers", [2, 3])
+def test_no_update_is_stage_one_and_all_are_stage_two(layers):
+    stage_one = make(layers, loops=0)
+    whole = make(layers)
+    none, every = make(layers, updates=0), make(layers, updates=layers)
+    one = harness.to_numpy(stage_one(X)[-1])
+    harness.assert_bit_equal(harness.to_numpy(none(X)[-1]), one, "X = 0")
+    two = harness.to_numpy(whole(X)[-1])
+    harness.assert_bit_equal(harness.to_numpy(every(X)[-1]), two, "X = n")
+    assert np.abs(one - two).max() > 1e-2
+    names = [w.name for w in none.weights]
+    assert names == [w.name for w in stage_one.weights]
+
+
+def test_kernels_are_addressed_by_source_and_target():
+    block = make(3)
+    for source, target in itertools.permutations(range(4), 2):
+        if target == 0:
+            continue
+        found = ops.convert_to_numpy(block.kernel(source, target))
+        rows = ops.convert_to_numpy(block.kernels[target - 1])
+        others = [0, *(s for s in (1, 2, 3) if s != target)]
+        first = 0 if source == 0 else 3 + (others.index(source) - 1) * 2
+        np.testing.assert_array_equal(found, rows[:, :, first : first + found.shape[2]])
+        assert found.shape == (3, 3, 2 if source else 3, 2)
+
+
+@pytest.mark.parametrize(
+    "source, target", [(1, 1), (1, 0), (4, 1), (1, 4), (-1, 2), (2, 1)]
+)
+def test_refuses_kernels_that_it_has_not(source, target):
+    with pytest.raises(ValueError) as caught:
+        make(3, loops=0).kernel(source, target)
+    harness.assert_one_sentence(caught.value, "source")
+
+
+def test_kernels_start_as_kernels_of_their_own():
+    """He: variance 2 / fan-in of each `W_ij`, however many are summed up."""
+    block = CliqueBlock(40, 3, name="block")
+    block.build((None, 8, 8, 64))
+    drawn = [ops.convert_to_numpy(block.kernel(s, 2)) for s in (0, 1, 3)]
+    for kernel in drawn:
+        fan_in = np.prod(kernel.shape[:3])
+        np.testing.assert_allclose(kernel.var(), 2 / fan_in, rtol=0.05)
+    assert np.abs(drawn[1] - drawn[2]).max() > 0.1
+    other = ops.convert_to_numpy(block.kernel(1, 3))
+    assert np.abs(drawn[1] - other).max() > 0.1
+
+
+def test_training_moves_the_statistics_as_batch_norms_do():
+    block = make(2, loops=1)
+    before = arrays(block)
+    stages = [harness.to_numpy(s) for s in block(X, training=True)]
+    after = arrays(block)
+    for name, values in (
+        ("input", X),
+        ("stage1_layer1", stages[0][..., :2]),
+        ("stage1_layer2", stages[0][..., 2:]),
+        ("stage2_layer1", stages[1][..., :2]),
+    ):
+        for part, now in (("mean", np.mean), ("variance", np.var)):
+            name_of_part = f"{name}_moving_{part}"
+            expected = 0.99 * before[name_of_part] + 0.01 * now(values, axis=(0, 1, 2))
+            np.testing.assert_allclose(
+                after[name_of_part], expected, rtol=1e-4, atol=1e-5
+            )
+    assert "stage2_layer2_moving_mean" not in after  # read by nobody in the block
+
+
+def test_equals_keras_batch_norm_after_many_batches():
+    """The statistics converge to what inference needs."""
+    block = make(2, momentum=0.5)
+    for _ in range(30):
+        expected = block(X, training=True)
+    for one, two in zip(block(X, training=False), expected, strict=True):
+        np.testing.assert_allclose(
+            harness.to_numpy(one), harness.to_numpy(two), rtol=1e-3, atol=1e-3
+        )
+
+
+def test_frozen_is_inference():
+    block = make(2, dropout=0.5)
+    expected = harness.to_numpy(block(X)[-1])
+    block.trainable = False
+    before = arrays(block)
+    frozen = harness.to_numpy(block(X, training=True)[-1])
+    harness.assert_bit_equal(frozen, expected, "a frozen block")
+    assert all(np.array_equal(before[n], a) for n, a in arrays(block).items())
+
+
+def test_dropout_drops_in_training_only():
+    block = make(2, dropout=0.5)
+    expected = harness.to_numpy(make(2)(X)[-1])
+    harness.assert_bit_equal(harness.to_numpy(block(X)[-1]), expected, "inference")
+    one, two = (harness.to_numpy(block(X, training=True)[0]) for _ in range(2))
+    assert 0.3 < np.mean(one == 0) < 0.7
+    assert not np.array_equal(one, two)
+
+
+@pytest.mark.parametrize(
+    "arguments, argument",
+    [
+        ({"filters": 0}, "filters"),
+        ({"layers": 1}, "layers"),
+        ({"layers": 2.0}, "layers"),
+        ({"loops": -1}, "loops"),
+        ({"updates": 4}, "updates"),
+        ({"updates": -1}, "updates"),
+        ({"kernel_size": 2}, "kernel_size"),
+        ({"dropout": 1}, "dropout"),
+        ({"epsilon": 0}, "epsilon"),
+        ({"momentum": "high"}, "momentum"),
+    ],
+)
+def test_refuses(arguments, argument):
+    with pytest.raises(ValueError) as caught:
+        CliqueBlock(**{"filters": 2, "layers": 3, **arguments})
+    harness.assert_one_sentence(caught.value, argument)
+
+
+def test_refuses_a_bottleneck_that_is_no_bool():
+    with pytest.raises(TypeError, match="bottleneck must be True or False"):
+        CliqueBlock(2, 3, bottleneck=1)
+
+
+def test_one_layer_without_loops():
+    block = CliqueBlock(2, 1, loops=0)
+    assert block(X)[0].shape == (8, 5, 6, 2)
+    assert keras.saving.serialize_keras_object(block)["config"]["layers"] == 1
