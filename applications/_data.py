@@ -29,24 +29,30 @@ flags.DEFINE_integer(
 flags.DEFINE_enum(
     "preprocessing",
     "scale",
-    [*preprocessing.PREPROCESSING_MODES, "gcn_zca"],
-    "A mode of kfeedback.preprocessing.preprocess_input; or gcn_zca: contrast "
-    "normalisation, and ZCA whitening fitted on the training split.",
+    [*preprocessing.PREPROCESSING_MODES, "standardize", "gcn_zca"],
+    "A mode of kfeedback.preprocessing.preprocess_input; or, fitted on the training "
+    "split, standardize: mean 0 and deviation 1 in every channel; gcn_zca: contrast "
+    "normalisation and ZCA whitening.",
+)
+flags.DEFINE_integer(
+    "image_size", None, "Resize images to so many pixels squared.", lower_bound=1
 )
 FLAGS = flags.FLAGS
 
 
-def get_preprocess(whitening_file, *, fit):
+def get_preprocess(folder, *, fit):
     """The function of a batch that --preprocessing names.
 
     Args:
-        whitening_file: where the ZCA matrix is kept.
+        folder: where what is fitted is kept, `zca.npz` or `standardize.npz`.
         fit: bool, fit it on the training split and write that file, or read it.
     """
     mode = FLAGS.preprocessing
-    if mode != "gcn_zca":
+    if mode in preprocessing.PREPROCESSING_MODES:
         return lambda images: preprocessing.preprocess_input(images, mode)
-    path = pathlib.Path(whitening_file)
+    if mode == "standardize":
+        return _standardize(pathlib.Path(folder) / "standardize.npz", fit)
+    path = pathlib.Path(folder) / "zca.npz"
     if fit:
         images = get_arrays(FLAGS.train_split)[0]
         images = preprocessing.global_contrast_normalization(images)
@@ -61,6 +67,16 @@ def get_preprocess(whitening_file, *, fit):
     return normalize
 
 
+def _standardize(path, fit):
+    if fit:
+        images = get_arrays(FLAGS.train_split)[0]
+        axes = (0, 1, 2)
+        np.savez(path, mean=images.mean(axes), deviation=images.std(axes))
+    with np.load(path) as file:
+        mean, deviation = file["mean"], np.maximum(file["deviation"], 1e-6)
+    return lambda images: (images - mean) / deviation
+
+
 def get_data(split, preprocess, *, training, seed=0, augment=True):
     """Batches of a split for `fit` or `evaluate`, and their `DatasetInfo`."""
     arguments = {
@@ -72,7 +88,12 @@ def get_data(split, preprocess, *, training, seed=0, augment=True):
         "shift": FLAGS.shift if training and augment else 0,
     }
     if keras.backend.backend() == "tensorflow":
-        return _load(datasets.load, split, manual_dir=FLAGS.manual_dir, **arguments)
+        return _load_batches(split, **arguments)
+    if FLAGS.image_size:
+        raise ValueError(
+            "--image_size must be left out on another backend than tensorflow, got "
+            f"{FLAGS.image_size}."
+        )
     images, labels, info = _load(datasets.load_arrays, split)
     return datasets.ArrayDataset(images, labels, **arguments), info
 
@@ -80,11 +101,16 @@ def get_data(split, preprocess, *, training, seed=0, augment=True):
 def get_arrays(split):
     """All images (float32, not preprocessed) and labels of a split, and its info."""
     if keras.backend.backend() == "tensorflow":
-        batches, info = _load(datasets.load, split, manual_dir=FLAGS.manual_dir)
+        batches, info = _load_batches(split)
         images, labels = zip(*batches.as_numpy_iterator(), strict=True)
         return np.concatenate(images), np.concatenate(labels), info
     images, labels, info = _load(datasets.load_arrays, split)
     return images.astype("float32"), labels, info
+
+
+def _load_batches(split, **arguments):
+    places = {"manual_dir": FLAGS.manual_dir, "image_size": FLAGS.image_size}
+    return _load(datasets.load, split, **places, **arguments)
 
 
 def _load(load, split, **arguments):

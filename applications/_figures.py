@@ -51,7 +51,7 @@ def draw_emphasis(feedback, posteriors, labels, pair, path, samples=8):
 
     Each row of a panel is the emphasis vector of one sample.
     """
-    plt = _pyplot()
+    plt = pyplot()
     first = posteriors[:, 0]
     confidence = first.max(1)
     groups = (
@@ -82,7 +82,7 @@ def draw_emphasis(feedback, posteriors, labels, pair, path, samples=8):
     if images:
         figure.colorbar(images[0], ax=axes, label="emphasis (1: unchanged)")
     figure.suptitle("Emphasis vectors for the two classes confused most often")
-    _save(figure, path)
+    save(figure, path)
 
 
 def draw_channels(model, feedback, batches, posteriors, labels, pair, path, samples=4):
@@ -90,18 +90,18 @@ def draw_channels(model, feedback, batches, posteriors, labels, pair, path, samp
 
     The feature maps are those of the first look, before any emphasis.
     """
-    plt = _pyplot()
+    plt = pyplot()
     chosen = np.concatenate(
         [np.flatnonzero(labels == label)[:samples] for label in pair]
     )
-    images = _pick(batches, chosen)
+    images = pick(batches, chosen)
     site = feedback.name.removesuffix("_feedback")
     features = graph.layer_outputs(model, site)[0]
     maps = keras.Model(model.inputs[0], features).predict(images, verbose=0)
     vectors = keras.ops.convert_to_numpy(feedback(posteriors[chosen, 0]))
     mean = vectors.mean(0)
     rows = (
-        ("image", images[..., 0] if images.shape[-1] == 1 else _unit(images)),
+        ("image", picture(images)),
         (f"enhanced: channel {mean.argmax()}", maps[..., mean.argmax()]),
         (f"suppressed: channel {mean.argmin()}", maps[..., mean.argmin()]),
     )
@@ -123,12 +123,12 @@ def draw_channels(model, feedback, batches, posteriors, labels, pair, path, samp
         line[0].set_ylabel(title, fontsize=8)
     figure.suptitle(f"Responses of {site} and their emphasis at the second look")
     figure.tight_layout()
-    _save(figure, path)
+    save(figure, path)
 
 
 def draw_top_k(splits, path, largest=5):
     """Figure 8: posterior of the top-k classes and top-k accuracy, a bar a timestep."""
-    plt = _pyplot()
+    plt = pyplot()
     figure, axes = plt.subplots(2, 2, figsize=(10, 6))
     for column, (split, (posteriors, labels)) in enumerate(splits.items()):
         order = np.argsort(-posteriors, axis=-1, kind="stable")
@@ -156,10 +156,10 @@ def draw_top_k(splits, path, largest=5):
     axes[0, 0].legend(loc="upper left")
     figure.suptitle("Sure and right: the k best classes after each look")
     figure.tight_layout()
-    _save(figure, path)
+    save(figure, path)
 
 
-def _pick(batches, indices):
+def pick(batches, indices):
     """The images of those indices, in their order."""
     found, start = {}, 0
     for images, _ in batches:
@@ -173,15 +173,16 @@ def _pick(batches, indices):
     return np.stack([found[index] for index in indices])
 
 
-def _unit(images):
-    low, high = (
-        images.min((1, 2, 3), keepdims=True),
-        images.max((1, 2, 3), keepdims=True),
-    )
-    return (images - low) / np.maximum(high - low, 1e-8)
+def picture(images):
+    """Preprocessed images as matplotlib shows them."""
+    axes = (1, 2, 3)
+    low, high = images.min(axes, keepdims=True), images.max(axes, keepdims=True)
+    images = (images - low) / np.maximum(high - low, 1e-8)
+    return images[..., 0] if images.shape[-1] == 1 else images
 
 
-def _pyplot():
+def pyplot():
+    """matplotlib's pyplot, drawing into files."""
     try:
         import matplotlib
     except ImportError as error:
@@ -194,6 +195,7 @@ def _pyplot():
     return pyplot
 
 
-def _save(figure, path):
+def save(figure, path):
+    """Writes and closes a figure."""
     figure.savefig(path, dpi=110, bbox_inches="tight")
-    _pyplot().close(figure)
+    pyplot().close(figure)

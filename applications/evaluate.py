@@ -4,8 +4,9 @@
 
 Data set, preprocessing and splits are those of the run unless flags say otherwise.
 Into the run's folder go `evaluation.csv`, top-1 and top-5 error a timestep, and with
---figures the three figures of Learning with Rethinking: `emphasis.png` (figure 6),
-`channels.png` (figure 7) and `top_k.png` (figure 8).
+--figures those of the model's paper: `emphasis.png`, `channels.png` and `top_k.png`,
+figures 6 to 8 of Learning with Rethinking; or `clique_weights.png` and
+`clique_stages.png`, figures 5 and 6 of CliqueNet.
 """
 
 import csv
@@ -21,7 +22,7 @@ import kfeedback  # noqa: F401  (registers the layers that a saved model holds)
 from applications import _app, _data
 
 flags.DEFINE_string("run", None, "Folder that applications.train wrote (required).")
-flags.DEFINE_bool("figures", False, "Draw the figures, for a model with feedback.")
+flags.DEFINE_bool("figures", False, "Draw the figures of the model's paper.")
 flags.DEFINE_bool("flip_average", False, "Mean posterior of image and mirror image.")
 FLAGS = flags.FLAGS
 
@@ -35,7 +36,7 @@ def main():
         )
     _take_flags_of(run)
     model = _app.load_model("run", run / "model.keras")
-    preprocess = _data.get_preprocess(run / "zca.npz", fit=False)
+    preprocess = _data.get_preprocess(run, fit=False)
     data, info = _data.get_data(FLAGS.eval_split, preprocess, training=False)
     posteriors, labels = predict(model, data, flip_average=FLAGS.flip_average)
     rows = error_rows(posteriors, labels)
@@ -46,13 +47,18 @@ def main():
         writer.writeheader()
         writer.writerows(rows)
     if FLAGS.figures:
-        from applications import _figures
-
-        train, _ = _data.get_data(FLAGS.train_split, preprocess, training=False)
-        for path in _figures.draw_all(
-            model, run, test=(data, posteriors, labels), train=predict(model, train)
-        ):
+        for path in draw(model, run, preprocess, (data, posteriors, labels)):
             print(f"wrote {path}")
+
+
+def draw(model, run, preprocess, test):
+    """Draws the figures of the model's paper; returns their paths."""
+    from applications import _clique_figures, _figures
+
+    if _clique_figures.clique_blocks(model):
+        return _clique_figures.draw_all(model, run, test[0])
+    train, _ = _data.get_data(FLAGS.train_split, preprocess, training=False)
+    return _figures.draw_all(model, run, test=test, train=predict(model, train))
 
 
 def predict(model, data, flip_average=False):

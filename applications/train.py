@@ -12,7 +12,6 @@ the error at every timestep is added to --results.
 import contextlib
 import importlib.util
 import json
-import math
 import pathlib
 import sys
 import time
@@ -21,16 +20,22 @@ import keras
 from absl import flags
 
 import kfeedback
-from applications import _app, _data
+from applications import _app, _data, _optimization
 from kfeedback import weights as weights_lib
-from kfeedback.losses import TimestepLoss
-from kfeedback.metrics import TimestepMetric
+from kfeedback.layers import StackTimesteps
 from kfeedback.models.backbones import BACKBONES, by_name
 
-MODELS = (*BACKBONES, "lrnet")
+FACTORIES = {
+    **BACKBONES,
+    "cliquenet": kfeedback.CliqueNet,
+    "cliquenet_s0": kfeedback.CliqueNetS0,
+    "cliquenet_s1": kfeedback.CliqueNetS1,
+    "cliquenet_s2": kfeedback.CliqueNetS2,
+    "cliquenet_s3": kfeedback.CliqueNetS3,
+}
 _FEEDBACK_FLAGS = ("feedback_init", "feedback_lr_mult")
 
-flags.DEFINE_enum("model", "lrnet", MODELS, "What to train.")
+flags.DEFINE_enum("model", "lrnet", [*FACTORIES, "lrnet"], "What to train.")
 flags.DEFINE_string("backbone", "lenet", "The network that lrnet gives feedback to.")
 flags.DEFINE_integer("timesteps", 2, "Passes of an lrnet.", lower_bound=1)
 flags.DEFINE_string("model_args", "{}", "More arguments of --model, as JSON.")
@@ -48,17 +53,6 @@ flags.DEFINE_integer(
     "Errors on --eval_split every so many epochs; 0: only after the last one.",
     lower_bound=0,
 )
-_app.define_number("lr", 0.01, "Learning rate.", above=0)
-_app.define_number(
-    "feedback_lr_mult", 1.0, "Times lr, for the weights of feedback layers.", above=0
-)
-flags.DEFINE_list("lr_drops", [], "Shares of all epochs at which lr falls to a tenth.")
-_app.define_number("momentum", 0.9, "Momentum of SGD.", least=0, below=1)
-flags.DEFINE_bool("nesterov", False, "Nesterov momentum.")
-_app.define_number(
-    "weight_decay", 1e-4, "L2: this times a kernel is added to its gradient.", least=0
-)
-_app.define_number("discount", 1.0, "γ: timestep t weighs γ^t, t from 0.", above=0)
 flags.DEFINE_integer(
     "seed", 0, "Of weights, order, augmentation and dropout.", lower_bound=0
 )
@@ -82,15 +76,15 @@ FLAGS = flags.FLAGS
 def main():
     """Trains, evaluates, saves."""
     output = pathlib.Path(_app.required("output_dir"))
-    drops = _drops()
     _check_flags()
+    _optimization.drops()
     keras.utils.set_random_seed(FLAGS.seed)
     if FLAGS.mixed_precision:
         keras.config.set_dtype_policy("mixed_bfloat16")
     scope = _distribution_scope()
     output.mkdir(parents=True, exist_ok=True)
 
-    preprocess = _data.get_preprocess(output / "zca.npz", fit=True)
+    preprocess = _data.get_preprocess(output, fit=True)
     train, info = _data.get_data(
         FLAGS.train_split, preprocess, training=True, seed=FLAGS.seed
     )
@@ -98,8 +92,9 @@ def main():
     if FLAGS.results:
         _app.check_rows(FLAGS.results, _row([], 0.0, test_info))
     with scope:
-        model = build(info)
-        compile_model(model, steps=len(train), drops=drops)
+        network = build(info)
+        model = with_timesteps(network)
+        _optimization.compile_model(model, steps=len(train))
     _write_run(output, info)
     start = time.time()
     try:
@@ -119,9 +114,10 @@ def main():
     seconds = time.time() - start
 
     errors = timestep_errors(model, test)
-    saved = _uncompiled(model)
-    saved.save(output / "model.keras")
-    weights_lib.save(saved, output / "weights.h5")
+    # Without the optimizer, so that it reloads anywhere.
+    network = keras.Model(network.inputs[0], network.outputs[0], name=FLAGS.model)
+    network.save(output / "model.keras")
+    weights_lib.save(network, output / "weights.h5")
     for step, error in enumerate(errors, start=1):
         print(f"error at timestep {step}: {error:.2f} %")
     if FLAGS.results:
@@ -129,7 +125,7 @@ def main():
 
 
 def build(info):
-    """The model that the flags name, with output `(B, timesteps, classes)`."""
+    """The model that the flags name, an lrnet with all its predictions."""
     shape, classes = info.image_shape, info.num_classes
     init = FLAGS.init_from
     if init is not None and not pathlib.Path(init).is_file():
@@ -145,13 +141,14 @@ def build(info):
     else:
         name = FLAGS.backbone if is_feedback else FLAGS.model
         arguments = _app.json_flag("backbone_args" if is_feedback else "model_args")
-        if by_name(name) is keras.applications.VGG16:
+        factory = by_name(name) if is_feedback else FACTORIES[name]
+        if factory is keras.applications.VGG16:
             arguments = {"weights": None, **arguments}
-        network = by_name(name)(input_shape=shape, classes=classes, **arguments)
+        network = factory(input_shape=shape, classes=classes, **arguments)
         if init is not None:
             weights_lib.load(network, init)
     if not is_feedback:
-        return kfeedback.LRNet(network, timesteps=1, return_sequences=True)
+        return network
     initializer = "zeros"
     if FLAGS.feedback_init:
         initializer = keras.initializers.RandomNormal(
@@ -166,65 +163,12 @@ def build(info):
     )
 
 
-@keras.saving.register_keras_serializable(package="applications")
-class MultiplierSGD(keras.optimizers.SGD):
-    """SGD with a multiple of the learning rate for some variables, Caffe's `lr_mult`.
-
-    Args:
-        *args: arguments of `keras.optimizers.SGD`.
-        multipliers: dict from a part of a variable's path to its factor.
-        **kwargs: arguments of `keras.optimizers.SGD`.
-    """
-
-    def __init__(self, *args, multipliers=None, **kwargs):
-        super().__init__(*args, **kwargs)
-        self.multipliers = multipliers or {}
-
-    def apply(self, grads, trainable_variables=None):
-        """One step; a factor on the gradient is one on the learning rate of SGD."""
-        variables = trainable_variables or self._trainable_variables
-        scaled = [
-            grad if grad is None else grad * self._factor(variable.path)
-            for grad, variable in zip(grads, variables, strict=True)
-        ]
-        return super().apply(scaled, trainable_variables)
-
-    def _factor(self, path):
-        return math.prod(f for part, f in self.multipliers.items() if part in path)
-
-    def get_config(self):
-        """The constructor's arguments."""
-        return {**super().get_config(), "multipliers": self.multipliers}
-
-
-def compile_model(model, steps, drops=()):
-    """SGD, L2 on kernels and the summed loss, with the accuracy of every timestep."""
-    # Keras' weight_decay is decoupled from the gradient; the papers' L2 is not.
-    for variable in model.trainable_variables:
-        if len(variable.shape) > 1 and FLAGS.weight_decay:
-            variable.regularizer = keras.regularizers.L2(FLAGS.weight_decay / 2)
-    schedule = FLAGS.lr
-    if drops:
-        schedule = keras.optimizers.schedules.PiecewiseConstantDecay(
-            [int(share * FLAGS.epochs * steps) for share in drops],
-            [FLAGS.lr * 0.1**n for n in range(len(drops) + 1)],
-        )
-    timesteps = model.output_shape[1]
-    model.compile(
-        optimizer=MultiplierSGD(
-            schedule,
-            momentum=FLAGS.momentum,
-            nesterov=FLAGS.nesterov,
-            multipliers={"_feedback/": FLAGS.feedback_lr_mult},
-        ),
-        loss=TimestepLoss(
-            keras.losses.SparseCategoricalCrossentropy(), discount=FLAGS.discount
-        ),
-        metrics=[
-            TimestepMetric("accuracy", step, name=f"accuracy_t{step + 1}")
-            for step in range(timesteps)
-        ],
-    )
+def with_timesteps(network):
+    """The network with an axis of timesteps behind the batch, if it has none."""
+    (output,) = network.outputs
+    if len(output.shape) == 2:
+        output = StackTimesteps(name="timesteps", dtype=output.dtype)([output])
+    return keras.Model(network.inputs[0], output)
 
 
 def timestep_errors(model, data):
@@ -232,18 +176,6 @@ def timestep_errors(model, data):
     results = model.evaluate(data, return_dict=True, verbose=0)
     steps = model.output_shape[1]
     return [100 * (1 - results[f"accuracy_t{step + 1}"]) for step in range(steps)]
-
-
-def _uncompiled(model):
-    """The model to save: without optimizer, so that it reloads anywhere.
-
-    A feedforward network also loses the axis of timesteps.
-    """
-    output = model.outputs[0]
-    if FLAGS.model != "lrnet":
-        stack = output._keras_history.operation
-        output = stack._inbound_nodes[0].input_tensors[0]
-    return keras.Model(model.inputs[0], output, name=FLAGS.model)
 
 
 def _check_flags():
@@ -262,19 +194,6 @@ def _check_flags():
         _app.refuse(_FEEDBACK_FLAGS, "--timesteps=1")
     if FLAGS.distribution == "none":
         _app.refuse(("logical_cpus",), "--distribution=none")
-
-
-def _drops():
-    try:
-        drops = [float(share) for share in FLAGS.lr_drops]
-    except ValueError:
-        drops = [-1.0]
-    if sorted(drops) != drops or not all(0 < share < 1 for share in drops):
-        raise ValueError(
-            "--lr_drops must be rising shares between 0 and 1, such as 0.5,0.75, got "
-            f"{','.join(map(str, FLAGS.lr_drops))!r}."
-        )
-    return drops
 
 
 def _distribution_scope():
@@ -312,7 +231,7 @@ def _callbacks(output):
 def _write_run(output, info):
     values = {
         flag.name: flag.value
-        for module in (sys.modules[__name__], _data)
+        for module in (sys.modules[__name__], _data, _optimization)
         for flag in FLAGS.get_key_flags_for_module(module)
     }
     run = {"flags": values, "commit": _app.commit(), "class_names": info.class_names}

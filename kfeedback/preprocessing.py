@@ -5,11 +5,15 @@ from keras import ops
 
 from kfeedback import _checks
 
-PREPROCESSING_MODES = ("none", "scale", "centre", "caffe")
+PREPROCESSING_MODES = ("none", "scale", "centre", "caffe", "torch")
 
 # Blue, green, red: the means of the ImageNet training images, as the Caffe models
 # and keras.applications subtract them.
 _CAFFE_MEANS = (103.939, 116.779, 123.68)
+
+# Red, green, blue, of pixels from 0 to 1: means and deviations of the same images.
+_TORCH_MEANS = (0.485, 0.456, 0.406)
+_TORCH_DEVIATIONS = (0.229, 0.224, 0.225)
 
 _KEYS = ("epsilon", "matrix", "mean")
 
@@ -217,13 +221,14 @@ def preprocess_input(images, mode="scale"):
         images: `(B, H, W, C)` or `(H, W, C)`, NumPy array or tensor, 0 to 255.
         mode: `"scale"`: `x / 255`, as LeNet here; `"centre"`: `x / 127.5 - 1`;
             `"caffe"`: RGB to BGR minus the ImageNet means, as
-            `keras.applications.VGG16`; `"none"`.
+            `keras.applications.VGG16`; `"torch"`: `x / 255` minus the ImageNet means,
+            divided by the deviations, as `keras.applications.DenseNet121`; `"none"`.
 
     Returns:
         float32, of the same shape; a NumPy array if `images` is one.
 
     Raises:
-        ValueError: if `mode` is unknown, or `"caffe"` meets no three channels.
+        ValueError: if `mode` is unknown, or one of ImageNet meets no three channels.
     """
     if mode not in PREPROCESSING_MODES:
         raise ValueError(
@@ -237,13 +242,16 @@ def preprocess_input(images, mode="scale"):
         return images / 255.0
     if mode == "centre":
         return images / 127.5 - 1.0
+    if mode == "none":
+        return images
+    if images.shape[-1] != 3:
+        raise ValueError(
+            f"images must have 3 channels for mode {mode!r}, got {images.shape}."
+        )
     if mode == "caffe":
-        if images.shape[-1] != 3:
-            raise ValueError(
-                f"images must have 3 channels for mode 'caffe', got {images.shape}."
-            )
         return images[..., ::-1] - np.asarray(_CAFFE_MEANS, np.float32)
-    return images
+    images = images / 255.0 - np.asarray(_TORCH_MEANS, np.float32)
+    return images / np.asarray(_TORCH_DEVIATIONS, np.float32)
 
 
 def decode_predictions(predictions, top=5, class_names=None):

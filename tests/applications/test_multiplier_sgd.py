@@ -5,7 +5,7 @@ import pytest
 
 def _steps(factor):
     """What one training step adds to the kernels of the layers a and b."""
-    from applications.train import MultiplierSGD
+    from applications._optimization import MultiplierSGD
 
     keras.utils.set_random_seed(0)
     net = keras.Sequential(

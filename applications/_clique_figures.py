@@ -1,0 +1,104 @@
+"""Figures 5 and 6 of CliqueNet, for any network with clique blocks."""
+
+import pathlib
+
+import keras
+import numpy as np
+
+from applications import _figures
+from kfeedback.layers import CliqueBlock
+
+
+def draw_all(model, folder, batches, samples=4):
+    """Draws both figures and returns their paths.
+
+    Args:
+        model: a network with at least one `CliqueBlock`.
+        folder: where the PNG files go.
+        batches: `(images, labels)` of the evaluated split.
+        samples: images of figure 6.
+    """
+    blocks = clique_blocks(model)
+    folder = pathlib.Path(folder)
+    paths = [folder / "clique_weights.png", folder / "clique_stages.png"]
+    draw_weights(blocks, paths[0])
+    images = _figures.pick(batches, np.arange(samples))
+    draw_stages(model, blocks, images, paths[1])
+    return paths
+
+
+def clique_blocks(model):
+    """The clique blocks of a model, in order."""
+    return [layer for layer in model.layers if isinstance(layer, CliqueBlock)]
+
+
+def mean_weights(block):
+    """Mean `|W_ij|`, `(n + 1, n + 1)`: row i the source, column j the target.
+
+    NaN where there is no kernel: on the diagonal, into the input, and, in a block
+    without loops, from a later layer to an earlier one.
+    """
+    size = block.layers + 1
+    values = np.full((size, size), np.nan)
+    for source in range(size):
+        for target in range(1, size):
+            try:
+                kernel = block.kernel(source, target)
+            except ValueError:
+                continue
+            values[source, target] = np.abs(keras.ops.convert_to_numpy(kernel)).mean()
+    return values
+
+
+def draw_weights(blocks, path):
+    """Figure 5: the mean absolute weight between any two layers of each block."""
+    plt = _figures.pyplot()
+    figure, axes = plt.subplots(
+        1, len(blocks), figsize=(3.6 * len(blocks), 3.6), squeeze=False
+    )
+    for axis, block in zip(axes[0], blocks, strict=True):
+        values = mean_weights(block)[:, 1:]
+        image = axis.imshow(values, cmap="viridis")
+        axis.set_xticks(range(block.layers), range(1, block.layers + 1))
+        axis.set_xlabel("to layer")
+        axis.set_ylabel("from layer (0: input)")
+        axis.set_title(block.name)
+        figure.colorbar(image, ax=axis, shrink=0.75)
+    figure.suptitle("Mean |W| between the layers of a block (white: no connection)")
+    figure.tight_layout()
+    _figures.save(figure, path)
+
+
+def strongest_maps(features):
+    """Of each sample the channel with the highest mean activation, `(B, H, W)`."""
+    best = np.abs(features).mean((1, 2)).argmax(-1)
+    return features[np.arange(len(features)), :, :, best]
+
+
+def draw_stages(model, blocks, images, path):
+    """Figure 6: images, and their strongest map of the first and the last stage."""
+    plt = _figures.pyplot()
+    outputs = [keras.tree.flatten(block.output) for block in blocks]
+    probe = keras.Model(model.inputs[0], [[x[0], x[-1]] for x in outputs])
+    found = probe.predict(images, verbose=0)
+    rows = [("image", _figures.picture(images))]
+    for block, stages in zip(blocks, found, strict=True):
+        shown = [("stage I", stages[0])]
+        if block.loops:
+            shown.append((f"stage {'I' * min(block.loops + 1, 3)}", stages[1]))
+        rows += [(f"{block.name}\n{name}", strongest_maps(x)) for name, x in shown]
+    figure, axes = plt.subplots(
+        len(rows),
+        len(images),
+        figsize=(1.5 * len(images) + 1, 1.5 * len(rows)),
+        squeeze=False,
+    )
+    for (name, pictures), line in zip(rows, axes, strict=True):
+        for axis, one in zip(line, pictures, strict=True):
+            axis.imshow(one, cmap="gray" if name == "image" else "viridis")
+            axis.set_xticks([])
+            axis.set_yticks([])
+        line[0].set_ylabel(name, fontsize=8)
+    figure.suptitle("The strongest map of each stage", y=0.995)
+    figure.tight_layout()
+    _figures.save(figure, path)
