@@ -2,6 +2,7 @@
 
 import csv
 import datetime
+import inspect
 import json
 import os
 import pathlib
@@ -59,6 +60,39 @@ def refuse(names, reason):
             )
 
 
+def arguments(flag, factory, taken):
+    """The JSON of a flag as arguments of a factory.
+
+    Args:
+        flag: its name.
+        factory: what takes the arguments.
+        taken: names of arguments that other flags or the data decide.
+    """
+    found = json_flag(flag)
+    takes = [
+        name for name in inspect.signature(factory).parameters if name not in taken
+    ]
+    unknown = sorted(found.keys() - set(takes))
+    if unknown:
+        raise ValueError(
+            f"--{flag} must hold some of {', '.join(takes)}, got {', '.join(unknown)}."
+        )
+    return found
+
+
+def check_images(flag, model, info):
+    """Refuses a model, named by a flag, whose input or output does not fit the data."""
+    shape = model.input_shape[1:]
+    pairs = zip(shape, info.image_shape, strict=False)
+    fits = len(shape) == 3 and all(n in (None, m) for n, m in pairs)
+    if not fits or model.output_shape[-1] != info.num_classes:
+        raise ValueError(
+            f"--{flag} must lead to a model for images {info.image_shape} of "
+            f"{info.num_classes} classes, as {info.name} has them, got one for images "
+            f"{shape} with output {model.output_shape}."
+        )
+
+
 def load_model(flag, path):
     """A saved `keras.Model`; an error names the flag that the path comes from."""
     try:
@@ -103,7 +137,7 @@ def apply_config(name):
         raise ValueError(f"--config must be a file or one of {known}, got {name!r}.")
     try:
         values = tomllib.loads(path.read_text())
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"--config must be a TOML file, got {name!r}: {error}.") from (
             error
         )
@@ -112,7 +146,14 @@ def apply_config(name):
             raise ValueError(
                 f"--config must hold flags of this program only, got {key!r} in {path}."
             )
-        FLAGS.set_default(key, json.dumps(value) if isinstance(value, dict) else value)
+        try:
+            text = json.dumps(value) if isinstance(value, dict) else value
+            FLAGS.set_default(key, text)
+        except flags.Error as error:
+            raise ValueError(
+                f"--config must hold values that the flags take, got {key} = {value!r} "
+                f"in {path} ({error})."
+            ) from error
 
 
 def json_flag(name):
@@ -168,35 +209,36 @@ def accelerators():
     return [details(device).get("device_name", device.name) for device in devices]
 
 
-def check_rows(path, row):
-    """Whether a CSV file is new; one with other columns than `row`'s is refused."""
+def open_rows(path, row):
+    """Opens a CSV file to add rows like `row`; refuses one with other columns."""
     path = pathlib.Path(path)
-    if path.is_dir():
-        raise ValueError(f"--results must be a file, got the folder {path}.")
-    if not path.exists() or path.stat().st_size == 0:
-        return True
     columns = ["date", "commit", *row]
-    with path.open(newline="") as file:
-        found = next(csv.reader(file))
-    if found != columns:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("a+", newline="")
+        file.seek(0)
+        found = next(csv.reader(file), None)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(
+            f"--results must be a CSV file that can be written, got {path} ({error})."
+        ) from error
+    writer = csv.DictWriter(file, fieldnames=columns, lineterminator="\n")
+    if found is None:
+        writer.writeheader()
+    elif found != columns:
         raise ValueError(
             f"--results must be a file with the columns {', '.join(columns)}, got "
             f"{path} with {', '.join(found)}."
         )
-    return False
+    return file, writer
 
 
 def append_row(path, row):
     """Adds a row, and date and commit, to a CSV file."""
-    path = pathlib.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    new = check_rows(path, row)
-    row = {"date": datetime.date.today().isoformat(), "commit": commit(), **row}
-    with path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(row), lineterminator="\n")
-        if new:
-            writer.writeheader()
-        writer.writerow(row)
+    file, writer = open_rows(path, row)
+    with file:
+        today = datetime.date.today().isoformat()
+        writer.writerow({"date": today, "commit": commit(), **row})
 
 
 def format_table(rows):

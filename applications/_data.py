@@ -50,9 +50,13 @@ def get_preprocess(folder, *, fit):
     mode = FLAGS.preprocessing
     if mode in preprocessing.PREPROCESSING_MODES:
         return lambda images: preprocessing.preprocess_input(images, mode)
+    path = pathlib.Path(folder, "zca.npz" if mode == "gcn_zca" else f"{mode}.npz")
+    if not fit and not path.is_file():
+        raise ValueError(
+            f"--preprocessing={mode} must find what training fitted, got no {path}."
+        )
     if mode == "standardize":
-        return _standardize(pathlib.Path(folder) / "standardize.npz", fit)
-    path = pathlib.Path(folder) / "zca.npz"
+        return _standardize(path, fit)
     if fit:
         images = get_arrays(FLAGS.train_split)[0]
         images = preprocessing.global_contrast_normalization(images)

@@ -20,12 +20,7 @@ def draw_all(model, folder, test, train):
         test: `(batches, posteriors (N, T, classes), labels (N,))`.
         train: `(posteriors, labels)` of the training split.
     """
-    feedbacks = [layer for layer in model.layers if isinstance(layer, Feedback)]
-    if not feedbacks or len(model.output_shape) != 3:
-        raise ValueError(
-            "--figures must be drawn of an lrnet with at least two timesteps, got "
-            f"'{model.name}'."
-        )
+    feedbacks = check(model)
     folder = pathlib.Path(folder)
     batches, posteriors, labels = test
     paths = [folder / name for name in ("emphasis.png", "channels.png", "top_k.png")]
@@ -35,6 +30,17 @@ def draw_all(model, folder, test, train):
     draw_channels(model, site, batches, posteriors, labels, pair, paths[1])
     draw_top_k({"train": train, "test": (posteriors, labels)}, paths[2])
     return paths
+
+
+def check(model):
+    """The feedback layers of a model that can be drawn; a ValueError for another."""
+    feedbacks = [layer for layer in model.layers if isinstance(layer, Feedback)]
+    if not feedbacks or len(model.output_shape) != 3:
+        raise ValueError(
+            "--figures must be drawn of an lrnet with at least two timesteps, or of a "
+            f"network with clique blocks, got '{model.name}'."
+        )
+    return feedbacks
 
 
 def most_confused(posteriors, labels):

@@ -100,7 +100,7 @@ def drops():
         shares = [float(share) for share in FLAGS.lr_drops]
     except ValueError:
         shares = [-1.0]
-    if sorted(shares) != shares or not all(0 < share < 1 for share in shares):
+    if sorted(set(shares)) != shares or not all(0 < share < 1 for share in shares):
         raise ValueError(
             "--lr_drops must be rising shares between 0 and 1, such as 0.5,0.75, got "
             f"{','.join(map(str, FLAGS.lr_drops))!r}."

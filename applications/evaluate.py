@@ -35,9 +35,12 @@ def main():
             f"--run must be a folder that applications.train wrote, got {FLAGS.run!r}."
         )
     _take_flags_of(run)
+    _app.refuse(("flip", "shift"), "evaluation")
     model = _app.load_model("run", run / "model.keras")
     preprocess = _data.get_preprocess(run, fit=False)
     data, info = _data.get_data(FLAGS.eval_split, preprocess, training=False)
+    _app.check_images("run", model, info)
+    figures = drawing(model) if FLAGS.figures else None
     posteriors, labels = predict(model, data, flip_average=FLAGS.flip_average)
     rows = error_rows(posteriors, labels)
     print(f"{info.name}, {info.split}: {info.num_examples} examples")
@@ -46,19 +49,26 @@ def main():
         writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-    if FLAGS.figures:
-        for path in draw(model, run, preprocess, (data, posteriors, labels)):
+    if figures is not None:
+        train, _ = _data.get_data(FLAGS.train_split, preprocess, training=False)
+        for path in figures(run, (data, posteriors, labels), train):
             print(f"wrote {path}")
 
 
-def draw(model, run, preprocess, test):
-    """Draws the figures of the model's paper; returns their paths."""
+def drawing(model):
+    """Function of (folder, test, train batches) that draws the model's figures.
+
+    Raises:
+        ValueError: if there are none for such a model.
+    """
     from applications import _clique_figures, _figures
 
     if _clique_figures.clique_blocks(model):
-        return _clique_figures.draw_all(model, run, test[0])
-    train, _ = _data.get_data(FLAGS.train_split, preprocess, training=False)
-    return _figures.draw_all(model, run, test=test, train=predict(model, train))
+        return lambda folder, test, _: _clique_figures.draw_all(model, folder, test[0])
+    _figures.check(model)
+    return lambda folder, test, train: _figures.draw_all(
+        model, folder, test=test, train=predict(model, train)
+    )
 
 
 def predict(model, data, flip_average=False):
@@ -113,7 +123,12 @@ def _take_flags_of(run):
         ) from error
     for name, value in stored.items():
         if name in FLAGS and name not in ("config", "traceback") and value is not None:
-            FLAGS.set_default(name, value)
+            try:
+                FLAGS.set_default(name, value)
+            except flags.Error as error:
+                raise ValueError(
+                    f"--run must hold flags of applications.train, got {run} ({error})."
+                ) from error
 
 
 if __name__ == "__main__":

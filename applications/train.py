@@ -23,6 +23,7 @@ import kfeedback
 from applications import _app, _data, _optimization
 from kfeedback import weights as weights_lib
 from kfeedback.layers import StackTimesteps
+from kfeedback.models._head import posterior_kind
 from kfeedback.models.backbones import BACKBONES, by_name
 
 FACTORIES = {
@@ -34,6 +35,7 @@ FACTORIES = {
     "cliquenet_s3": kfeedback.CliqueNetS3,
 }
 _FEEDBACK_FLAGS = ("feedback_init", "feedback_lr_mult")
+_ERRORS = 4  # columns of a row
 
 flags.DEFINE_enum("model", "lrnet", [*FACTORIES, "lrnet"], "What to train.")
 flags.DEFINE_string("backbone", "lenet", "The network that lrnet gives feedback to.")
@@ -54,7 +56,11 @@ flags.DEFINE_integer(
     lower_bound=0,
 )
 flags.DEFINE_integer(
-    "seed", 0, "Of weights, order, augmentation and dropout.", lower_bound=0
+    "seed",
+    0,
+    "Of weights, order, augmentation and dropout.",
+    lower_bound=0,
+    upper_bound=2**32 - 1,
 )
 flags.DEFINE_enum(
     "distribution", "none", ["none", "mirrored"], "tf.distribute strategy."
@@ -90,7 +96,7 @@ def main():
     )
     test, test_info = _data.get_data(FLAGS.eval_split, preprocess, training=False)
     if FLAGS.results:
-        _app.check_rows(FLAGS.results, _row([], 0.0, test_info))
+        _app.open_rows(FLAGS.results, _row([], 0.0, test_info))[0].close()
     with scope:
         network = build(info)
         model = with_timesteps(network)
@@ -126,27 +132,24 @@ def main():
 
 def build(info):
     """The model that the flags name, an lrnet with all its predictions."""
-    shape, classes = info.image_shape, info.num_classes
     init = FLAGS.init_from
     if init is not None and not pathlib.Path(init).is_file():
         raise ValueError(f"--init_from must be a file, got {init!r}.")
     is_feedback = FLAGS.model == "lrnet"
     if init is not None and init.endswith(".keras"):
         network = _app.load_model("init_from", init)
-        if tuple(network.output_shape) != (None, classes):
-            raise ValueError(
-                f"--init_from must be a model with {classes} classes and one "
-                f"prediction, got output {network.output_shape} in {init}."
-            )
+        init = None  # nothing is left to load
     else:
-        name = FLAGS.backbone if is_feedback else FLAGS.model
-        arguments = _app.json_flag("backbone_args" if is_feedback else "model_args")
-        factory = by_name(name) if is_feedback else FACTORIES[name]
-        if factory is keras.applications.VGG16:
-            arguments = {"weights": None, **arguments}
-        network = factory(input_shape=shape, classes=classes, **arguments)
-        if init is not None:
-            weights_lib.load(network, init)
+        network = _network(info, is_feedback)
+    _app.check_images("init_from" if FLAGS.init_from else "model", network, info)
+    if posterior_kind(network) != "softmax":
+        raise ValueError(
+            "--model must end in a softmax, which the loss and the errors are of, got "
+            f"'{network.name}', which does not."
+        )
+    if init is not None and not (is_feedback and weights_lib.holds_feedback(init)):
+        weights_lib.load(network, init)
+        init = None
     if not is_feedback:
         return network
     initializer = "zeros"
@@ -154,13 +157,30 @@ def build(info):
         initializer = keras.initializers.RandomNormal(
             stddev=FLAGS.feedback_init, seed=FLAGS.seed
         )
+    fixed = ("backbone", "include_top", "weights", "pooling", "timesteps", "classes")
+    fixed += ("feedback_initializer", "return_sequences", "input_shape")
     return kfeedback.LRNet(
         network,
+        weights=init,
         timesteps=FLAGS.timesteps,
         feedback_initializer=initializer,
         return_sequences=True,
-        **_app.json_flag("model_args"),
+        **_app.arguments("model_args", kfeedback.LRNet, fixed),
     )
+
+
+def _network(info, is_feedback):
+    """The network that --backbone or --model names, for the data."""
+    name = FLAGS.backbone if is_feedback else FLAGS.model
+    factory = by_name(name) if is_feedback else FACTORIES[name]
+    arguments = _app.arguments(
+        "backbone_args" if is_feedback else "model_args",
+        factory,
+        ("include_top", "pooling", "input_shape", "input_tensor", "classes"),
+    )
+    if factory is keras.applications.VGG16:
+        arguments = {"weights": None, **arguments}
+    return factory(input_shape=info.image_shape, classes=info.num_classes, **arguments)
 
 
 def with_timesteps(network):
@@ -191,7 +211,14 @@ def _check_flags():
     elif (FLAGS.init_from or "").endswith(".keras"):
         _app.refuse(("backbone", "backbone_args"), f"--init_from={FLAGS.init_from}")
     if FLAGS.timesteps == 1:
-        _app.refuse(_FEEDBACK_FLAGS, "--timesteps=1")
+        _app.refuse(("discount", *_FEEDBACK_FLAGS), "--timesteps=1")
+    if FLAGS.results is None:
+        _app.refuse(("experiment",), "no --results")
+    elif FLAGS.timesteps > _ERRORS:
+        raise ValueError(
+            f"--timesteps must be at most {_ERRORS} with --results, which has so many "
+            f"columns, got {FLAGS.timesteps}."
+        )
     if FLAGS.distribution == "none":
         _app.refuse(("logical_cpus",), "--distribution=none")
 
@@ -239,7 +266,7 @@ def _write_run(output, info):
 
 
 def _row(errors, seconds, info):
-    padded = [f"{error:.2f}" for error in errors] + [""] * (4 - len(errors))
+    padded = [f"{error:.2f}" for error in errors] + [""] * (_ERRORS - len(errors))
     return {
         "experiment": FLAGS.experiment or pathlib.Path(FLAGS.output_dir).name,
         "config": FLAGS.config or "",

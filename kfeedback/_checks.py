@@ -17,11 +17,15 @@ def integer(name, value, least=1):
     NumPy's integers are integers, `True` and `1.0` are not. With `least=None` any
     integer will do.
     """
-    whole = hasattr(value, "__index__") and not isinstance(value, bool)
-    if not whole or (least is not None and value < least):
-        takes = "an integer" if least is None else f"an integer ≥ {least}"
+    takes = "an integer" if least is None else f"an integer ≥ {least}"
+    try:
+        whole = operator.index(value)
+    except TypeError:
+        whole = None
+    wrong = whole is None or isinstance(value, bool)
+    if wrong or (least is not None and whole < least):
         raise ValueError(f"{name} must be {takes}, got {value!r}.")
-    return operator.index(value)
+    return whole
 
 
 def odd_integer(name, value):

@@ -219,10 +219,16 @@ def nodes(inputs, outputs):
     ]
 
 
-def free_name(model, name):
-    """`name`, or with a number behind it if an operation of the model has it."""
-    calls = nodes(model.inputs, model.outputs)
-    taken = {node.operation.name for node in calls}
+def operation_names(inputs, outputs):
+    """The names of all operations from inputs to outputs, the inputs' own included."""
+    sources = {tensor._keras_history.operation.name for tensor in inputs}
+    if all(any(x is source for source in inputs) for x in outputs):
+        return sources
+    return sources | {node.operation.name for node in nodes(inputs, outputs)}
+
+
+def free_name(taken, name):
+    """`name`, or with a number behind it if it is among the names `taken`."""
     candidates = itertools.chain([name], (f"{name}_{n}" for n in itertools.count(1)))
     return next(candidate for candidate in candidates if candidate not in taken)
 

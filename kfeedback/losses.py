@@ -5,6 +5,8 @@ from keras import ops
 
 from kfeedback import _checks
 
+_REDUCTIONS = ("sum_over_batch_size", "mean", "mean_with_sample_weight", "sum", "none")
+
 
 @keras.saving.register_keras_serializable(package="kfeedback")
 class TimestepLoss(keras.losses.Loss):
@@ -23,8 +25,8 @@ class TimestepLoss(keras.losses.Loss):
         y_pred: `(B, T, classes)`.
 
     Raises:
-        ValueError: if Keras knows no such `loss`, `discount` is no positive number,
-            or `y_pred` has no axis of timesteps.
+        ValueError: if Keras knows no such `loss` or reduction, `discount` is no
+            positive number, or `y_pred` has no axis of timesteps.
 
     Reference:
         Li et al., Learning with Rethinking, 2017, eq. (4), with γ = 1; feedback
@@ -35,8 +37,13 @@ class TimestepLoss(keras.losses.Loss):
         loss = known("loss", loss, keras.losses.get)
         if not isinstance(loss, keras.losses.Loss):
             loss = _FunctionLoss(loss)
-        if reduction not in (None, loss.reduction):
-            loss = type(loss).from_config(loss.get_config() | {"reduction": reduction})
+        if reduction is not None:
+            if reduction not in _REDUCTIONS:
+                raise ValueError(
+                    f"reduction must be None or one of {', '.join(_REDUCTIONS)}, got "
+                    f"{reduction!r}."
+                )
+            loss = _with_reduction(loss, reduction)
         super().__init__(reduction=loss.reduction, name=name)
         self.loss = loss
         self.discount = _checks.number("discount", discount, above=0)
@@ -79,6 +86,14 @@ class _FunctionLoss(keras.losses.Loss):
             "reduction": self.reduction,
             "function": keras.losses.serialize(self.function),
         }
+
+
+def _with_reduction(loss, reduction):
+    """A copy of a loss with another reduction and whatever else it holds."""
+    # `copy.copy` of a Keras object goes through its config, which may lack something.
+    twin = object.__new__(type(loss))
+    twin.__dict__.update(loss.__dict__ | {"reduction": reduction})
+    return twin
 
 
 def known(argument, identifier, get):

@@ -34,7 +34,8 @@ class TimestepMetric(keras.metrics.Metric):
         metric = known("metric", metric, keras.metrics.get)
         if not isinstance(metric, keras.metrics.Metric):
             function = metric
-            metric = keras.metrics.MeanMetricWrapper(function, name=function.__name__)
+            name_of = getattr(function, "__name__", type(function).__name__)
+            metric = keras.metrics.MeanMetricWrapper(function, name=name_of)
         suffix = "" if timestep == -1 else f"_t{timestep + (timestep >= 0)}"
         super().__init__(name=name or metric.name + suffix)
         self.metric = metric

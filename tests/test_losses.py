@@ -144,6 +144,30 @@ def test_config_round_trip(case):
     assert float(again(labels, predictions)) == float(loss(labels, predictions))
 
 
+class WithState(keras.losses.Loss):
+    """A loss of somebody who wrote no `get_config`."""
+
+    def __init__(self, factor):
+        super().__init__()
+        self.factor = factor
+
+    def call(self, y_true, y_pred):
+        return self.factor * keras.losses.mean_squared_error(y_true, y_pred)
+
+
+def test_another_reduction_keeps_what_a_loss_holds():
+    inner = WithState(10.0)
+    value = float(TimestepLoss(inner, reduction="sum")(ONE_HOT, PROBABILITIES))
+    np.testing.assert_allclose(value, 10 * SQUARED.sum(), rtol=1e-4)
+    assert inner.reduction == "sum_over_batch_size"
+
+
+def test_refuses_an_unknown_reduction():
+    with pytest.raises(ValueError) as caught:
+        TimestepLoss("mse", reduction="bogus")
+    harness.assert_one_sentence(caught.value, "reduction")
+
+
 def test_ignored_classes_do_not_count():
     inner = keras.losses.SparseCategoricalCrossentropy(ignore_class=2)
     labels = np.array([0, 2, 1, 2, 3, 4])

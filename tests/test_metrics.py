@@ -1,3 +1,5 @@
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -158,3 +160,8 @@ def test_accuracy_of_one_sigmoid_unit_is_binary():
     metric = TimestepMetric("accuracy")
     metric.update_state(labels, right)
     assert float(metric.result()) == 1.0
+
+
+def test_takes_a_partial_function():
+    function = functools.partial(keras.metrics.sparse_top_k_categorical_accuracy, k=2)
+    assert TimestepMetric(function, timestep=0).name == "partial_t1"

@@ -195,19 +195,23 @@ def test_preprocess_input_maps_the_range_and_leaves_its_argument(mode, low, high
     np.testing.assert_array_equal(images, kept)
 
 
-def test_preprocess_input_caffe_equals_keras_applications():
+@pytest.mark.parametrize(
+    ("mode", "application"), [("caffe", "vgg16"), ("torch", "densenet")]
+)
+def test_preprocess_input_equals_keras_applications(mode, application):
     images = np.random.default_rng(0).uniform(0, 255, (2, 4, 4, 3)).astype("float32")
-    expected = keras.applications.vgg16.preprocess_input(images.copy())
+    theirs = getattr(keras.applications, application).preprocess_input
     np.testing.assert_allclose(
-        preprocessing.preprocess_input(images, "caffe"), expected, atol=1e-5
+        preprocessing.preprocess_input(images, mode), theirs(images.copy()), atol=1e-5
     )
 
 
 def test_preprocess_input_refuses():
-    with pytest.raises(ValueError, match=r"^mode must be one of .* got 'torch'\.$"):
-        preprocessing.preprocess_input(np.zeros((1, 2, 2, 3)), "torch")
-    with pytest.raises(ValueError, match="3 channels"):
-        preprocessing.preprocess_input(np.zeros((1, 2, 2, 1)), "caffe")
+    with pytest.raises(ValueError, match=r"^mode must be one of .* got 'tensor'\.$"):
+        preprocessing.preprocess_input(np.zeros((1, 2, 2, 3)), "tensor")
+    for mode in ("caffe", "torch"):
+        with pytest.raises(ValueError, match="3 channels"):
+            preprocessing.preprocess_input(np.zeros((1, 2, 2, 1)), mode)
 
 
 def test_decode_predictions_takes_the_last_timestep():

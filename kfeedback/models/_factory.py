@@ -105,7 +105,7 @@ def pooling_layer(pooling, name=lambda base: base):
     return lambda x: x
 
 
-def make_model(tensor, outputs, name, weights):
+def make_model(tensor, outputs, name, weights, without_feedback=False):
     """Makes the model of all that leads to `tensor` and on to `outputs`.
 
     Args:
@@ -114,6 +114,7 @@ def make_model(tensor, outputs, name, weights):
         name: name of the model.
         weights: `None` for random weights, or a path to a file of
             `kfeedback.weights.save`.
+        without_feedback: bool, the model has none of the file's feedback connections.
 
     Returns:
         a functional `keras.Model`.
@@ -121,7 +122,7 @@ def make_model(tensor, outputs, name, weights):
     inputs = keras.utils.get_source_inputs(tensor)
     model = keras.Model(inputs[0] if len(inputs) == 1 else inputs, outputs, name=name)
     if weights is not None:
-        weights_lib.load(model, weights)
+        weights_lib.load(model, weights, without_feedback=without_feedback)
     return model
 
 

@@ -6,6 +6,7 @@ from kfeedback import _checks, graph
 from kfeedback import weights as weights_lib
 from kfeedback.layers import Emphasis, Feedback, RecurrentConv2D, StackTimesteps
 from kfeedback.models import _factory
+from kfeedback.models._head import Head
 from kfeedback.models.backbones import by_name
 from kfeedback.preprocessing import decode_predictions, preprocess_input
 
@@ -54,8 +55,9 @@ def LRNet(
             before the classifier. (The earlier passes need the classifier, so its
             weights remain in the model for `timesteps` > 1.)
         weights: `None`; or a path to a file of `kfeedback.weights.save`, which
-            serves every `timesteps`; or, for `"vgg16"`, `"imagenet"`, the published
-            weights of the backbone.
+            serves every `timesteps` (without a top, `timesteps=1` has no classifier and
+            takes only a file of its own kind); or, for `"vgg16"`, `"imagenet"`, the
+            published weights of the backbone.
         input_tensor: `None` or a symbolic image to start from.
         input_shape: `None` for the backbone's own, or `(H, W, C)`.
         pooling: without the top: `None`, `"avg"` or `"max"`.
@@ -103,15 +105,12 @@ def LRNet(
             "backbone must be a network without feedback, got "
             f"'{backbone.name}', which is an LRNet already."
         )
-    head = _Head(backbone)
+    head = Head(backbone)
     head.check(include_top, classes, classifier_activation)
     sites = _emphasis_sites(backbone, head, emphasis_layers)
 
     image = _image(backbone, input_tensor, input_shape)
-
-    def name_of(base):
-        return graph.free_name(backbone, base)
-
+    name_of = _names(backbone, image)
     emphasize = {
         site: _Emphasizer(site, channels, feedback_initializer, name_of)
         for site, channels in sites.items()
@@ -136,7 +135,9 @@ def LRNet(
     if return_sequences:
         dtype = result.dtype
         result = StackTimesteps(name=name_of("timesteps"), dtype=dtype)(outputs)
-    return _factory.make_model(image, result, name, weights)
+    return _factory.make_model(
+        image, result, name, weights, without_feedback=timesteps == 1
+    )
 
 
 class _Emphasizer:
@@ -157,87 +158,6 @@ class _Emphasizer:
     def edit(self, posterior):
         vector = self.feedback(posterior)
         return lambda features: self.emphasis(features, vector)
-
-
-class _Head:
-    """Where a classifier ends: its last layers with weights and what follows."""
-
-    def __init__(self, model):
-        self.model = model
-        shape = tuple(model.outputs[0].shape)
-        ends = _nearest(
-            model.outputs, lambda node: _has_weights(node) or _posterior_kind(node)
-        )
-        kinds = {_posterior_kind(node) for node in ends}
-        self.posterior = kinds.pop() if len(kinds) == 1 else None
-        self.is_logits = self.posterior is None
-        classifiers = _nearest(model.outputs, _has_weights)
-        if not classifiers:
-            raise ValueError(
-                f"backbone must end in a classifier, got '{model.name}', whose output "
-                "comes from no layer with weights."
-            )
-        least = 2 if self.posterior != "sigmoid" else 1
-        if len(shape) != 2 or shape[1] is None or shape[1] < least:
-            raise ValueError(
-                "backbone must end in a classifier with output (B, classes) and "
-                f"classes ≥ {least}, got '{model.name}' with output {shape}."
-            )
-        self.classes = shape[1]
-        self.inputs = [x for node in classifiers for x in node.input_tensors]
-        maps = _nearest(self.inputs, lambda node: len(node.outputs[0].shape) == 4)
-        if not maps:
-            raise ValueError(
-                "backbone must have a feature map (B, H, W, C) before its classifier, "
-                f"got '{model.name}' without one."
-            )
-        self.features = [node.outputs[0] for node in maps]
-
-    def check(self, include_top, classes, classifier_activation):
-        if not include_top and len(self.features) > 1:
-            raise ValueError(
-                f"include_top must be True for backbone '{self.model.name}', whose "
-                f"classifier sees {len(self.features)} feature maps, got False."
-            )
-        if classes is not None:
-            _checks.integer("classes", classes)
-        if classes not in (None, self.classes):
-            raise ValueError(
-                f"classes must be None or the {self.classes} classes of backbone "
-                f"'{self.model.name}', got {classes!r}."
-            )
-        if classifier_activation is None and not self.is_logits:
-            raise ValueError(
-                "classifier_activation must not be None for a backbone with its own, "
-                f"got None for '{self.model.name}', which ends in a {self.posterior}."
-            )
-
-
-def _has_weights(node):
-    return bool(getattr(node.operation, "weights", None))
-
-
-def _posterior_kind(node):
-    """`"softmax"` or `"sigmoid"` if that is what a call ends in, else `None`."""
-    activation = getattr(node.operation, "activation", None)
-    kind = getattr(activation, "__name__", type(node.operation).__name__.lower())
-    return kind if kind in ("softmax", "sigmoid") else None
-
-
-def _nearest(tensors, wanted):
-    """The nearest calls that are `wanted(node)`, on every way back from tensors."""
-    found, waiting, seen = [], list(tensors), set()
-    while waiting:
-        operation, index, _ = waiting.pop(0)._keras_history
-        node = operation._inbound_nodes[index]
-        if id(node) in seen or node.is_input:
-            continue
-        seen.add(id(node))
-        if wanted(node):
-            found.append(node)
-        else:
-            waiting += node.input_tensors
-    return found
 
 
 def _named_backbone(name, weights, input_tensor, input_shape, classes, activation):
@@ -289,16 +209,32 @@ def _emphasis_sites(model, head, emphasis_layers):
         layers = _listed_layers(model, emphasis_layers)
     sites = {}
     for layer in layers:
-        outputs = [n.outputs[0] for n in before_head if n.operation is layer]
-        if not outputs or len(outputs[0].shape) != 4:
+        outputs = [n.outputs for n in before_head if n.operation is layer]
+        axis = 1 if _data_format(layer) == "channels_first" else 3
+        fit = all(len(one) == 1 and len(one[0].shape) == 4 for one in outputs)
+        channels = {one[0].shape[axis] for one in outputs} if fit else set()
+        if len(channels) != 1 or None in channels:
             raise ValueError(
-                "emphasis_layers must be layers with an output (B, H, W, C) before "
-                f"the head of '{model.name}', got "
+                "emphasis_layers must be layers with an output (B, H, W, C), of one C "
+                f"at each of its calls, before the head of '{model.name}', got "
                 f"{getattr(layer, 'name', layer)!r}, which is none."
             )
-        first = _data_format(layer) == "channels_first"
-        sites[layer] = outputs[0].shape[1 if first else 3]
+        sites[layer] = channels.pop()
     return sites
+
+
+def _names(backbone, image):
+    """Function from a layer's usual name to one that no other operation has."""
+    before = graph.operation_names(keras.utils.get_source_inputs(image), [image])
+    inside = graph.operation_names(backbone.inputs, backbone.outputs)
+    calls = graph.nodes(backbone.inputs, backbone.outputs)
+    twice = before & {node.operation.name for node in calls}
+    if twice:
+        raise ValueError(
+            "input_tensor must come from layers with other names than those of "
+            f"'{backbone.name}', got {', '.join(sorted(twice))}."
+        )
+    return lambda base: graph.free_name(before | inside, base)
 
 
 def _listed_layers(model, emphasis_layers):

@@ -11,7 +11,7 @@ which HDF5 leaves to its users, holds the SHA-256 of all the rest, and nothing i
 before that is right.
 
 A model of one timestep has no use for feedback connections. So the tensors of those,
-and only those, may be in a file and not in the model, all of them together.
+and only those, may be left out on request, all of them together.
 """
 
 import hashlib
@@ -56,7 +56,7 @@ def save(model, path):
             f"path must be a file in a folder that exists, got {str(path)!r}."
         )
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    feedback = _feedback_layers(model)
+    feedback = _feedback_variables(model)
     try:
         with h5py.File(temporary, "w", userblock_size=_BLOCK) as file:
             for name, variable in _variables(model).items():
@@ -66,7 +66,7 @@ def save(model, path):
                 if not np.isfinite(value).all():
                     raise ValueError(f"model must have finite weights, got {name}.")
                 dataset = file.create_dataset(name, data=value)
-                dataset.attrs["feedback"] = name.split("/")[0] in feedback
+                dataset.attrs["feedback"] = id(variable) in feedback
         with open(temporary, "r+b") as file:
             seal = _seal(file)
             file.seek(0)
@@ -76,12 +76,14 @@ def save(model, path):
         temporary.unlink(missing_ok=True)
 
 
-def load(model, path):
+def load(model, path, *, without_feedback=False):
     """Assigns every weight of a model from a file, or none.
 
     Args:
         model: a `keras.Model`.
         path: a file that `save` wrote.
+        without_feedback: bool; `True` leaves out the feedback connections of the file,
+            for a model of one timestep, which has none.
 
     Raises:
         ValueError: if the file is none of ours, is damaged, or its names and shapes
@@ -93,7 +95,7 @@ def load(model, path):
         _check_seal(path)
         with h5py.File(path, "r") as file:
             stored = _datasets(file)
-            _compare(model, variables, stored, path)
+            _compare(model, variables, stored, path, without_feedback)
             values = {name: stored[name][...] for name in variables}
     except (OSError, RuntimeError, KeyError, TypeError) as error:
         reason = str(error).rstrip(".")
@@ -106,6 +108,19 @@ def load(model, path):
     for layer in model.layers:
         if isinstance(layer, keras.layers.Normalization):
             layer.finalize_state()  # it keeps what follows from its weights
+
+
+def holds_feedback(path):
+    """Whether a file of `save` has tensors of feedback connections.
+
+    Raises:
+        ValueError: if the file is none of ours or is damaged.
+    """
+    check(path)
+    _check_seal(path)
+    with h5py.File(path, "r") as file:
+        stored = _datasets(file).values()
+        return any(dataset.attrs.get("feedback", False) for dataset in stored)
 
 
 def _seal(file):
@@ -159,17 +174,19 @@ def _keyed(model):
                 yield f"{layer.name}/{key}", variable
             continue
         for variable in layer.weights:
-            parts = variable.path.split("/")
-            if layer.name in parts:
-                parts = parts[parts.index(layer.name) + 1 :]
-            yield "/".join([layer.name, *parts]), variable
+            yield (
+                f"{layer.name}/{variable.path.removeprefix(f'{layer.path}/')}",
+                variable,
+            )
 
 
-def _feedback_layers(model):
+def _feedback_variables(model):
+    """The ids of the variables of feedback connections, at any depth."""
     return {
-        layer.name
-        for layer in model.layers
+        id(variable)
+        for layer in model._flatten_layers()
         if getattr(layer, "is_feedback_connection", False)
+        for variable in layer.weights
     }
 
 
@@ -195,16 +212,20 @@ def _datasets(file):
     return found
 
 
-def _compare(model, variables, stored, path):
+def _compare(model, variables, stored, path, without_feedback):
     missing = sorted(variables.keys() - stored.keys())
     extra = sorted(stored.keys() - variables.keys())
     feedback = {name for name in stored if stored[name].attrs.get("feedback", False)}
-    if extra and set(extra) == feedback:
-        extra = []  # a model of one timestep
+    if without_feedback and set(extra) == feedback:
+        extra = []
     if missing or extra:
+        hint = ""
+        if extra and set(extra) == feedback:
+            hint = " (the feedback, which without_feedback=True leaves out)"
         raise ValueError(
             f"weights in {path} do not fit model '{model.name}': missing from the file "
-            f"are {missing or 'none'}, unknown to the model are {extra or 'none'}."
+            f"are {missing or 'none'}, unknown to the model are {extra or 'none'}"
+            f"{hint}."
         )
     for name, variable in variables.items():
         kind = "f" if "float" in variable.dtype else np.dtype(variable.dtype).kind

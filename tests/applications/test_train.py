@@ -5,6 +5,7 @@ import keras
 import numpy as np
 import pytest
 
+from kfeedback.models.backbones import LeNet
 from tests.applications.command import run, run_each
 
 DATA = ("--dataset=synthetic", "--train_split=train[:256]", "--eval_split=test[:128]")
@@ -75,6 +76,32 @@ def test_run_json_holds_every_flag(runs):
     assert flags["dataset"] == "synthetic" and flags["seed"] == 3
 
 
+def test_cliquenet_trains_and_is_drawn(tmp_path):
+    run(
+        "applications.train",
+        "--config=cliquenet_cifar10",
+        '--model_args={"filters": 4, "layers": 6}',
+        "--epochs=1",
+        f"--output_dir={tmp_path}",
+        *DATA,
+    )
+    assert (tmp_path / "standardize.npz").is_file()
+    run("applications.evaluate", f"--run={tmp_path}", "--figures")
+    assert len(_rows(tmp_path / "evaluation.csv")) == 1
+    for name in ("clique_weights.png", "clique_stages.png"):
+        assert (tmp_path / name).stat().st_size > 10_000
+
+
+def test_a_file_with_feedback_is_not_taken_without_it(runs):
+    """A trained lrnet goes on as one; a network without feedback refuses the file."""
+    weights = f"--init_from={runs / 'lr' / 'weights.h5'}"
+    common = [weights, "--epochs=1", f"--output_dir={runs / 'again'}", *DATA]
+    lines = [["--model=lenet", *common], ["--backbone_args={}", *common]]
+    (code, output), (_, again) = run_each("applications.train", lines)
+    assert code == 1 and "without_feedback" in output and "Traceback" not in output
+    assert "error at timestep 2" in again
+
+
 @pytest.mark.slow
 def test_mirrored_strategy_trains(tmp_path):
     output = run(
@@ -133,6 +160,17 @@ BAD = {
     "--results=OTHER_COLUMNS": "results",
     "--lr=1e30": "lr",
     "--init_from=DAMAGED.keras": "init_from",
+    "--init_from=LOGITS.keras": "softmax",
+    "--init_from=GREY.keras": "init_from",
+    "--timesteps=1 --discount=1.2": "discount",
+    "--timesteps=5 --results=some.csv": "timesteps",
+    "--results=FILE/x.csv": "results",
+    "--experiment=abc": "experiment",
+    "--lr_drops=0.5,0.5": "lr_drops",
+    "--seed=5000000000": "seed",
+    '--backbone_args={"foo": 1}': "backbone_args",
+    '--model_args={"timesteps": 3}': "model_args",
+    "--config=WRONG_TYPE": "config",
     "--dataset=TRUNCATED.npz": "npz",
 }
 
@@ -145,6 +183,10 @@ def bad_results(tmp_path_factory):
     (folder / "damaged.keras").write_bytes(b"PK" + bytes(100))
     np.savez(folder / "x.npz", x_train=np.zeros((9, 32, 32, 3), np.uint8))
     (folder / "truncated.npz").write_bytes((folder / "x.npz").read_bytes()[:-40])
+    (folder / "wrong.toml").write_text("epochs = [1]\n")
+    logits = LeNet(input_shape=(32, 32, 3), classifier_activation=None)
+    logits.save(folder / "logits.keras")
+    LeNet().save(folder / "grey.keras")
     lines = []
     for argument in BAD:
         for word, file in (
@@ -152,6 +194,10 @@ def bad_results(tmp_path_factory):
             ("OTHER_COLUMNS", "other.csv"),
             ("DAMAGED.keras", "damaged.keras"),
             ("TRUNCATED.npz", "truncated.npz"),
+            ("LOGITS.keras", "logits.keras"),
+            ("GREY.keras", "grey.keras"),
+            ("WRONG_TYPE", "wrong.toml"),
+            ("FILE", "unknown.toml"),
         ):
             argument = argument.replace(word, str(folder / file))
         extra = [] if "dataset" in argument else ["--dataset=synthetic"]

@@ -7,6 +7,7 @@ import pytest
 import kfeedback
 from kfeedback import LRNet, graph
 from kfeedback.layers import Feedback
+from kfeedback.models._head import posterior_kind
 from kfeedback.models.backbones import NIN, RCNN128, LeNet, VGGSmall
 from tests import harness, reference
 from tests.harness import tensorflow_only
@@ -128,6 +129,47 @@ def test_names_that_the_backbone_has_are_left_to_it():
     names = [operation.name for operation in model.operations]
     assert len(names) == len({*names})
     assert {"posterior", "posterior_1", "timesteps", "timesteps_1"} <= {*names}
+
+
+@pytest.mark.parametrize(
+    "follow, kind",
+    [
+        (lambda x: x, "softmax"),
+        (
+            lambda x: keras.layers.Average()([x, keras.layers.Dropout(0.1)(x)]),
+            "softmax",
+        ),
+        (lambda x: keras.layers.Activation("linear")(x), "softmax"),
+        (lambda x: keras.ops.log(x), None),
+        (lambda x: keras.layers.Rescaling(100.0)(x), None),
+    ],
+)
+def test_a_posterior_is_what_ends_in_one(follow, kind):
+    net = common.conv_net()
+    net = keras.Model(net.input, follow(net.output))
+    assert posterior_kind(net) == kind
+    names = [layer.name for layer in LRNet(net).layers]
+    assert ("posterior" in names) == (kind is None)
+
+
+def test_names_before_the_image_are_left_to_it():
+    image = keras.Input((8, 8, 3), name="timesteps")
+    x = keras.layers.Conv2D(2, 1, name="conv1_feedback")(image)
+    model = LRNet(common.conv_net(), input_tensor=x, return_sequences=True)
+    names = {layer.name for layer in model.layers}
+    assert {"conv1_feedback_1", "timesteps_1"} <= names
+    clash = keras.layers.Conv2D(2, 1, name="conv1")(image)
+    with pytest.raises(ValueError, match=r"^input_tensor must .* got conv1"):
+        LRNet(common.conv_net(), input_tensor=clash)
+
+
+def test_emphasis_needs_one_number_of_channels():
+    image = keras.Input((8, 8, 2))
+    relu = keras.layers.ReLU(name="relu")
+    x = relu(keras.layers.Conv2D(3, 1)(relu(keras.layers.Conv2D(4, 1)(image))))
+    x = keras.layers.Dense(4, activation="softmax")(keras.layers.Flatten()(x))
+    with pytest.raises(ValueError, match=r"^emphasis_layers must .* got 'relu'"):
+        LRNet(keras.Model(image, x), emphasis_layers=["relu"])
 
 
 def test_two_feature_maps_are_not_one():
@@ -435,8 +477,11 @@ def test_weights_of_a_file(tmp_path):
     images = harness.random_images((16, 16, 1))
     again = LRNet("lenet", weights=path, input_shape=(16, 16, 1))
     harness.assert_bit_equal(predict(again, images), predict(model, images), "file")
-    plain = LeNet(weights=str(path), input_shape=(16, 16, 1))
-    one = LRNet("lenet", weights=path, input_shape=(16, 16, 1), timesteps=1)
+    with pytest.raises(ValueError, match="without_feedback"):
+        LeNet(weights=path, input_shape=(16, 16, 1))
+    plain = LeNet(input_shape=(16, 16, 1))
+    kfeedback.weights.load(plain, path, without_feedback=True)
+    one = LRNet("lenet", weights=str(path), input_shape=(16, 16, 1), timesteps=1)
     harness.assert_bit_equal(predict(one, images), predict(plain, images), "T = 1")
 
 

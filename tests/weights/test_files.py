@@ -128,7 +128,8 @@ def test_one_timestep_takes_a_file_of_two_and_only_that(path):
     weights.save(two, path)
     harness.fresh_names()
     one, three = lrnet(1), lrnet(3)
-    weights.load(one, path)
+    refused(one, path, "conv1_feedback/kernel", "without_feedback")
+    weights.load(one, path, without_feedback=True)
     weights.load(three, path)
     assert_same(values(three), values(two))
     feedback = {name for name in values(two) if "_feedback/" in name}
@@ -417,3 +418,32 @@ def test_refuses_a_missing_folder(tmp_path):
     with pytest.raises(ValueError) as caught:
         weights.save(common.conv_net(), tmp_path / "none" / "weights.h5")
     harness.assert_one_sentence(caught.value, "path")
+
+
+def test_a_model_may_have_the_name_of_its_layer(path, tmp_path):
+    layers = [
+        keras.Input((8, 8, 2)),
+        keras.layers.Conv2D(4, 3, name="conv"),
+        keras.layers.GlobalAveragePooling2D(),
+        keras.layers.Dense(3, activation="softmax", name="dense"),
+    ]
+    model = harness.randomize(LRNet(keras.Sequential(layers, name="conv")))
+    model.save(tmp_path / "model.keras")
+    weights.save(model, path)
+    again = keras.models.load_model(tmp_path / "model.keras")
+    weights.load(again, path)
+    for old, new in zip(model.weights, again.weights, strict=True):
+        np.testing.assert_array_equal(old.numpy(), new.numpy())
+
+
+def test_feedback_is_known_at_any_depth(path):
+    def outer(timesteps):
+        harness.fresh_names()
+        image = keras.Input((8, 8, 2))
+        return keras.Model(image, lrnet(timesteps)(image))
+
+    weights.save(outer(2), path)
+    assert weights.holds_feedback(path)
+    weights.load(outer(1), path, without_feedback=True)
+    weights.save(outer(1), path)
+    assert not weights.holds_feedback(path)

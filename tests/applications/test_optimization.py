@@ -32,3 +32,24 @@ def test_the_factor_scales_the_steps_of_its_variables_only(factor):
         np.testing.assert_allclose(
             scaled[index], expected * plain[index], rtol=1e-3, atol=1e-6
         )
+
+
+@pytest.mark.parametrize("on, count", [("kernels", 2), ("all", 4)])
+def test_weight_decay_is_l2_of_the_chosen_weights(on, count):
+    from absl.testing import flagsaver
+
+    from applications import _app, _optimization
+
+    image = keras.Input((3,))
+    x = keras.layers.Dense(4)(image)
+    x = keras.layers.Reshape((1, 5))(keras.layers.Dense(5, activation="softmax")(x))
+    model = keras.Model(image, x)
+    for variable in model.trainable_variables:
+        variable.assign(np.full(variable.shape, 2.0, "float32"))
+    if not _app.FLAGS.is_parsed():
+        _app.FLAGS(["test"])
+    with flagsaver.flagsaver(weight_decay_on=on, weight_decay=0.1):
+        _optimization.compile_model(model, steps=1)
+    sizes = [np.prod(v.shape) for v in model.trainable_variables]
+    expected = 0.1 / 2 * 4 * sum(sorted(sizes)[-count:])
+    np.testing.assert_allclose(float(sum(model.losses)), expected, rtol=1e-5)

@@ -1,0 +1,113 @@
+"""Where a classifier ends: its last layers with weights, and what follows them."""
+
+import keras
+
+from kfeedback import _checks
+
+# What makes one posterior, or several, into a posterior again.
+_KEEP_POSTERIOR = (
+    keras.layers.Average,
+    keras.layers.Dropout,
+    keras.layers.Flatten,
+    keras.layers.Identity,
+    keras.layers.Reshape,
+)
+
+
+class Head:
+    """The end of a functional classifier.
+
+    Attributes:
+        posterior: `"softmax"`, `"sigmoid"`, or `None` for logits.
+        is_logits: bool.
+        classes: int, the classes.
+        inputs: symbolic inputs of its last layers with weights, the classifier.
+        features: the last feature maps `(B, H, W, C)` before those.
+    """
+
+    def __init__(self, model):
+        self.model = model
+        shape = tuple(model.outputs[0].shape)
+        self.posterior = posterior_kind(model)
+        self.is_logits = self.posterior is None
+        classifiers = _nearest(model.outputs, _has_weights)
+        if not classifiers:
+            raise ValueError(
+                f"backbone must end in a classifier, got '{model.name}', whose output "
+                "comes from no layer with weights."
+            )
+        least = 2 if self.posterior != "sigmoid" else 1
+        if len(shape) != 2 or shape[1] is None or shape[1] < least:
+            raise ValueError(
+                "backbone must end in a classifier with output (B, classes) and "
+                f"classes ≥ {least}, got '{model.name}' with output {shape}."
+            )
+        self.classes = shape[1]
+        self.inputs = [x for node in classifiers for x in node.input_tensors]
+        maps = _nearest(self.inputs, lambda node: len(node.outputs[0].shape) == 4)
+        if not maps:
+            raise ValueError(
+                "backbone must have a feature map (B, H, W, C) before its classifier, "
+                f"got '{model.name}' without one."
+            )
+        self.features = [node.outputs[0] for node in maps]
+
+    def check(self, include_top, classes, classifier_activation):
+        if not include_top and len(self.features) > 1:
+            raise ValueError(
+                f"include_top must be True for backbone '{self.model.name}', whose "
+                f"classifier sees {len(self.features)} feature maps, got False."
+            )
+        if classes is not None:
+            _checks.integer("classes", classes)
+        if classes not in (None, self.classes):
+            raise ValueError(
+                f"classes must be None or the {self.classes} classes of backbone "
+                f"'{self.model.name}', got {classes!r}."
+            )
+        if classifier_activation is None and not self.is_logits:
+            raise ValueError(
+                "classifier_activation must not be None for a backbone with its own, "
+                f"got None for '{self.model.name}', which ends in a {self.posterior}."
+            )
+
+
+def posterior_kind(model):
+    """`"softmax"` or `"sigmoid"` if that is what a model gives, `None` for logits."""
+    ends = _nearest(model.outputs, lambda node: not _keeps_posterior(node.operation))
+    kinds = {_kind_of(node) for node in ends}
+    return kinds.pop() if len(kinds) == 1 else None
+
+
+def _keeps_posterior(operation):
+    if isinstance(operation, keras.layers.Activation):
+        return operation.activation is keras.activations.linear
+    # A cast in float32 is an operation without a class that Keras shows.
+    return isinstance(operation, _KEEP_POSTERIOR) or type(operation).__name__ == "Cast"
+
+
+def _has_weights(node):
+    return bool(getattr(node.operation, "weights", None))
+
+
+def _kind_of(node):
+    """`"softmax"` or `"sigmoid"` if that is what a call ends in, else `None`."""
+    activation = getattr(node.operation, "activation", None)
+    kind = getattr(activation, "__name__", type(node.operation).__name__.lower())
+    return kind if kind in ("softmax", "sigmoid") else None
+
+
+def _nearest(tensors, wanted):
+    """The nearest calls that are `wanted(node)`, on every way back from tensors."""
+    found, waiting, seen = [], list(tensors), set()
+    while waiting:
+        operation, index, _ = waiting.pop(0)._keras_history
+        node = operation._inbound_nodes[index]
+        if id(node) in seen or node.is_input:
+            continue
+        seen.add(id(node))
+        if wanted(node):
+            found.append(node)
+        else:
+            waiting += node.input_tensors
+    return found
