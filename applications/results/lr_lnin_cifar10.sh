@@ -21,8 +21,12 @@ train() {
     --output_dir="$RUNS/$name" --experiment="$name" "$@"
 }
 
+further() {
+  train "$@" --epochs=3 --lr_drops=0.667 --init_from="$RUNS/lnin/weights.h5"
+}
+
 train lnin --model=lnin --epochs=6
-for model in ft-lnin:lnin lr-lnin:lrnet; do
-  train "${model%:*}" --model="${model#*:}" --epochs=3 --lr_drops=0.667 \
-    --init_from="$RUNS/lnin/weights.h5"
-done
+further ft-lnin --model=lnin
+further lr-lnin --model=lrnet
+# The losses of both passes add up: what does a doubled rate alone do?
+further ft-lnin-lr0.02 --model=lnin --lr=0.02

@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from kfeedback import _checks
+from kfeedback.layers._batch_norm import affine, batch_norm
 
 
 @keras.saving.register_keras_serializable(package="kfeedback")
@@ -26,8 +27,7 @@ class CliqueBlock(keras.layers.Layer):
 
     The rows of `kernel_i` are `W_0i`, then `W_li` for all l ≠ i, ascending. So the
     kernels of stage I and those of the others are each one slice of it: nothing is
-    put together anew. The mean and variance of a map are computed once for all the
-    layers that it goes to.
+    put together anew.
 
     Args:
         filters: int ≥ 1, k, channels of each layer.
@@ -221,7 +221,7 @@ class CliqueBlock(keras.layers.Layer):
     def call(self, x, training=None):
         """Returns the concatenated layers of every stage."""
         training = bool(training) and self.trainable
-        image = self._map(x, self.moving[0, 0], training)
+        image = _Map(x, self.moving[0, 0])
         current, outputs = [], []
         for stage in range(1, self.loops + 2):
             for layer in range(1, self._updates_of(stage) + 1):
@@ -229,49 +229,49 @@ class CliqueBlock(keras.layers.Layer):
                 if stage == 1:
                     sources = [image, *sources]
                 value = self._update(sources, stage, layer, training)
-                moving = self.moving.get((stage, layer))
-                current[layer - 1 : layer] = [self._map(value, moving, training)]
+                made = _Map(value, self.moving.get((stage, layer)))
+                current[layer - 1 : layer] = [made]
             outputs.append(ops.concatenate([m.value for m in current], axis=-1))
         return outputs
 
     def _update(self, sources, stage, layer, training):
         """`X_layer(stage)` from the maps that it reads, in ascending order."""
-        x = self._normalize(sources, *self.norms[stage, layer])
+        x = self._norm_relu(sources, *self.norms[stage, layer], training)
         first = 0 if stage == 1 else self.channels
         kernel = self.kernels[layer - 1][:, :, first : first + x.shape[-1]]
         x = self._drop(ops.conv(x, kernel, padding="same"), training)
         if self.bottleneck:
             moving, norm = self.second_norms[stage, layer]
-            x = self._normalize([self._map(x, moving, training)], *norm)
+            x = self._norm_relu([_Map(x, moving)], *norm, training)
             kernel = ops.convert_to_tensor(self.second_kernels[layer - 1])
             x = self._drop(ops.conv(x, kernel, padding="same"), training)
         return x
 
-    def _map(self, value, moving, training):
-        """A map with its mean and variance; without, if none reads it."""
-        if moving is None:
-            return _Map(value, None, None)
-        if not training:
-            return _Map(value, *(ops.convert_to_tensor(v) for v in moving))
-        moments = ops.moments(ops.cast(value, self.variable_dtype), axes=(0, 1, 2))
-        for variable, now in zip(moving, moments, strict=True):
-            old = variable * self.momentum
-            variable.assign(old + (1 - self.momentum) * ops.stop_gradient(now))
-        return _Map(value, *moments)
-
-    def _normalize(self, maps, gamma, beta):
+    def _norm_relu(self, maps, gamma, beta, training):
         """Batch norm and ReLU of the concatenated maps."""
-        mean, variance, x = (
-            ops.concatenate(parts, axis=-1)
-            for parts in (
-                [m.mean for m in maps],
-                [m.variance for m in maps],
-                [m.value for m in maps],
+        x = ops.concatenate([m.value for m in maps], axis=-1)
+        gamma, beta = ops.convert_to_tensor(gamma), ops.convert_to_tensor(beta)
+        if not training:
+            mean, variance = (
+                ops.concatenate([ops.convert_to_tensor(m.moving[i]) for m in maps])
+                for i in (0, 1)
             )
-        )
-        scale = gamma * ops.rsqrt(variance + self.epsilon)
-        shift = beta - mean * scale
-        return ops.relu(x * ops.cast(scale, x.dtype) + ops.cast(shift, x.dtype))
+            return ops.relu(affine(x, gamma, beta, mean, variance, self.epsilon))
+        x, *moments = batch_norm(x, gamma, beta, self.epsilon)
+        first = 0
+        for one in maps:
+            last = first + one.value.shape[-1]
+            if not one.is_counted:
+                one.is_counted = True
+                self._count(one.moving, [moment[first:last] for moment in moments])
+            first = last
+        return ops.relu(x)
+
+    def _count(self, moving, moments):
+        """Moves a mean and a variance towards those of this batch."""
+        for variable, moment in zip(moving, moments, strict=True):
+            new = (1 - self.momentum) * ops.stop_gradient(moment)
+            variable.assign(variable * self.momentum + new)
 
     def _drop(self, x, training):
         if training and self.dropout:
@@ -303,8 +303,11 @@ class CliqueBlock(keras.layers.Layer):
 
 @dataclasses.dataclass
 class _Map:
-    """A feature map `(B, H, W, C)` with its mean and variance `(C,)`."""
+    """A feature map `(B, H, W, C)`, with its moving mean and variance.
+
+    `is_counted` is whether those have moved for this batch: the first reader does it.
+    """
 
     value: object
-    mean: object
-    variance: object
+    moving: list | None
+    is_counted: bool = False
