@@ -4,6 +4,7 @@ from kfeedback.layers.attentional_transition import AttentionalTransition
 from kfeedback.layers.clique_block import CliqueBlock
 from kfeedback.layers.emphasis import Emphasis
 from kfeedback.layers.feedback import Feedback
+from kfeedback.layers.fused_batch_norm import FusedBatchNormalization
 from kfeedback.layers.local_response_norm import LocalResponseNormalization
 from kfeedback.layers.recurrent_conv import RecurrentConv2D
 from kfeedback.layers.stack_timesteps import StackTimesteps
@@ -13,6 +14,7 @@ __all__ = [
     "CliqueBlock",
     "Emphasis",
     "Feedback",
+    "FusedBatchNormalization",
     "LocalResponseNormalization",
     "RecurrentConv2D",
     "StackTimesteps",

@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 from kfeedback import _checks
-from kfeedback.layers._batch_norm import affine, batch_norm
+from kfeedback.layers.fused_batch_norm import affine, batch_norm, move
 
 
 @keras.saving.register_keras_serializable(package="kfeedback")
@@ -263,15 +263,10 @@ class CliqueBlock(keras.layers.Layer):
             last = first + one.value.shape[-1]
             if not one.is_counted:
                 one.is_counted = True
-                self._count(one.moving, [moment[first:last] for moment in moments])
+                for variable, moment in zip(one.moving, moments, strict=True):
+                    move(variable, moment[first:last], self.momentum)
             first = last
         return ops.relu(x)
-
-    def _count(self, moving, moments):
-        """Moves a mean and a variance towards those of this batch."""
-        for variable, moment in zip(moving, moments, strict=True):
-            new = (1 - self.momentum) * ops.stop_gradient(moment)
-            variable.assign(variable * self.momentum + new)
 
     def _drop(self, x, training):
         if training and self.dropout:

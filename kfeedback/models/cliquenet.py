@@ -3,7 +3,11 @@
 import keras
 
 from kfeedback import _checks
-from kfeedback.layers import AttentionalTransition, CliqueBlock
+from kfeedback.layers import (
+    AttentionalTransition,
+    CliqueBlock,
+    FusedBatchNormalization,
+)
 from kfeedback.models._factory import Factory
 from kfeedback.preprocessing import decode_predictions, preprocess_input
 
@@ -254,7 +258,7 @@ def _conv(x, filters, kernel_size, name, strides=1):
 
 
 def _norm_relu(x, name):
-    x = keras.layers.BatchNormalization(epsilon=_EPSILON, name=f"{name}_bn")(x)
+    x = FusedBatchNormalization(epsilon=_EPSILON, name=f"{name}_bn")(x)
     return keras.layers.ReLU(name=f"{name}_relu")(x)
 
 

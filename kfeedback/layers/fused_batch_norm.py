@@ -1,4 +1,4 @@
-"""Batch normalization by the statistics of the batch, as fast as the backend has it."""
+"""Batch normalization that trains as fast as the backend can."""
 
 import keras
 from keras import ops
@@ -43,3 +43,33 @@ def affine(x, gamma, beta, mean, variance, epsilon):
     scale = gamma * ops.rsqrt(variance + epsilon)
     shift = beta - mean * scale
     return x * ops.cast(scale, x.dtype) + ops.cast(shift, x.dtype)
+
+
+@keras.saving.register_keras_serializable(package="kfeedback")
+class FusedBatchNormalization(keras.layers.BatchNormalization):
+    """`keras.layers.BatchNormalization` that trains with TensorFlow's fused kernel.
+
+    The same arguments, weights and values; faster where the input is `(B, H, W, C)`
+    with the axis last, no mask is given and nothing is synchronized, and the very
+    layer of Keras everywhere else.
+    """
+
+    def call(self, inputs, training=None, mask=None):
+        """Returns the normalised inputs."""
+        axis_is_last = self.axis in (-1, len(inputs.shape) - 1)
+        plain = mask is None and not self.synchronized and self.scale and self.center
+        fused = training and self.trainable and plain and axis_is_last
+        if not fused or len(inputs.shape) != 4:
+            return super().call(inputs, training=training, mask=mask)
+        x = ops.cast(inputs, self.compute_dtype)
+        gamma, beta = (ops.convert_to_tensor(v) for v in (self.gamma, self.beta))
+        y, mean, variance = batch_norm(x, gamma, beta, self.epsilon)
+        move(self.moving_mean, mean, self.momentum)
+        move(self.moving_variance, variance, self.momentum)
+        return y
+
+
+def move(variable, now, momentum):
+    """Moves a moving mean or variance towards that of this batch."""
+    new = (1 - momentum) * ops.stop_gradient(now)
+    variable.assign(variable * momentum + new)
