@@ -267,67 +267,65 @@ def _norm_relu_conv(x, filters, dropout, name):
     return keras.layers.Dropout(dropout, name=f"{name}_dropout")(x) if dropout else x
 
 
-def _imagenet(
-    filters,
-    layers,
-    include_top,
-    weights,
-    input_tensor,
-    input_shape,
-    pooling,
-    classes,
-    classifier_activation,
-    name,
-    attentional_transition,
-):
-    """conv7-64 with stride 2, batch norm, ReLU, maxpool 3/2, then four blocks."""
-    build = Factory(
-        include_top,
-        weights,
-        input_tensor,
-        input_shape,
-        pooling,
-        classes,
-        classifier_activation,
-        name,
-        default_shape=(224, 224, 3),
-        minimum=32,
+def _imagenet_variant(variant, filters, layers, parameters):
+    """The factory of one of the paper's four networks for ImageNet."""
+    default_name = f"cliquenet_{variant.lower()}"
+
+    def factory(
+        include_top=True,
+        weights=None,
+        input_tensor=None,
+        input_shape=None,
+        pooling=None,
+        classes=1000,
+        classifier_activation="softmax",
+        name=default_name,
+        *,
+        attentional_transition=False,
+    ):
+        build = Factory(
+            include_top,
+            weights,
+            input_tensor,
+            input_shape,
+            pooling,
+            classes,
+            classifier_activation,
+            name,
+            default_shape=(224, 224, 3),
+            minimum=32,
+        )
+        x = _conv(build.input, 64, 7, name="stem_conv", strides=2)
+        x = _norm_relu(x, "stem")
+        x = keras.layers.MaxPooling2D(3, 2, padding="same", name="stem_pool")(x)
+        return _clique_net(
+            build,
+            x,
+            filters,
+            layers,
+            attentional_transition=attentional_transition,
+            bottleneck=True,
+            compression=True,
+            block_feature="II",
+            transition_feature="II",
+            loops=1,
+            updates=None,
+            dropout=0.0,
+        )
+
+    blocks = ", ".join(f"{k}×{n}" for k, n in zip(filters, layers, strict=True))
+    factory.__name__ = factory.__qualname__ = f"CliqueNet{variant}"
+    factory.__doc__ = _IMAGENET_DOC.format(
+        variant=variant, blocks=blocks, parameters=parameters
     )
-    x = _conv(build.input, 64, 7, name="stem_conv", strides=2)
-    x = _norm_relu(x, "stem")
-    x = keras.layers.MaxPooling2D(3, 2, padding="same", name="stem_pool")(x)
-    return _clique_net(
-        build,
-        x,
-        filters,
-        layers,
-        attentional_transition=attentional_transition,
-        bottleneck=True,
-        compression=True,
-        block_feature="II",
-        transition_feature="II",
-        loops=1,
-        updates=None,
-        dropout=0.0,
-    )
+    return factory
 
 
-def CliqueNetS0(
-    include_top=True,
-    weights=None,
-    input_tensor=None,
-    input_shape=None,
-    pooling=None,
-    classes=1000,
-    classifier_activation="softmax",
-    name="cliquenet_s0",
-    *,
-    attentional_transition=False,
-):
-    """CliqueNet-S0 for ImageNet: 5,703,728 parameters without attention.
+_IMAGENET_DOC = """CliqueNet-{variant} for 224-pixel images: {parameters} parameters.
 
-    conv7-64 with stride 2, batch norm, ReLU, maxpool 3/2, then four blocks with
-    bottleneck and compression as in `CliqueNet`; no dropout, as in the published code.
+    conv7-64 with stride 2, batch norm, ReLU, maxpool 3/2, then four blocks, {blocks}
+    filters × layers, with bottleneck and compression as in `CliqueNet`; no dropout, as
+    in the published code. The parameters are those with 1000 classes and no attention.
 
     Args:
         include_top: bool, with the dense layer.
@@ -339,8 +337,8 @@ def CliqueNetS0(
         classes: int ≥ 1.
         classifier_activation: activation of the dense layer, `None` for logits.
         name: name of the model.
-        attentional_transition: bool, channel-wise attention between blocks; the
-            paper's stars stand for models without.
+        attentional_transition: bool, channel-wise attention between blocks; a star in
+            the paper stands for a network without.
 
     Returns:
         a functional `keras.Model`, `(B, H, W, C)` to `(B, classes)`.
@@ -352,109 +350,8 @@ def CliqueNetS0(
         Yang et al., Convolutional neural networks with alternately updated clique,
         2018, tables 3 and 5.
     """
-    return _imagenet(
-        [36, 64, 100, 80],
-        [5, 6, 6, 6],
-        include_top,
-        weights,
-        input_tensor,
-        input_shape,
-        pooling,
-        classes,
-        classifier_activation,
-        name,
-        attentional_transition,
-    )
 
-
-def CliqueNetS1(
-    include_top=True,
-    weights=None,
-    input_tensor=None,
-    input_shape=None,
-    pooling=None,
-    classes=1000,
-    classifier_activation="softmax",
-    name="cliquenet_s1",
-    *,
-    attentional_transition=False,
-):
-    """CliqueNet-S1 for ImageNet: 7,956,776 parameters without attention.
-
-    Arguments and result are those of `CliqueNetS0`.
-    """
-    return _imagenet(
-        [36, 80, 120, 100],
-        [5, 6, 6, 6],
-        include_top,
-        weights,
-        input_tensor,
-        input_shape,
-        pooling,
-        classes,
-        classifier_activation,
-        name,
-        attentional_transition,
-    )
-
-
-def CliqueNetS2(
-    include_top=True,
-    weights=None,
-    input_tensor=None,
-    input_shape=None,
-    pooling=None,
-    classes=1000,
-    classifier_activation="softmax",
-    name="cliquenet_s2",
-    *,
-    attentional_transition=False,
-):
-    """CliqueNet-S2 for ImageNet: 10,003,756 parameters without attention.
-
-    Arguments and result are those of `CliqueNetS0`.
-    """
-    return _imagenet(
-        [36, 80, 150, 120],
-        [5, 5, 6, 6],
-        include_top,
-        weights,
-        input_tensor,
-        input_shape,
-        pooling,
-        classes,
-        classifier_activation,
-        name,
-        attentional_transition,
-    )
-
-
-def CliqueNetS3(
-    include_top=True,
-    weights=None,
-    input_tensor=None,
-    input_shape=None,
-    pooling=None,
-    classes=1000,
-    classifier_activation="softmax",
-    name="cliquenet_s3",
-    *,
-    attentional_transition=False,
-):
-    """CliqueNet-S3 for ImageNet: 13,170,904 parameters without attention.
-
-    Arguments and result are those of `CliqueNetS0`.
-    """
-    return _imagenet(
-        [40, 80, 160, 160],
-        [6, 6, 6, 6],
-        include_top,
-        weights,
-        input_tensor,
-        input_shape,
-        pooling,
-        classes,
-        classifier_activation,
-        name,
-        attentional_transition,
-    )
+CliqueNetS0 = _imagenet_variant("S0", [36, 64, 100, 80], [5, 6, 6, 6], "5,703,728")
+CliqueNetS1 = _imagenet_variant("S1", [36, 80, 120, 100], [5, 6, 6, 6], "7,956,776")
+CliqueNetS2 = _imagenet_variant("S2", [36, 80, 150, 120], [5, 5, 6, 6], "10,003,756")
+CliqueNetS3 = _imagenet_variant("S3", [40, 80, 160, 160], [6, 6, 6, 6], "13,170,904")
