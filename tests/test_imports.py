@@ -113,7 +113,7 @@ TRAINING = """
     assert not np.array_equal(np.asarray(other(images)), expected)
     kfeedback.weights.load(other, path + "/model.h5")
     assert np.array_equal(np.asarray(other(images)), expected)
-    kfeedback.weights.load(build(1), path + "/model.h5")
+    kfeedback.weights.load(build(1), path + "/model.h5", without_feedback=True)
     model.save(path + "/model.keras")
     again = keras.models.load_model(path + "/model.keras")
     assert np.array_equal(np.asarray(again(images)), expected)

@@ -209,7 +209,7 @@ def test_training_learns():
     model = tiny(dropout=0.0)
     model.compile(keras.optimizers.SGD(0.1), "sparse_categorical_crossentropy")
     labels = np.arange(8) % 4
-    losses = model.fit(IMAGES, labels, epochs=15, verbose=0).history["loss"]
+    losses = model.fit(IMAGES, labels, epochs=40, verbose=0).history["loss"]
     assert losses[-1] < 0.5 * losses[0]
 
 
