@@ -82,6 +82,7 @@ TRAINING = """
     import kfeedback
 
     assert keras.backend.backend() == "jax"
+    keras.utils.set_random_seed(0)
     random = np.random.default_rng(0)
     images = random.uniform(size=(16, 16, 16, 1)).astype("float32")
     labels = np.arange(16) % 10
