@@ -70,9 +70,10 @@ def draw_weights(blocks, path):
 
 
 def strongest_maps(features):
-    """Of each sample the channel with the highest mean activation, `(B, H, W)`."""
-    best = np.abs(features).mean((1, 2)).argmax(-1)
-    return features[np.arange(len(features)), :, :, best]
+    """Of each sample the magnitudes of the channel whose mean is highest, `(B, H, W)`."""
+    magnitudes = np.abs(features)
+    best = magnitudes.mean((1, 2)).argmax(-1)
+    return magnitudes[np.arange(len(features)), :, :, best]
 
 
 def draw_stages(model, blocks, images, path):
@@ -99,6 +100,6 @@ def draw_stages(model, blocks, images, path):
             axis.set_xticks([])
             axis.set_yticks([])
         line[0].set_ylabel(name, fontsize=8)
-    figure.suptitle("The strongest map of each stage", y=0.995)
+    figure.suptitle("The strongest map of each stage, in magnitude", y=0.995)
     figure.tight_layout()
     _figures.save(figure, path)
