@@ -6,6 +6,7 @@ import keras
 import numpy as np
 
 from applications import _figures
+from kfeedback import graph
 from kfeedback.layers import CliqueBlock
 
 
@@ -38,7 +39,7 @@ def mean_weights(block):
     NaN where there is no kernel: on the diagonal, into the input, and, in a block
     without loops, from a later layer to an earlier one.
     """
-    size = block.layers + 1
+    size = block.num_layers + 1
     values = np.full((size, size), np.nan)
     for source in range(size):
         for target in range(1, size):
@@ -59,7 +60,7 @@ def draw_weights(blocks, path):
     for axis, block in zip(axes[0], blocks, strict=True):
         values = mean_weights(block)[:, 1:]
         image = axis.imshow(values, cmap="viridis")
-        axis.set_xticks(range(block.layers), range(1, block.layers + 1))
+        axis.set_xticks(range(block.num_layers), range(1, block.num_layers + 1))
         axis.set_xlabel("to layer")
         axis.set_ylabel("from layer (0: input)")
         axis.set_title(block.name)
@@ -70,7 +71,7 @@ def draw_weights(blocks, path):
 
 
 def strongest_maps(features):
-    """Of each sample the magnitudes of the channel whose mean is highest, `(B, H, W)`."""
+    """Of each sample the channel of the highest mean magnitude, `(B, H, W)`."""
     magnitudes = np.abs(features)
     best = magnitudes.mean((1, 2)).argmax(-1)
     return magnitudes[np.arange(len(features)), :, :, best]
@@ -79,15 +80,19 @@ def strongest_maps(features):
 def draw_stages(model, blocks, images, path):
     """Figure 6: images, and their strongest map of the first and the last stage."""
     plt = _figures.pyplot()
-    outputs = [keras.tree.flatten(block.output) for block in blocks]
-    probe = keras.Model(model.inputs[0], [[x[0], x[-1]] for x in outputs])
-    found = probe.predict(images, verbose=0)
-    rows = [("image", _figures.picture(images))]
-    for block, stages in zip(blocks, found, strict=True):
-        shown = [("stage I", stages[0])]
-        if block.loops:
-            shown.append((f"stage {'I' * min(block.loops + 1, 3)}", stages[1]))
-        rows += [(f"{block.name}\n{name}", strongest_maps(x)) for name, x in shown]
+    calls = graph.nodes(model.inputs, model.outputs)
+    rows, outputs = [], []
+    for block in blocks:
+        stages = next(node.outputs for node in calls if node.operation is block)
+        for number in sorted({1, len(stages)}):
+            rows.append(f"{block.name}\nstage {number}")
+            outputs.append(stages[number - 1])
+    found = keras.Model(model.inputs[0], outputs).predict(images, verbose=0)
+    found = found if isinstance(found, list) else [found]
+    rows = [
+        ("image", _figures.picture(images)),
+        *zip(rows, map(strongest_maps, found), strict=True),
+    ]
     figure, axes = plt.subplots(
         len(rows),
         len(images),

@@ -169,3 +169,55 @@ def clique_block(
             maps[target] = update(target, stage, read)
         stages.append(np.concatenate([maps[s][0] for s in sorted(maps)], axis=-1))
     return stages
+
+
+def cliquenet(x, weights, blocks, layers, attention=False, **options):
+    """CliqueNet (II+II) in inference.
+
+    Args:
+        x: images.
+        weights: arrays by variable path.
+        blocks: number of blocks.
+        layers: layers of each.
+        attention: with option A.
+        **options: of `clique_block`; option C is there if its weights are.
+    """
+
+    def norm_relu(x, name):
+        gamma, beta, mean, variance = (
+            weights[f"{name}_bn/{part}"]
+            for part in ("gamma", "beta", "moving_mean", "moving_variance")
+        )
+        return relu((x - mean) / np.sqrt(variance + 1e-3) * gamma + beta)
+
+    def norm_relu_conv(x, name):
+        return conv2d(norm_relu(x, name), weights[f"{name}_conv/kernel"])
+
+    x = conv2d(x, weights["stem_conv/kernel"], padding="same")
+    pooled = []
+    for block in range(1, blocks + 1):
+        prefix = f"block{block}/"
+        own = {k.removeprefix(prefix): v for k, v in weights.items()}
+        stage = clique_block(x, own, layers, 1, **options)[-1]
+        feature = np.concatenate([x, stage], axis=-1)
+        if f"compression{block}_conv/kernel" in weights:
+            feature = norm_relu_conv(feature, f"compression{block}")
+        pooled.append(norm_relu(feature, f"head{block}").mean(axis=(1, 2)))
+        if block == blocks:
+            break
+        x = norm_relu_conv(stage, f"transition{block}")
+        if attention:
+            own = f"transition{block}_attention"
+            first, second = (
+                (weights[f"{own}/kernel_{n}"], weights[f"{own}/bias_{n}"])
+                for n in (1, 2)
+            )
+            scores = dense(relu(dense(x.mean((1, 2)), *first)), *second)
+            x = emphasis(x, 1 / (1 + np.exp(-scores)))
+        b, h, w, c = x.shape
+        x = x[:, : h // 2 * 2, : w // 2 * 2]
+        x = x.reshape(b, h // 2, 2, w // 2, 2, c).mean(axis=(2, 4))
+    vector = np.concatenate(pooled, axis=-1)
+    return softmax(
+        dense(vector, weights["predictions/kernel"], weights["predictions/bias"])
+    )

@@ -3,6 +3,8 @@
 import keras
 from keras import ops
 
+from kfeedback.layers._initializers import vary
+
 
 @keras.saving.register_keras_serializable(package="kfeedback")
 class AttentionalTransition(keras.layers.Layer):
@@ -44,7 +46,7 @@ class AttentionalTransition(keras.layers.Layer):
             kernel = self.add_weight(
                 name=f"kernel_{number}",
                 shape=shape,
-                initializer=self.kernel_initializer.clone(),
+                initializer=vary(self.kernel_initializer, number),
             )
             bias = self.add_weight(
                 name=f"bias_{number}", shape=shape[1:], initializer="zeros"

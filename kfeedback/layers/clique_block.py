@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from kfeedback import _checks
+from kfeedback.layers._initializers import vary
 from kfeedback.layers.fused_batch_norm import affine, batch_norm, move
 
 
@@ -47,7 +48,8 @@ class CliqueBlock(keras.layers.Layer):
 
     Call arguments:
         x: `X_0`, `(B, H, W, C)`.
-        training: bool; statistics of the batch and dropout, or the moving ones.
+        training: bool; dropout and, unless the layer is frozen, statistics of the
+            batch instead of the moving ones.
 
     Returns:
         a list of one tensor `(B, H, W, n k)` a stage, the concatenated layers.
@@ -82,7 +84,7 @@ class CliqueBlock(keras.layers.Layer):
         super().__init__(**kwargs)
         self.filters = _checks.integer("filters", filters)
         self.loops = _checks.integer("loops", loops, least=0)
-        self.layers = _checks.integer("layers", layers, least=2 if loops else 1)
+        self.num_layers = _checks.integer("layers", layers, least=2 if loops else 1)
         self.updates = None
         if updates is not None:
             self.updates = _checks.integer("updates", updates, least=0)
@@ -105,9 +107,10 @@ class CliqueBlock(keras.layers.Layer):
         """Makes the kernels and, for every (stage, layer), a batch norm."""
         self.channels = input_shape[-1]
         side = 1 if self.bottleneck else self.kernel_size
+        self.drawn = 0  # initial kernels
         self.kernels, self.second_kernels = [], []
-        for layer in range(1, self.layers + 1):
-            others = self.layers if self._is_updated(layer) else layer
+        for layer in range(1, self.num_layers + 1):
+            others = self.num_layers if self._is_updated(layer) else layer
             self.kernels.append(
                 self._add_kernel(f"kernel_{layer}", side, self.channels, others - 1)
             )
@@ -118,22 +121,22 @@ class CliqueBlock(keras.layers.Layer):
                     )
                 )
         self.norms, self.second_norms = {}, {}
-        self.moving = {(0, 0): self._add_moving("input", self.channels)}
+        self.moving = {"input": self._add_moving("input", self.channels)}
         for stage in range(1, self.loops + 2):
             for layer in range(1, self._updates_of(stage) + 1):
-                name = f"stage{stage}_layer{layer}"
+                name = _name(stage, layer)
                 channels = self.channels + (layer - 1) * self.filters
                 if stage > 1:
-                    channels = (self.layers - 1) * self.filters
-                self.norms[stage, layer] = self._add_norm(name, channels)
+                    channels = (self.num_layers - 1) * self.filters
+                self.norms[name] = self._add_norm(name, channels)
                 if self.bottleneck:
                     second = f"{name}_second"
-                    self.second_norms[stage, layer] = (
+                    self.second_norms[name] = (
                         self._add_moving(second, self.filters),
                         self._add_norm(second, self.filters),
                     )
                 if self._is_read(stage, layer):
-                    self.moving[stage, layer] = self._add_moving(name, self.filters)
+                    self.moving[name] = self._add_moving(name, self.filters)
 
     def kernel(self, source, target):
         """`W_{source, target}`, `(side, side, in, filters)`; source 0 is the input.
@@ -141,14 +144,14 @@ class CliqueBlock(keras.layers.Layer):
         Raises:
             ValueError: if the block has no such kernel.
         """
-        named = 0 <= source <= self.layers and 1 <= target <= self.layers
+        named = 0 <= source <= self.num_layers and 1 <= target <= self.num_layers
         first = 0
         if source > 0:
             first = self.channels + (source - 1 - (source > target)) * self.filters
         if not named or source == target or first >= self.kernels[target - 1].shape[2]:
             raise ValueError(
-                f"source, target must be two layers that the block connects, got "
-                f"{source}, {target} of {self.layers} layers with loops={self.loops}."
+                "source, target must be two layers that the block connects, got "
+                f"{source}, {target} of {self.num_layers} layers, loops={self.loops}."
             )
         size = self.channels if source == 0 else self.filters
         return self.kernels[target - 1][:, :, first : first + size]
@@ -158,7 +161,7 @@ class CliqueBlock(keras.layers.Layer):
         is_last = stage == self.loops + 1
         if self.loops and is_last and self.updates is not None:
             return self.updates
-        return self.layers
+        return self.num_layers
 
     def _is_read(self, stage, layer):
         """Whether any update reads the layer as the stage left it."""
@@ -172,23 +175,19 @@ class CliqueBlock(keras.layers.Layer):
     def _add_kernel(self, name, side, channels, others):
         """A kernel of `channels` rows and `others` times `filters` rows."""
 
-        def initialize(shape, dtype=None):
-            def draw(*shape):
-                # A clone, since an initializer draws the same values at every call.
-                return self.kernel_initializer.clone()(shape, dtype=dtype)
+        inputs = [channels] + [self.filters] * others
 
-            parts = [draw(side, side, channels, self.filters)]
-            if others:
-                # Drawn side by side, as kernels with `filters` inputs each.
-                drawn = draw(side, side, self.filters, others * self.filters)
-                drawn = ops.reshape(drawn, (*drawn.shape[:3], others, self.filters))
-                drawn = ops.transpose(drawn, (0, 1, 3, 2, 4))
-                parts.append(ops.reshape(drawn, (side, side, -1, self.filters)))
+        def initialize(shape, dtype=None):
+            parts = []
+            for count in inputs:
+                draw = vary(self.kernel_initializer, self.drawn)
+                self.drawn += 1
+                parts.append(draw((side, side, count, self.filters), dtype=dtype))
             return ops.concatenate(parts, axis=2)
 
         return self.add_weight(
             name=name,
-            shape=(side, side, channels + others * self.filters, self.filters),
+            shape=(side, side, sum(inputs), self.filters),
             initializer=initialize,
             regularizer=self.kernel_regularizer,
         )
@@ -220,8 +219,8 @@ class CliqueBlock(keras.layers.Layer):
 
     def call(self, x, training=None):
         """Returns the concatenated layers of every stage."""
-        training = bool(training) and self.trainable
-        image = _Map(x, self.moving[0, 0])
+        training = bool(training)
+        image = _Map(x, self.moving["input"])
         current, outputs = [], []
         for stage in range(1, self.loops + 2):
             for layer in range(1, self._updates_of(stage) + 1):
@@ -229,29 +228,29 @@ class CliqueBlock(keras.layers.Layer):
                 if stage == 1:
                     sources = [image, *sources]
                 value = self._update(sources, stage, layer, training)
-                made = _Map(value, self.moving.get((stage, layer)))
+                made = _Map(value, self.moving.get(_name(stage, layer)))
                 current[layer - 1 : layer] = [made]
             outputs.append(ops.concatenate([m.value for m in current], axis=-1))
         return outputs
 
     def _update(self, sources, stage, layer, training):
         """`X_layer(stage)` from the maps that it reads, in ascending order."""
-        x = self._norm_relu(sources, *self.norms[stage, layer], training)
+        x = self._norm_relu(sources, *self.norms[_name(stage, layer)], training)
         first = 0 if stage == 1 else self.channels
         kernel = self.kernels[layer - 1][:, :, first : first + x.shape[-1]]
-        x = self._drop(ops.conv(x, kernel, padding="same"), training)
+        x = self._conv_drop(x, kernel, training)
         if self.bottleneck:
-            moving, norm = self.second_norms[stage, layer]
+            moving, norm = self.second_norms[_name(stage, layer)]
             x = self._norm_relu([_Map(x, moving)], *norm, training)
             kernel = ops.convert_to_tensor(self.second_kernels[layer - 1])
-            x = self._drop(ops.conv(x, kernel, padding="same"), training)
+            x = self._conv_drop(x, kernel, training)
         return x
 
     def _norm_relu(self, maps, gamma, beta, training):
         """Batch norm and ReLU of the concatenated maps."""
         x = ops.concatenate([m.value for m in maps], axis=-1)
         gamma, beta = ops.convert_to_tensor(gamma), ops.convert_to_tensor(beta)
-        if not training:
+        if not (training and self.trainable):
             mean, variance = (
                 ops.concatenate([ops.convert_to_tensor(m.moving[i]) for m in maps])
                 for i in (0, 1)
@@ -268,14 +267,15 @@ class CliqueBlock(keras.layers.Layer):
             first = last
         return ops.relu(x)
 
-    def _drop(self, x, training):
+    def _conv_drop(self, x, kernel, training):
+        x = ops.conv(x, kernel, padding="same", data_format="channels_last")
         if training and self.dropout:
             return keras.random.dropout(x, self.dropout, seed=self.seed_generator)
         return x
 
     def compute_output_shape(self, input_shape):
         """`(B, H, W, C)` to a list of `(B, H, W, n k)`."""
-        shape = (*input_shape[:-1], self.layers * self.filters)
+        shape = (*input_shape[:-1], self.num_layers * self.filters)
         return [shape] * (self.loops + 1)
 
     def get_config(self):
@@ -283,7 +283,7 @@ class CliqueBlock(keras.layers.Layer):
         return {
             **super().get_config(),
             "filters": self.filters,
-            "layers": self.layers,
+            "layers": self.num_layers,
             "loops": self.loops,
             "updates": self.updates,
             "kernel_size": self.kernel_size,
@@ -294,6 +294,10 @@ class CliqueBlock(keras.layers.Layer):
             "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
             "kernel_regularizer": keras.regularizers.serialize(self.kernel_regularizer),
         }
+
+
+def _name(stage, layer):
+    return f"stage{stage}_layer{layer}"
 
 
 @dataclasses.dataclass

@@ -12,20 +12,20 @@ def batch_norm(x, gamma, beta, epsilon):
 
     Args:
         x: `(B, H, W, C)`.
-        gamma: γ, `(C,)`, float32.
-        beta: β, `(C,)`, float32.
+        gamma: γ, `(C,)`.
+        beta: β, `(C,)`.
         epsilon: ε, float.
 
     Returns:
-        `(y, mean, variance)`: y like `x`; μ and σ² (biased), `(C,)`, float32.
+        `(y, mean, variance)`: y like `x`; μ and σ² (biased), `(C,)`, at least float32.
     """
-    if keras.backend.backend() == "tensorflow" and x.dtype != "float16":
+    if is_fused(x.dtype):
         import tensorflow as tf
 
         y, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
             x=x,
-            scale=gamma,
-            offset=beta,
+            scale=ops.cast(gamma, "float32"),
+            offset=ops.cast(beta, "float32"),
             mean=tf.zeros([0]),
             variance=tf.zeros([0]),
             epsilon=epsilon,
@@ -34,15 +34,30 @@ def batch_norm(x, gamma, beta, epsilon):
         # The kernel gives the unbiased variance.
         count = ops.cast(ops.prod(ops.shape(x)[:3]), variance.dtype)
         return y, mean, variance * (count - 1) / count
-    mean, variance = ops.moments(ops.cast(x, "float32"), axes=(0, 1, 2))
+    dtype = keras.backend.result_type(x.dtype, "float32")
+    mean, variance = ops.moments(ops.cast(x, dtype), axes=(0, 1, 2))
     return affine(x, gamma, beta, mean, variance, epsilon), mean, variance
 
 
 def affine(x, gamma, beta, mean, variance, epsilon):
-    """The same by a given mean and variance `(C,)`, as in inference."""
+    """The same by a given mean and variance `(C,)`, as in inference.
+
+    In float32 at least: in 16 bits the sums of its gradient would stop growing.
+    """
+    dtype = keras.backend.result_type(x.dtype, "float32")
+    gamma, beta, mean, variance = (
+        ops.cast(vector, dtype) for vector in (gamma, beta, mean, variance)
+    )
     scale = gamma * ops.rsqrt(variance + epsilon)
     shift = beta - mean * scale
-    return x * ops.cast(scale, x.dtype) + ops.cast(shift, x.dtype)
+    return ops.cast(ops.cast(x, dtype) * scale + shift, x.dtype)
+
+
+def is_fused(dtype):
+    """Whether the backend has a fused kernel for that dtype."""
+    takes = ("float32", "bfloat16")
+    is_tensorflow = keras.backend.backend() == "tensorflow"
+    return is_tensorflow and keras.backend.standardize_dtype(dtype) in takes
 
 
 @keras.saving.register_keras_serializable(package="kfeedback")
@@ -57,9 +72,10 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
     def call(self, inputs, training=None, mask=None):
         """Returns the normalised inputs."""
         axis_is_last = self.axis in (-1, len(inputs.shape) - 1)
-        plain = mask is None and not self.synchronized and self.scale and self.center
-        fused = training and self.trainable and plain and axis_is_last
-        if not fused or len(inputs.shape) != 4:
+        plain = mask is None and self.scale and self.center
+        plain = plain and not (self.synchronized or getattr(self, "renorm", False))
+        fused = training and self.trainable and is_fused(self.compute_dtype)
+        if not (fused and plain and axis_is_last and len(inputs.shape) == 4):
             return super().call(inputs, training=training, mask=mask)
         x = ops.cast(inputs, self.compute_dtype)
         gamma, beta = (ops.convert_to_tensor(v) for v in (self.gamma, self.beta))
@@ -71,5 +87,5 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
 
 def move(variable, now, momentum):
     """Moves a moving mean or variance towards that of this batch."""
-    new = (1 - momentum) * ops.stop_gradient(now)
-    variable.assign(variable * momentum + new)
+    now = ops.cast(ops.stop_gradient(now), variable.dtype)
+    variable.assign(variable * momentum + (1 - momentum) * now)

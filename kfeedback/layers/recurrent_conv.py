@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from kfeedback import _checks
+from kfeedback.layers._initializers import vary
 from kfeedback.layers.local_response_norm import local_response_normalization
 
 
@@ -72,14 +73,12 @@ class RecurrentConv2D(keras.layers.Layer):
     def build(self, input_shape):
         """Makes `kernel`, W_f, `recurrent_kernel`, W_r, and `bias`, b."""
         side = (self.kernel_size, self.kernel_size)
-        for name, channels in (
-            ("kernel", input_shape[-1]),
-            ("recurrent_kernel", self.filters),
-        ):
+        kernels = (("kernel", input_shape[-1]), ("recurrent_kernel", self.filters))
+        for number, (name, channels) in enumerate(kernels):
             weight = self.add_weight(
                 name=name,
                 shape=(*side, channels, self.filters),
-                initializer=self.kernel_initializer.clone(),
+                initializer=vary(self.kernel_initializer, number),
                 regularizer=self.kernel_regularizer,
             )
             setattr(self, name, weight)

@@ -63,7 +63,8 @@ def CliqueNet(
         include_top: bool, with the dense layer.
         weights: `None`, or a path to a file of `kfeedback.weights.save`.
         input_tensor: `None` or a symbolic image to start from.
-        input_shape: `None` for (32, 32, 3), or `(H, W, C)`, at least 8×8.
+        input_shape: `None` for (32, 32, 3), or `(H, W, C)`, at least 8×8 (and
+            at least 2^(blocks - 1), of which nothing is left otherwise).
         pooling: without the top: `None` for the last block's feature after its batch
             norm and ReLU, `(B, h, w, c)`, `"avg"` or `"max"`.
         classes: int ≥ 1.
@@ -80,7 +81,7 @@ def CliqueNet(
         transition_feature: `"I"` or `"II"`, the stage that the next block starts from.
         loops: int ≥ 0, further stages after stage I; `"II"` means the last of them.
         updates: `None` for all, or an int, X: so many layers only are updated in the
-            last stage.
+            last stage; of no use where only stage I is.
         dropout: fraction dropped after every convolution of blocks, transitions and
             compressions.
 
@@ -97,6 +98,7 @@ def CliqueNet(
         2018, sections 3 and 4.
     """
     _checks.boolean("bottleneck", bottleneck)
+    filters, layers = _per_block(filters, layers, bottleneck)
     build = Factory(
         include_top,
         weights,
@@ -107,9 +109,8 @@ def CliqueNet(
         classifier_activation,
         name,
         default_shape=(32, 32, 3),
-        minimum=8,
+        minimum=max(8, 2 ** (len(layers) - 1)),
     )
-    filters, layers = _per_block(filters, layers, bottleneck)
     x = _conv(build.input, 64, 3, name="stem_conv")
     return _clique_net(
         build,
@@ -176,7 +177,7 @@ def _clique_net(
         ("block_feature", block_feature),
         ("transition_feature", transition_feature),
     ):
-        if value not in stage_of:
+        if not isinstance(value, str) or value not in stage_of:
             raise ValueError(f"{argument} must be 'I' or 'II', got {value!r}.")
     for n in layers:
         _checks.integer("layers", n, least=2 if loops else 1)
@@ -187,11 +188,12 @@ def _clique_net(
     features = []
     for block, (k, n) in enumerate(zip(filters, layers, strict=True), start=1):
         is_last = block == len(layers)
-        used = {block_feature} if is_last else {block_feature, transition_feature}
+        used = {stage_of[block_feature]}
+        used |= set() if is_last else {stage_of[transition_feature]}
         stages = CliqueBlock(
             k,
             n,
-            loops=loops if "II" in used else 0,
+            loops=max(used) - 1,
             updates=updates,
             bottleneck=bottleneck,
             dropout=dropout,
@@ -199,13 +201,13 @@ def _clique_net(
             name=f"block{block}",
         )(x)
         named = {
-            stage: keras.layers.Identity(name=f"block{block}_stage{stage_of[stage]}")(
-                stages[stage_of[stage] - 1]
+            stage: keras.layers.Identity(name=f"block{block}_stage{stage}")(
+                stages[stage - 1]
             )
             for stage in sorted(used)
         }
         feature = keras.layers.Concatenate(name=f"block{block}_feature")(
-            [x, named[block_feature]]
+            [x, named[stage_of[block_feature]]]
         )
         if compression:
             channels = feature.shape[-1]
@@ -215,7 +217,7 @@ def _clique_net(
             )
         features.append(_norm_relu(feature, f"head{block}"))
         if not is_last:
-            x = named[transition_feature]
+            x = named[stage_of[transition_feature]]
             if attentional_transition:
                 _check_even("attentional_transition", x.shape[-1], k, n)
             x = _norm_relu_conv(x, x.shape[-1], dropout, f"transition{block}")
@@ -326,6 +328,7 @@ _IMAGENET_DOC = """CliqueNet-{variant} for 224-pixel images: {parameters} parame
     conv7-64 with stride 2, batch norm, ReLU, maxpool 3/2, then four blocks, {blocks}
     filters × layers, with bottleneck and compression as in `CliqueNet`; no dropout, as
     in the published code. The parameters are those with 1000 classes and no attention.
+    An odd height or width loses its last row or column at each average pooling.
 
     Args:
         include_top: bool, with the dense layer.

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from applications import _clique_figures
+from kfeedback import CliqueNet, LRNet
 from kfeedback.layers import CliqueBlock
 from tests import harness
 
@@ -17,6 +18,21 @@ def test_mean_weights_are_those_of_the_kernels(loops, missing):
     kernel = np.asarray(block.kernels[1])  # of layer 2: from the input, 1 and 3
     np.testing.assert_allclose(found[0, 2], np.abs(kernel[:, :, :5]).mean(), rtol=1e-5)
     np.testing.assert_allclose(found[1, 2], np.abs(kernel[:, :, 5:7]).mean(), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: CliqueNet(filters=[4], layers=[2], input_shape=(8, 8, 3)),
+        lambda: CliqueNet(filters=4, layers=6, input_shape=(8, 8, 3), loops=3),
+        lambda: LRNet(CliqueNet(filters=4, layers=6, input_shape=(8, 8, 3))),
+    ],
+    ids=["one block", "three loops", "lrnet"],
+)
+def test_any_network_with_blocks_is_drawn(make, tmp_path):
+    batches = [(harness.random_images((8, 8, 3)), np.zeros(8, int))]
+    for path in _clique_figures.draw_all(make(), tmp_path, batches):
+        assert path.stat().st_size > 10_000
 
 
 def test_strongest_maps():

@@ -120,17 +120,24 @@ def test_refuses_kernels_that_it_has_not(source, target):
     harness.assert_one_sentence(caught.value, "source")
 
 
-def test_kernels_start_as_kernels_of_their_own():
-    """He: variance 2 / fan-in of each `W_ij`, however many are summed up."""
-    block = CliqueBlock(40, 3, name="block")
+@pytest.mark.parametrize(
+    "initializer",
+    ["he_normal", "glorot_uniform", keras.initializers.HeNormal(seed=3)],
+)
+def test_kernels_start_as_kernels_of_their_own(initializer):
+    """The variance of each `W_ij` is its own, however many are summed up."""
+    block = CliqueBlock(40, 3, name="block", kernel_initializer=initializer)
     block.build((None, 8, 8, 64))
     drawn = [ops.convert_to_numpy(block.kernel(s, 2)) for s in (0, 1, 3)]
     for kernel in drawn:
-        fan_in = np.prod(kernel.shape[:3])
-        np.testing.assert_allclose(kernel.var(), 2 / fan_in, rtol=0.05)
-    assert np.abs(drawn[1] - drawn[2]).max() > 0.1
-    other = ops.convert_to_numpy(block.kernel(1, 3))
-    assert np.abs(drawn[1] - other).max() > 0.1
+        fan_in, fan_out = np.prod(kernel.shape[:3]), 9 * 40
+        wanted = 2 / fan_in
+        if initializer == "glorot_uniform":
+            wanted = 2 / (fan_in + fan_out)
+        np.testing.assert_allclose(kernel.var(), wanted, rtol=0.05)
+    drawn = [*drawn[1:], *(ops.convert_to_numpy(block.kernel(s, 3)) for s in (1, 2))]
+    for one, other in itertools.combinations(drawn, 2):
+        assert np.abs(one - other).max() > 0.05
 
 
 def test_training_moves_the_statistics_as_batch_norms_do():
@@ -153,6 +160,30 @@ def test_training_moves_the_statistics_as_batch_norms_do():
     assert "stage2_layer2_moving_mean" not in after  # read by nobody in the block
 
 
+def test_training_moves_the_statistics_inside_a_bottleneck():
+    block = make(2, bottleneck=True)
+    before = arrays(block)
+    block(X, training=True)
+    after = arrays(block)
+    moved = [n for n in after if "moving" in n and np.any(after[n] != before[n])]
+    assert sorted(moved) == sorted(n for n in after if "moving" in n)
+    assert sum("second_moving_mean" in n for n in moved) == 4
+    # The map inside is the convolution of what the first batch norm lets through.
+    active = reference.relu(
+        (X - X.mean((0, 1, 2)))
+        / np.sqrt(X.var((0, 1, 2)) + 1e-3)
+        * before["stage1_layer1_gamma"]
+        + before["stage1_layer1_beta"]
+    )
+    inner = reference.conv2d(active, before["kernel_1"][:, :, :3])
+    expected = 0.99 * before["stage1_layer1_second_moving_mean"] + 0.01 * inner.mean(
+        (0, 1, 2)
+    )
+    np.testing.assert_allclose(
+        after["stage1_layer1_second_moving_mean"], expected, rtol=1e-4, atol=1e-5
+    )
+
+
 def test_equals_keras_batch_norm_after_many_batches():
     """The statistics converge to what inference needs."""
     block = make(2, momentum=0.5)
@@ -164,8 +195,8 @@ def test_equals_keras_batch_norm_after_many_batches():
         )
 
 
-def test_frozen_is_inference():
-    block = make(2, dropout=0.5)
+def test_frozen_keeps_its_statistics():
+    block = make(2)
     expected = harness.to_numpy(block(X)[-1])
     block.trainable = False
     before = arrays(block)
@@ -174,9 +205,10 @@ def test_frozen_is_inference():
     assert all(np.array_equal(before[n], a) for n, a in arrays(block).items())
 
 
-def test_dropout_drops_in_training_only():
-    block = make(2, dropout=0.5)
-    expected = harness.to_numpy(make(2)(X)[-1])
+@pytest.mark.parametrize("bottleneck", [False, True])
+def test_dropout_drops_in_training_only(bottleneck):
+    block = make(2, dropout=0.5, bottleneck=bottleneck)
+    expected = harness.to_numpy(make(2, bottleneck=bottleneck)(X)[-1])
     harness.assert_bit_equal(harness.to_numpy(block(X)[-1]), expected, "inference")
     one, two = (harness.to_numpy(block(X, training=True)[0]) for _ in range(2))
     assert 0.3 < np.mean(one == 0) < 0.7
@@ -213,3 +245,4 @@ def test_one_layer_without_loops():
     block = CliqueBlock(2, 1, loops=0)
     assert block(X)[0].shape == (8, 5, 6, 2)
     assert keras.saving.serialize_keras_object(block)["config"]["layers"] == 1
+    assert block.num_layers == 1

@@ -5,7 +5,7 @@ import pytest
 import kfeedback
 from kfeedback import CliqueNet, weights
 from kfeedback.layers import CliqueBlock
-from tests import harness
+from tests import harness, reference
 from tests.harness import tensorflow_only
 from tools.benchmark import count_multiply_adds
 
@@ -67,6 +67,58 @@ def test_harness(option, check):
         timesteps=False,
         checks=[check],
     )
+
+
+# --- The reference -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("option", ["II+II", "attention", "compression", "all"])
+def test_equals_the_reference(option):
+    """At odd sizes, where attention before and after the pooling differ."""
+    images = harness.random_images((13, 15, 2), count=3)
+    model = harness.randomize(tiny(option, input_shape=(13, 15, 2)))
+    weights = {w.path: np.asarray(w.numpy(), "float64") for w in model.weights}
+    expected = reference.cliquenet(
+        images,
+        weights,
+        blocks=3,
+        layers=2,
+        attention=option in ("attention", "all"),
+        bottleneck=option == "all",
+    )
+    result = harness.to_numpy(model(images, training=False))
+    np.testing.assert_allclose(result, expected, atol=1e-5)
+    assert np.ptp(result, axis=0).max() > 1e-3
+
+
+def test_dropout_lies_behind_every_convolution_but_the_stem():
+    model = tiny("all", dropout=0.3)
+    for name in ("transition1", "transition2", "compression1", "compression3"):
+        dropout = model.get_layer(f"{name}_dropout")
+        assert dropout.rate == 0.3
+        source = dropout.input._keras_history.operation
+        assert source is model.get_layer(f"{name}_conv")
+    assert [model.get_layer(f"block{b}").dropout for b in (1, 2, 3)] == [0.3] * 3
+
+
+@tensorflow_only
+def test_exports_and_prints(tmp_path, capsys):
+    import tensorflow as tf
+
+    model = harness.randomize(tiny("all"))
+    model.export(tmp_path / "saved", verbose=False)
+    saved = tf.saved_model.load(tmp_path / "saved")
+    expected = harness.to_numpy(model(IMAGES))
+    np.testing.assert_allclose(saved.serve(IMAGES).numpy(), expected, atol=1e-6)
+    model.summary(expand_nested=True)
+    assert "block3_stage2" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("argument", ["block_feature", "transition_feature"])
+def test_without_loops_both_stages_are_the_first(argument):
+    one = tiny("I+I")
+    other = tiny(loops=0, **{argument: "I"})
+    assert [w.path for w in other.weights] == [w.path for w in one.weights]
 
 
 # --- What the paper counts -----------------------------------------------------------
@@ -240,6 +292,8 @@ def test_training_learns():
         ({"loops": -1}, "loops"),
         ({"dropout": 1.0}, "dropout"),
         ({"input_shape": (7, 32, 3)}, "input_shape"),
+        ({"filters": [2] * 5, "layers": [2] * 5, "input_shape": (8, 8, 3)}, "input"),
+        ({"block_feature": ["I", "II"]}, "block_feature"),
         ({"classes": 0}, "classes"),
         ({"pooling": "avg"}, "pooling"),
     ],
