@@ -44,7 +44,8 @@ def parameters(model):
 # --- The harness ---------------------------------------------------------------------
 
 
-# JAX compiles each operation for each shape; `make test-all` runs all options there.
+# JAX compiles each operation for each shape: the other options run there by
+# KERAS_BACKEND=jax python -m pytest -m slow tests/models/test_cliquenet.py
 QUICK = OPTIONS if keras.backend.backend() == "tensorflow" else ("II+II", "all")
 
 
