@@ -17,6 +17,7 @@ from kfeedback.models import (
     CliqueNetS1,
     CliqueNetS2,
     CliqueNetS3,
+    FeedbackConvLSTMNet,
     LRNet,
 )
 
@@ -26,6 +27,7 @@ __all__ = [
     "CliqueNetS1",
     "CliqueNetS2",
     "CliqueNetS3",
+    "FeedbackConvLSTMNet",
     "LRNet",
     "__version__",
     "datasets",

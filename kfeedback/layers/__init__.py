@@ -2,6 +2,8 @@
 
 from kfeedback.layers.attentional_transition import AttentionalTransition
 from kfeedback.layers.clique_block import CliqueBlock
+from kfeedback.layers.conv_lstm_cell import ConvLSTMCell
+from kfeedback.layers.conv_lstm_gates import ConvLSTMGates
 from kfeedback.layers.emphasis import Emphasis
 from kfeedback.layers.feedback import Feedback
 from kfeedback.layers.fused_batch_norm import FusedBatchNormalization
@@ -12,6 +14,8 @@ from kfeedback.layers.stack_timesteps import StackTimesteps
 __all__ = [
     "AttentionalTransition",
     "CliqueBlock",
+    "ConvLSTMCell",
+    "ConvLSTMGates",
     "Emphasis",
     "Feedback",
     "FusedBatchNormalization",

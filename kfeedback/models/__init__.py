@@ -7,6 +7,7 @@ from kfeedback.models.cliquenet import (
     CliqueNetS2,
     CliqueNetS3,
 )
+from kfeedback.models.feedback_convlstm import FeedbackConvLSTMNet
 from kfeedback.models.lrnet import LRNet
 
 __all__ = [
@@ -15,5 +16,6 @@ __all__ = [
     "CliqueNetS1",
     "CliqueNetS2",
     "CliqueNetS3",
+    "FeedbackConvLSTMNet",
     "LRNet",
 ]

@@ -166,7 +166,7 @@ class Factory:
         self.weights = weights
         self.name = name
 
-    def classifier(self, x, **kwargs):
+    def classifier_layer(self, **kwargs):
         """The dense layer `predictions`, in float32 under every dtype policy."""
         return keras.layers.Dense(
             self.classes,
@@ -174,7 +174,11 @@ class Factory:
             dtype="float32",
             name="predictions",
             **kwargs,
-        )(x)
+        )
+
+    def classifier(self, x, **kwargs):
+        """The output of that layer for `x`."""
+        return self.classifier_layer(**kwargs)(x)
 
     def finish(self, x, head):
         """Returns the model: `head(x)`, or `x` pooled where there is no top."""

@@ -1,0 +1,201 @@
+"""The cell of feedback ConvLSTM networks."""
+
+import keras
+from keras import ops
+
+from kfeedback import _checks
+from kfeedback.layers.conv_lstm_gates import GATES, ConvLSTMGates, conv
+
+
+@keras.saving.register_keras_serializable(package="kfeedback")
+class ConvLSTMCell(keras.layers.Layer):
+    """One step of a convolutional LSTM, a pure function of `(X, (H, C))`.
+
+        i = σ(W_xi(X) + W_hi(H)),   f = σ(W_xf(X) + W_hf(H)),
+        g = tanh(W_xg(X) + W_hg(H)),   o = σ(W_xo(X) + W_ho(H)),
+        C' = f ∘ C + i ∘ g,   H' = o ∘ tanh(C').
+
+    Each W is a convolution with bias, followed by batch norm if wanted; those of one
+    source are one `ConvLSTMGates`. The cell holds no state: it takes one and returns
+    the next.
+
+    Where no batch norm takes the statistics of the batch, it is part of the kernel, and
+    at stride 1 X and H go through one convolution together. Without a state nothing is
+    convolved with its zeros: W_h(0) is one vector.
+
+    Args:
+        filters: int ≥ 1, F, channels of H and C.
+        kernel_size: odd int, side of all kernels.
+        strides: int ≥ 1, of the convolution of X.
+        batch_norm: bool, batch norm after both convolutions, shared by all steps, each
+            of which moves its moving statistics in training.
+        convolve_input: bool; `False` for a cell whose inputs are `W_x(X)` already,
+            `(B, H, W, 4F)`, of a `ConvLSTMGates` that is called once for all steps.
+        momentum: of the moving means and variances.
+        epsilon: added to the variances.
+        kernel_initializer: initializer of the kernel of each gate for X.
+        recurrent_initializer: the same for H.
+        kernel_regularizer: regularizer of all kernels.
+        **kwargs: arguments of `keras.layers.Layer`.
+
+    Call arguments:
+        inputs: X, `(B, H, W, channels)`.
+        state: `None` for zeros, or the pair (H, C), each `(B, H/strides, W/strides,
+            F)`; height and width need not be known when the layer is built.
+        training: bool, statistics of the batch unless the layer is frozen.
+
+    Returns:
+        the pair (H', C'); H' is the output of the cell.
+
+    Raises:
+        ValueError: if a number is out of its range, `strides` does not divide a known
+            height or width, or the state is no such pair.
+
+    Departures from the published code: 'same' padding as in Keras, which for strides
+    > 1 pads an even side at its end only. The bias of the forget gate for X starts at
+    1, as published; in training a batch norm takes it away again.
+
+    Reference:
+        Shi et al., Convolutional LSTM network, 2015, eq. (3) without peepholes; Zamir
+        et al., Feedback networks, 2017, section 3.
+    """
+
+    def __init__(
+        self,
+        filters,
+        kernel_size=3,
+        strides=1,
+        batch_norm=False,
+        convolve_input=True,
+        momentum=0.9,
+        epsilon=1e-5,
+        kernel_initializer="glorot_uniform",
+        recurrent_initializer="orthogonal",
+        kernel_regularizer=None,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.filters = _checks.integer("filters", filters)
+        self.convolve_input = _checks.boolean("convolve_input", convolve_input)
+        self.kernel_initializer = keras.initializers.get(kernel_initializer)
+        self.recurrent_initializer = keras.initializers.get(recurrent_initializer)
+        self.strides = _checks.integer("strides", strides)
+        if not convolve_input and strides > 1:
+            raise ValueError(
+                f"strides must be 1 with convolve_input=False, got {strides}."
+            )
+        self.options = {
+            "kernel_size": kernel_size,
+            "batch_norm": batch_norm,
+            "momentum": momentum,
+            "epsilon": epsilon,
+        }
+        self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
+        common = {
+            **self.options,
+            "kernel_regularizer": self.kernel_regularizer,
+            "dtype": self.dtype_policy,
+        }
+        self.input_gates = None
+        if convolve_input:
+            self.input_gates = ConvLSTMGates(
+                filters,
+                strides=strides,
+                forget_bias=1.0,
+                kernel_initializer=self.kernel_initializer,
+                name="input_gates",
+                **common,
+            )
+        self.recurrent_gates = ConvLSTMGates(
+            filters,
+            kernel_initializer=self.recurrent_initializer,
+            name="recurrent_gates",
+            **common,
+        )
+
+    def build(self, inputs_shape, state_shape=None):
+        """Builds the gates of X and H."""
+        if self.input_gates is not None:
+            self.input_gates.build(inputs_shape)
+        elif inputs_shape[-1] != GATES * self.filters:
+            raise ValueError(
+                f"inputs must have {GATES * self.filters} channels, 4 times the "
+                f"filters, with convolve_input=False, got {inputs_shape[-1]}."
+            )
+        self.recurrent_gates.build(self.compute_output_shape(inputs_shape))
+
+    def call(self, inputs, state=None, training=None):
+        """Returns the next (H, C)."""
+        self._check_state(inputs, state)
+        i, f, g, o = ops.split(self._gates(inputs, state, training), GATES, axis=-1)
+        memory = ops.sigmoid(i) * ops.tanh(g)
+        if state is not None:
+            memory = ops.sigmoid(f) * state[1] + memory
+        return ops.sigmoid(o) * ops.tanh(memory), memory
+
+    def _gates(self, x, state, training):
+        """`W_x(X) + W_h(H)`, `(B, h, w, 4F)`."""
+        for_input, for_state = self.input_gates, self.recurrent_gates
+        together = for_input is not None and self.strides == 1 and state is not None
+        if together and not for_input.is_by_batch(training):
+            (kernel, shift), (recurrent_kernel, recurrent_shift) = (
+                gates.folded() for gates in (for_input, for_state)
+            )
+            gates = conv(
+                ops.concatenate([x, state[0]], axis=-1),
+                ops.concatenate([kernel, recurrent_kernel], axis=2),
+            )
+            return gates + ops.cast(shift + recurrent_shift, gates.dtype)
+        if for_input is not None:
+            x = for_input(x, training=training)
+        if state is None:
+            return x + for_state.of_zeros(training, x.dtype)
+        return x + for_state(state[0], training=training)
+
+    def _check_state(self, inputs, state):
+        if state is None:
+            return
+        wanted = self.compute_output_shape(inputs.shape)
+        pair = isinstance(state, tuple | list) and len(state) == 2
+        shapes = [tuple(getattr(x, "shape", ())) for x in state] if pair else []
+        if not pair or not all(_fits(shape, wanted) for shape in shapes):
+            raise ValueError(
+                "state must be None or a pair of tensors of shape "
+                f"{wanted}, got {shapes if pair else state!r}."
+            )
+
+    def compute_output_spec(self, inputs, state=None, training=None):
+        """Shapes and dtype of (H', C')."""
+        self._check_state(inputs, state)
+        shape = self.compute_output_shape(inputs.shape)
+        return tuple(
+            keras.KerasTensor(shape, dtype=self.compute_dtype) for _ in range(2)
+        )
+
+    def compute_output_shape(self, inputs_shape, *_):
+        """`(B, H, W, channels)` to the `(B, H/strides, W/strides, F)` of H'."""
+        batch, *sides, _ = inputs_shape
+        sides = (side if side is None else side // self.strides for side in sides)
+        return (batch, *sides, self.filters)
+
+    def get_config(self):
+        """The constructor's arguments."""
+        return {
+            **super().get_config(),
+            "filters": self.filters,
+            "strides": self.strides,
+            "convolve_input": self.convolve_input,
+            **self.options,
+            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
+            "recurrent_initializer": keras.initializers.serialize(
+                self.recurrent_initializer
+            ),
+            "kernel_regularizer": keras.regularizers.serialize(self.kernel_regularizer),
+        }
+
+
+def _fits(shape, wanted):
+    if len(shape) != len(wanted):
+        return False
+    pairs = zip(shape, wanted, strict=True)
+    return all(a is None or b is None or a == b for a, b in pairs)

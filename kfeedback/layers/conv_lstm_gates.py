@@ -1,0 +1,174 @@
+"""The share of one source in the gates of a ConvLSTM cell."""
+
+import keras
+from keras import ops
+
+from kfeedback import _checks
+from kfeedback.layers._initializers import vary
+from kfeedback.layers.fused_batch_norm import batch_norm, move
+
+GATES = 4
+
+
+@keras.saving.register_keras_serializable(package="kfeedback")
+class ConvLSTMGates(keras.layers.Layer):
+    """`W(x)` for the gates i, f, g, o of a ConvLSTM cell, as one convolution.
+
+    W is a 'same' convolution with bias, followed by batch norm if wanted. `ConvLSTMCell`
+    has one for its input and one for its state; it stands alone where an input is the
+    same at every step, so that its share is computed once.
+
+    Args:
+        filters: int ≥ 1, F, channels of each gate.
+        kernel_size: odd int, side of the kernels.
+        strides: int ≥ 1.
+        batch_norm: bool.
+        forget_bias: float, where the bias of the forget gate starts; the others start
+            at 0. In training a batch norm takes it away again.
+        momentum: of the moving mean and variance of the batch norm.
+        epsilon: added to the variance.
+        kernel_initializer: initializer of the kernel of each gate.
+        kernel_regularizer: regularizer of the kernels.
+        **kwargs: arguments of `keras.layers.Layer`.
+
+    Call arguments:
+        x: `(B, H, W, C)`.
+        training: bool; statistics of the batch instead of the moving ones, unless the
+            layer is frozen.
+
+    Returns:
+        `(B, H/strides, W/strides, 4F)`, in the order i, f, g, o.
+
+    Raises:
+        ValueError: if a number is out of its range, or `strides` does not divide a
+            known height or width.
+    """
+
+    def __init__(
+        self,
+        filters,
+        kernel_size=3,
+        strides=1,
+        batch_norm=False,
+        forget_bias=0.0,
+        momentum=0.9,
+        epsilon=1e-5,
+        kernel_initializer="glorot_uniform",
+        kernel_regularizer=None,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.filters = _checks.integer("filters", filters)
+        self.kernel_size = _checks.odd_integer("kernel_size", kernel_size)
+        self.strides = _checks.integer("strides", strides)
+        self.batch_norm = _checks.boolean("batch_norm", batch_norm)
+        self.forget_bias = _checks.number("forget_bias", forget_bias, least=0)
+        self.momentum = _checks.number("momentum", momentum, least=0, below=1)
+        self.epsilon = _checks.number("epsilon", epsilon, above=0)
+        self.kernel_initializer = keras.initializers.get(kernel_initializer)
+        self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
+
+    def build(self, input_shape):
+        """Makes kernel and bias, and gamma, beta and moving statistics."""
+        _, *sides, channels = input_shape
+        if any(side is not None and side % self.strides for side in sides):
+            raise ValueError(
+                "strides must divide the input's height and width, got "
+                f"{self.strides} for {tuple(sides)}."
+            )
+        self.kernel = self.add_weight(
+            name="kernel",
+            shape=(self.kernel_size, self.kernel_size, channels, GATES * self.filters),
+            initializer=self._initial_kernel,
+            regularizer=self.kernel_regularizer,
+        )
+        self.bias = self._add_vector("bias", self._initial_bias)
+        if self.batch_norm:
+            self.gamma = self._add_vector("gamma", "ones")
+            self.beta = self._add_vector("beta", "zeros")
+            self.moving_mean = self._add_vector("moving_mean", "zeros", False)
+            self.moving_variance = self._add_vector("moving_variance", "ones", False)
+
+    def _initial_kernel(self, shape, dtype=None):
+        shape = (*shape[:-1], self.filters)
+        draws = [vary(self.kernel_initializer, n) for n in range(GATES)]
+        return ops.concatenate([draw(shape, dtype=dtype) for draw in draws], axis=-1)
+
+    def _initial_bias(self, shape, dtype=None):
+        gates = ops.convert_to_tensor([0.0, self.forget_bias, 0.0, 0.0], dtype)
+        return ops.repeat(gates, self.filters)
+
+    def _add_vector(self, name, initializer, trainable=True):
+        return self.add_weight(
+            name=name,
+            shape=(GATES * self.filters,),
+            initializer=initializer,
+            trainable=trainable,
+            autocast=False,
+        )
+
+    def call(self, x, training=None):
+        """Returns `W(x)`."""
+        if not self.is_by_batch(training):
+            kernel, shift = self.folded()
+            return conv(x, kernel, self.strides) + ops.cast(shift, x.dtype)
+        x = conv(x, ops.convert_to_tensor(self.kernel), self.strides)
+        gamma = ops.convert_to_tensor(self.gamma)
+        x, mean, variance = batch_norm(x, gamma, self._beta(), self.epsilon)
+        self._move(mean + self.bias, variance)
+        return x
+
+    def of_zeros(self, training, dtype):
+        """`W(0)`, which is the same at every place: `(4F,)`."""
+        if not self.is_by_batch(training):
+            return ops.cast(self.folded()[1], dtype)
+        # The batch has everywhere the bias itself.
+        self._move(self.bias, ops.zeros_like(self.moving_variance))
+        return ops.cast(self._beta(), dtype)
+
+    def is_by_batch(self, training):
+        """Whether `call` normalises by the statistics of the batch."""
+        return self.batch_norm and bool(training) and self.trainable
+
+    def folded(self):
+        """`(kernel, shift)` of the convolution that is W with moving statistics."""
+        kernel, bias = ops.convert_to_tensor(self.kernel), self.bias
+        if not self.batch_norm:
+            return kernel, ops.convert_to_tensor(bias)
+        scale = self.gamma * ops.rsqrt(self.moving_variance + self.epsilon)
+        folded = ops.cast(ops.cast(kernel, scale.dtype) * scale, kernel.dtype)
+        return folded, self.beta + (bias - self.moving_mean) * scale
+
+    def _beta(self):
+        # The mean of the batch takes the bias away, so the gradient of that is zero.
+        return self.beta + 0.0 * self.bias
+
+    def _move(self, mean, variance):
+        move(self.moving_mean, mean, self.momentum)
+        move(self.moving_variance, variance, self.momentum)
+
+    def compute_output_shape(self, input_shape):
+        """`(B, H, W, C)` to `(B, H/strides, W/strides, 4F)`."""
+        batch, *sides, _ = input_shape
+        sides = (side if side is None else side // self.strides for side in sides)
+        return (batch, *sides, GATES * self.filters)
+
+    def get_config(self):
+        """The constructor's arguments."""
+        return {
+            **super().get_config(),
+            "filters": self.filters,
+            "kernel_size": self.kernel_size,
+            "strides": self.strides,
+            "batch_norm": self.batch_norm,
+            "forget_bias": self.forget_bias,
+            "momentum": self.momentum,
+            "epsilon": self.epsilon,
+            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
+            "kernel_regularizer": keras.regularizers.serialize(self.kernel_regularizer),
+        }
+
+
+def conv(x, kernel, strides=1):
+    """A 'same' convolution, channels last."""
+    return ops.conv(x, kernel, strides, padding="same", data_format="channels_last")
