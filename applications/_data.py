@@ -21,6 +21,11 @@ flags.DEFINE_string("data_dir", None, "Folder of prepared TFDS data sets.")
 flags.DEFINE_string("manual_dir", None, "Folder of a data set's original archive.")
 flags.DEFINE_string("train_split", "train", "The examples to train on.")
 flags.DEFINE_string("eval_split", "test", "The examples to measure errors on.")
+flags.DEFINE_list(
+    "classes",
+    [],
+    "Names or numbers of the classes to keep, in the order of the labels.",
+)
 flags.DEFINE_integer("batch_size", 128, "Images a step.", lower_bound=1)
 flags.DEFINE_bool("flip", False, "Mirror half of the training images.")
 flags.DEFINE_integer(
@@ -119,7 +124,14 @@ def _load_batches(split, **arguments):
 
 def _load(load, split, **arguments):
     """Calls a loader with --dataset; its errors name the flag."""
+    classes = [int(c) if c.isdecimal() else c for c in FLAGS.classes] or None
     try:
-        return load(FLAGS.dataset, split, data_dir=FLAGS.data_dir, **arguments)
+        return load(
+            FLAGS.dataset,
+            split,
+            data_dir=FLAGS.data_dir,
+            classes=classes,
+            **arguments,
+        )
     except ValueError as error:
         raise ValueError(f"--dataset={FLAGS.dataset}: {error}") from error

@@ -1,7 +1,12 @@
 """Checks of the arguments that the loaders share."""
 
+import dataclasses
 import difflib
 import re
+
+import numpy as np
+
+from kfeedback import _checks
 
 _SPLIT = re.compile(r"(\w+)(?:\[(-?\d+%?)?:(-?\d+%?)?\])?")
 
@@ -10,6 +15,38 @@ def near(name, known):
     """Return `"; did you mean ...?"` for the known names close to `name`, or `"."`."""
     close = difflib.get_close_matches(name, known, n=3)
     return f"; did you mean {' or '.join(map(repr, close))}?" if close else "."
+
+
+def keep_classes(info, classes, count):
+    """Describe a data set of which some classes are kept.
+
+    Args:
+        info: the `DatasetInfo` of all classes.
+        classes: names or indices of classes, in the order of the new labels.
+        count: a function of the table below that gives the number of examples kept.
+
+    Returns:
+        `(info, table)`: the new `DatasetInfo`, and int32 `(info.num_classes,)`, the
+        new label of each class or -1.
+
+    Raises:
+        ValueError: if `classes` is empty, repeats a class or has an unknown one, the
+            set is multi-label or no example is left.
+    """
+    kept = _class_indices(classes, info.class_names, info.multi_label)
+    table = np.full(info.num_classes, -1, np.int32)
+    table[kept] = np.arange(len(kept))
+    number = int(count(table))
+    if not number:
+        raise ValueError(
+            f"classes must leave some of the {info.num_examples} examples of "
+            f"{info.split!r}, got {classes!r}, of which it has none."
+        )
+    names = tuple(info.class_names[k] for k in kept)
+    info = dataclasses.replace(
+        info, num_examples=number, num_classes=len(names), class_names=names
+    )
+    return info, table
 
 
 def split_bounds(split, counts):
@@ -57,3 +94,34 @@ def _boundary(text, count):
     else:
         position = int(text)
     return position + count if text.startswith("-") else position
+
+
+def _class_indices(classes, names, multi_label):
+    if multi_label:
+        raise ValueError(
+            "classes must be None where an image may be of several classes, "
+            f"got {classes!r}."
+        )
+    if not isinstance(classes, (list, tuple)) or not classes:
+        raise ValueError(
+            f"classes must be a list of class names or indices, got {classes!r}."
+        )
+    indices = []
+    for one in classes:
+        if one in names:
+            index = names.index(one)
+        elif isinstance(one, str):
+            raise ValueError(
+                f"classes must name some of {len(names)} classes, got "
+                f"{one!r}{near(one, names)}"
+            )
+        else:
+            index = _checks.integer("classes", one, 0)
+        if index >= len(names):
+            raise ValueError(
+                f"classes must hold indices below {len(names)}, got {one!r}."
+            )
+        if index in indices:
+            raise ValueError(f"classes must name each class once, got {classes!r}.")
+        indices.append(index)
+    return indices

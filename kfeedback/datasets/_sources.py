@@ -1,6 +1,7 @@
 """Where the loader's examples come from: arrays, TFDS or a folder of images."""
 
 import dataclasses
+import importlib
 import os
 import pathlib
 from collections.abc import Callable
@@ -8,14 +9,18 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
-from kfeedback.datasets._arguments import near, split_bounds
+from kfeedback.datasets._arguments import keep_classes, near, split_bounds
 from kfeedback.datasets.arrays import ARRAY_NAMES, DatasetInfo, load_arrays
 
 FULL_BUFFER = 100_000
 LARGE_BUFFER = 10_000
 
 _SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png"}
-_BUILDER = "mnist_background_images"
+_BUILDERS = {
+    "cifar10_objects": "Cifar10Objects",
+    "mnist_background_images": "MnistBackgroundImages",
+}
+"""Module of this package, which is the name of the data set -> its builder."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,7 +29,8 @@ class Source:
 
     Attributes:
         info: what they are.
-        arrays: `(images, labels)`, uint8 `(N, H, W, C)` and int32 `(N,)`, or `None`.
+        arrays: `(images, labels)`, uint8 `(N, H, W, C)` and int32 `(N,)` or
+            `(N, classes)`, or `None`.
         stream: a function of a shuffle seed (an int64 tensor, or `None` for the order
             they lie in) that gives a `tf.data.Dataset` of encoded examples.
         decode: a function of an encoded example that gives `(image, label)`.
@@ -40,7 +46,8 @@ class Source:
         if self.arrays:
             return self
         images = np.empty((self.info.num_examples, *self.info.image_shape), np.uint8)
-        labels = np.empty(self.info.num_examples, np.int32)
+        width = [self.info.num_classes] if self.info.multi_label else []
+        labels = np.empty([self.info.num_examples, *width], np.int32)
         examples = self.stream(None).map(self.decode, tf.data.AUTOTUNE)
         start = 0
         for batch in examples.batch(256).prefetch(2).as_numpy_iterator():
@@ -50,11 +57,13 @@ class Source:
         return Source(self.info, (images, labels))
 
 
-def open_source(name, split, data_dir, manual_dir, image_size):
+def open_source(name, split, data_dir, manual_dir, image_size, classes):
     """Find a data set; the arguments are those of `load`."""
     name = os.fspath(name)
     if name in ARRAY_NAMES or name.endswith(".npz"):
-        images, labels, info = load_arrays(name, split, data_dir=data_dir)
+        images, labels, info = load_arrays(
+            name, split, data_dir=data_dir, classes=classes
+        )
         if image_size is not None:
             resized = tf.data.Dataset.from_tensor_slices(images).map(
                 lambda image: _resize(image, image_size), tf.data.AUTOTUNE
@@ -63,8 +72,32 @@ def open_source(name, split, data_dir, manual_dir, image_size):
             info = dataclasses.replace(info, image_shape=images.shape[1:])
         return Source(info, (images, labels))
     if "/" in name and os.path.isdir(os.path.expanduser(name)):
-        return _open_folder(name, split, image_size)
-    return _open_tfds(name, split, data_dir, manual_dir, image_size)
+        source = _open_folder(name, split, image_size)
+    else:
+        source = _open_tfds(name, split, data_dir, manual_dir, image_size)
+    return source if classes is None else _keep(source, classes)
+
+
+def _keep(source, classes):
+    """The examples of some classes, as a stream; counting them reads all once."""
+
+    def kept(table, seed):
+        # Not by tf.gather: the label of an unlabelled example is -1.
+        wanted = np.flatnonzero(table >= 0).astype(np.int32)
+        return source.stream(seed).filter(
+            lambda _, label: tf.reduce_any(tf.cast(label, tf.int32) == wanted)
+        )
+
+    def count(table):
+        return kept(table, None).reduce(0, lambda total, _: total + 1)
+
+    info, table = keep_classes(source.info, classes, count)
+
+    def decode(encoded, label):
+        image, label = source.decode(encoded, label)
+        return image, tf.gather(table, label)
+
+    return Source(info, stream=lambda seed: kept(table, seed), decode=decode)
 
 
 def _open_folder(name, split, image_size):
@@ -114,16 +147,23 @@ def _open_tfds(name, split, data_dir, manual_dir, image_size):
     builder = _find_builder(name, data_dir)
     features = builder.info.features
     image_key, label_key = builder.info.supervised_keys or ("image", "label")
-    wanted = {k: features[k] for k in (image_key, label_key) if k in features}
-    image, label = wanted.get(image_key), wanted.get(label_key)
+    found = {k: features[k] for k in (image_key, label_key, "objects") if k in features}
+    image, label = found.get(image_key), found.get(label_key)
+    wanted = {image_key: True, label_key: True}
+    multi_label = not isinstance(label, tfds.features.ClassLabel)
+    if multi_label:
+        objects = getattr(found.get("objects"), "feature", None)
+        if isinstance(objects, tfds.features.FeaturesDict):
+            label = dict(objects).get("label")
+        wanted = {image_key: True, "objects": {"label"}}
     if (
         not isinstance(image, tfds.features.Image)
         or not isinstance(label, tfds.features.ClassLabel)
         or image.np_dtype != np.uint8
     ):
         raise ValueError(
-            "name must be a set of uint8 images with one class label each, "
-            f"got {name!r}, whose features are {', '.join(features)}."
+            "name must be a set of uint8 images with a class label, or with objects "
+            f"that have one, got {name!r}, whose features are {', '.join(features)}."
         )
     _prepare(builder, manual_dir)
     shape = *(image_size or image.shape[:2]), image.shape[2]
@@ -137,7 +177,7 @@ def _open_tfds(name, split, data_dir, manual_dir, image_size):
             split=split,
             shuffle_files=seed is not None,
             decoders=tfds.decode.PartialDecoding(
-                dict.fromkeys(wanted, True),
+                wanted,
                 decoders={image_key: tfds.decode.SkipDecoding()},
             ),
             read_config=tfds.ReadConfig(
@@ -146,7 +186,12 @@ def _open_tfds(name, split, data_dir, manual_dir, image_size):
                 shuffle_reshuffle_each_iteration=False,
             ),
         )
-        return dataset.map(lambda example: (example[image_key], example[label_key]))
+        return dataset.map(
+            lambda example: (
+                example[image_key],
+                example["objects"]["label"] if multi_label else example[label_key],
+            )
+        )
 
     try:
         count = int(read().cardinality())
@@ -161,27 +206,37 @@ def _open_tfds(name, split, data_dir, manual_dir, image_size):
             return read()
         return _shuffle(read(seed if count > FULL_BUFFER else None), count, seed)
 
-    def decode(encoded, label):
+    def decode(encoded, labels):
         decoded = image.decode_example(encoded)
         if image_size is not None:
             decoded = _resize(decoded, image_size)
-        return tf.ensure_shape(decoded, shape), tf.cast(label, tf.int32)
+        if multi_label:
+            hot = tf.one_hot(labels, label.num_classes, dtype=tf.int32)
+            labels = tf.minimum(tf.reduce_sum(hot, axis=0), 1)
+        return tf.ensure_shape(decoded, shape), tf.cast(labels, tf.int32)
 
-    info = DatasetInfo(name, split, count, label.num_classes, shape, tuple(label.names))
+    info = DatasetInfo(
+        name,
+        split,
+        count,
+        label.num_classes,
+        shape,
+        tuple(label.names),
+        multi_label,
+    )
     return Source(info, stream=stream, decode=decode)
 
 
 def _find_builder(name, data_dir):
     import tensorflow_datasets as tfds
 
-    if name == _BUILDER:
-        from kfeedback.datasets.mnist_background_images import MnistBackgroundImages
-
-        return MnistBackgroundImages(data_dir=data_dir)
+    if name in _BUILDERS:
+        module = importlib.import_module(f"kfeedback.datasets.{name}")
+        return getattr(module, _BUILDERS[name])(data_dir=data_dir)
     try:
         return tfds.builder(name, data_dir=data_dir)
     except ValueError as error:
-        known = [*ARRAY_NAMES, _BUILDER, *tfds.list_builders()]
+        known = [*ARRAY_NAMES, *_BUILDERS, *tfds.list_builders()]
         raise ValueError(
             "name must be a TFDS data set, an existing folder of images "
             "(with a slash: './birds'), a path that ends in .npz, "

@@ -15,7 +15,7 @@ import keras
 import numpy as np
 
 from kfeedback import _checks
-from kfeedback.datasets._arguments import near, split_bounds
+from kfeedback.datasets._arguments import keep_classes, near, split_bounds
 
 ARRAY_NAMES = ("mnist_background_images_sample", "synthetic")
 """The names that `load_arrays` takes besides a path ending in `.npz`."""
@@ -36,6 +36,8 @@ class DatasetInfo:
         num_classes: classes in the data set.
         image_shape: `(height, width, channels)`.
         class_names: one name per class, in the order of the labels.
+        multi_label: whether an image may be of several classes, or of none: its label
+            is then a vector of zeros and ones, one per class.
     """
 
     name: str
@@ -44,9 +46,10 @@ class DatasetInfo:
     num_classes: int
     image_shape: tuple[int, int, int]
     class_names: tuple[str, ...]
+    multi_label: bool = False
 
 
-def load_arrays(name, split, *, data_dir=None, seed=0):
+def load_arrays(name, split, *, data_dir=None, seed=0, classes=None):
     """Load a data set into memory.
 
     Args:
@@ -61,28 +64,34 @@ def load_arrays(name, split, *, data_dir=None, seed=0):
             - a path that ends in `.npz`, of a file that holds for each split either
               the arrays `x_<split>` (uint8 `(N, H, W)` or `(N, H, W, C)`) and
               `y_<split>`, or `<split>_jpeg` (uint8: all JPEG files end to end),
-              `<split>_ends` (where each file ends) and `<split>_labels`.
+              `<split>_ends` (where each file ends) and `<split>_labels`. Labels are
+              whole numbers from 0 on, `(N,)` or `(N, 1)`, or, where an image may be of
+              several classes, zeros and ones `(N, classes)` in every split.
         split: the name of a split, sliced as in TFDS if wanted: `"train[:90%]"`,
             `"test[100:200]"`, `"train[-10%:]"`; a boundary in percent is rounded to
             the closest example.
         data_dir: the folder that a relative `.npz` path starts from; default: the
             current one.
         seed: seed of `"synthetic"`; the other data sets do not depend on it.
+        classes: names or indices of the classes to keep; of the sliced split, examples
+            of other classes are left out, and labels count the classes from 0 on in
+            the order of this list. Default: all. Not for multi-label sets.
 
     Returns:
         `(images, labels, info)`: uint8 `(N, H, W, C)` with values 0 to 255, int32
-        `(N,)` and a `DatasetInfo`.
+        `(N,)` or, if `info.multi_label`, `(N, classes)`, and a `DatasetInfo`.
 
     Raises:
-        ValueError: if the name, the split or the content of a file is not as above.
+        ValueError: if the name, the split, the classes or the content of a file is not
+            as above, or no example is left.
         ImportError: if there are JPEG files to decode and Pillow is missing.
     """
     if name == "synthetic":
-        images, labels, classes = _synthetic(split, _checks.integer("seed", seed, 0))
+        images, labels, count = _synthetic(split, _checks.integer("seed", seed, 0))
     elif name == "mnist_background_images_sample":
-        images, labels, classes = _read_npz(SAMPLE_PATH, split)
+        images, labels, count = _read_npz(SAMPLE_PATH, split)
     elif str(name).endswith(".npz"):
-        images, labels, classes = _read_npz(
+        images, labels, count = _read_npz(
             pathlib.Path(data_dir or ".", name).expanduser(), split
         )
     else:
@@ -94,10 +103,15 @@ def load_arrays(name, split, *, data_dir=None, seed=0):
         name=str(name),
         split=split,
         num_examples=len(images),
-        num_classes=classes,
+        num_classes=count,
         image_shape=images.shape[1:],
-        class_names=tuple(map(str, range(classes))),
+        class_names=tuple(map(str, range(count))),
+        multi_label=labels.ndim == 2,
     )
+    if classes is not None:
+        info, table = keep_classes(info, classes, lambda t: (t[labels] >= 0).sum())
+        kept = table[labels] >= 0
+        images, labels = images[kept], table[labels[kept]]
     return images, labels, info
 
 
@@ -163,17 +177,33 @@ def _read_arrays(file, path, split):
             f"The images of the split {name!r} in {path} must be uint8 of shape (N, H, "
             f"W) or (N, H, W, C), one per label, got {images.dtype} {images.shape}."
         )
-    classes = 1 + max(int(v.max(initial=0)) for v in labels.values())
+    widths = {v.shape[1:] for v in labels.values()}
+    if len(widths) > 1:
+        raise ValueError(
+            f"The labels in {path} must be of one kind in every split, got shapes "
+            f"{', '.join(str(v.shape) for v in labels.values())}."
+        )
+    (width,) = widths
+    classes = (
+        width[0] if width else 1 + max(int(v.max(initial=0)) for v in labels.values())
+    )
     return images, labels[name][start:stop], classes
 
 
 def _check_labels(path, name, labels):
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
-    if labels.ndim != 1 or labels.dtype.kind not in "iu" or labels.min(initial=0) < 0:
+    several = labels.ndim == 2 and labels.shape[1] > 1
+    if (
+        (labels.ndim != 1 and not several)
+        or labels.dtype.kind not in ("iub" if several else "iu")
+        or labels.min(initial=0) < 0
+        or (several and labels.max(initial=0) > 1)
+    ):
         raise ValueError(
             f"The labels of the split {name!r} in {path} must be whole numbers of "
-            f"shape (N,) from 0 on, got {labels.dtype} {labels.shape}."
+            "shape (N,) from 0 on, or zeros and ones of shape (N, classes), got "
+            f"{labels.dtype} {labels.shape}."
         )
     return labels.astype(np.int32)
 
@@ -239,18 +269,19 @@ class ArrayDataset(keras.utils.PyDataset):
     """Feed arrays to `model.fit`, shuffled and augmented by (seed, epoch).
 
     Item i is the batch i of the current epoch: `(images, labels)`, float32
-    `(B, H, W, C)` (0 to 255 before `preprocess`) and int32 `(B,)`; the last batch may
-    be smaller. The n-th epoch of `fit` is the epoch `initial_epoch + n` here, so that
-    training which goes on with `initial_epoch=n` sees what it would have seen without
-    the stop. Call `fit(..., shuffle=False)`: by default Keras asks for the batches in
-    an order of its own. Outside `fit`, `batch(epoch, index)` gives any batch.
+    `(B, H, W, C)` (0 to 255 before `preprocess`) and the labels, `(B,)` or
+    `(B, classes)`; the last batch may be smaller. The n-th epoch of `fit` is the epoch
+    `initial_epoch + n` here, so that training which goes on with `initial_epoch=n` sees
+    what it would have seen without the stop. Call `fit(..., shuffle=False)`: by default
+    Keras asks for the batches in an order of its own. Outside `fit`,
+    `batch(epoch, index)` gives any batch.
 
     Keras may look at a few batches before the first epoch; an epoch counts if as many
     batches as there are were asked for between `on_epoch_begin` and `on_epoch_end`.
 
     Args:
         images: array `(N, H, W, C)`.
-        labels: array `(N,)`.
+        labels: array `(N,)`, or `(N, classes)` where an image may be of several.
         batch_size: examples per batch.
         shuffle: whether each epoch has an order of its own.
         seed: what order and augmentation depend on, together with the epoch.
@@ -277,10 +308,15 @@ class ArrayDataset(keras.utils.PyDataset):
         initial_epoch=0,
     ):
         super().__init__()
-        if images.ndim != 4 or len(images) != len(labels) or not len(images):
+        if (
+            images.ndim != 4
+            or labels.ndim not in (1, 2)
+            or len(images) != len(labels)
+            or not len(images)
+        ):
             raise ValueError(
                 "Arguments `images` and `labels` must have shapes (N, H, W, C) and "
-                f"(N,), got {images.shape} and {labels.shape}."
+                f"(N,) or (N, classes), got {images.shape} and {labels.shape}."
             )
         self.images, self.labels = images, labels
         self.batch_size = _checks.integer("batch_size", batch_size, 1)

@@ -20,6 +20,7 @@ def load(
     batch_size=128,
     data_dir=None,
     manual_dir=None,
+    classes=None,
     shuffle=False,
     seed=0,
     initial_epoch=0,
@@ -47,14 +48,18 @@ def load(
         name: a name or path that `load_arrays` takes; the path (with a slash in it) of
             a folder with one sub-folder per split, in it one sub-folder per class, in
             it JPEG, PNG, BMP or GIF images; or a TFDS name, among them
-            `"mnist_background_images"`. What TFDS has not prepared yet it downloads
-            and prepares.
+            `"mnist_background_images"` and `"cifar10_objects"`. What TFDS has not
+            prepared yet it downloads and prepares. A TFDS set without one class label
+            an image but with `objects` that have one (as in VOC and COCO) is loaded as
+            a multi-label set.
         split: the name of a split, sliced if wanted, as in TFDS: `"train[:90%]"`.
         batch_size: examples per batch; the last batch may be smaller.
         data_dir: the folder of TFDS (default: the one in the environment variable
             `TFDS_DATA_DIR`, else TFDS' own), or what a relative `.npz` path starts
             from. It need not be writable if the data set is prepared.
         manual_dir: folder with what TFDS cannot download itself.
+        classes: as in `load_arrays`. A set that is not in arrays is read once more, to
+            count the examples that are left.
         shuffle: whether each epoch has an order of its own.
         seed: what order and augmentation depend on, together with the epoch.
         initial_epoch: the epoch of the first iteration.
@@ -70,7 +75,8 @@ def load(
     Returns:
         `(dataset, info)`: a `tf.data.Dataset` of known cardinality with elements
         `(images, labels)`, float32 `(B, H, W, C)` (0 to 255 before `preprocess`) and
-        int32 `(B,)`; and a `DatasetInfo`.
+        int32 `(B,)` or, if `info.multi_label`, zeros and ones `(B, classes)`; and a
+        `DatasetInfo`.
 
     Raises:
         ValueError: if the data set or split is unknown, a folder is missing, or
@@ -89,7 +95,7 @@ def load(
         raise ValueError(
             f"manual_dir must be a folder that exists, got {str(manual_dir)!r}."
         )
-    source = open_source(name, split, data_dir, manual_dir, image_size)
+    source = open_source(name, split, data_dir, manual_dir, image_size, classes)
     info = source.info
     if cache is None:
         cache = info.num_examples * np.prod(info.image_shape) <= CACHE_BYTES

@@ -3,7 +3,6 @@
 import contextlib
 import io
 import itertools
-import os
 import pathlib
 import zipfile
 
@@ -11,6 +10,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from kfeedback.datasets import backgrounds
+from kfeedback.datasets._prepared import read_prepared
 
 ARCHIVE = "mnist_background_images.zip"
 MEMBERS = {
@@ -140,15 +140,8 @@ def read_mnist(data_dir):
     Returns:
         `(digits, labels)`: uint8 `(70000, 28, 28, 1)` and int64 `(70000,)`.
     """
-    folders = [data_dir, os.environ.get("TFDS_DATA_DIR"), tfds.core.constants.DATA_DIR]
-    builders = [tfds.builder("mnist", data_dir=f) for f in folders if f]
-    builder = next((b for b in builders if b.is_prepared()), builders[0])
-    builder.download_and_prepare()
-    parts = [
-        tfds.as_numpy(builder.as_dataset(split=split, batch_size=-1))
-        for split in ("train", "test")
-    ]
-    return tuple(np.concatenate([p[k] for p in parts]) for k in ("image", "label"))
+    splits = read_prepared("mnist", data_dir)
+    return tuple(map(np.concatenate, zip(splits["train"], splits["test"], strict=True)))
 
 
 @contextlib.contextmanager

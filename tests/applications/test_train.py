@@ -172,6 +172,7 @@ BAD = {
     '--model_args={"timesteps": 3}': "model_args",
     "--config=WRONG_TYPE": "config",
     "--dataset=TRUNCATED.npz": "npz",
+    "--classes=3,cat": "classes must name",
 }
 
 

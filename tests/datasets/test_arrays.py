@@ -195,6 +195,11 @@ def test_npz_of_jpeg_files(tmp_path):
         ({"x_train": np.zeros((4, 5), np.uint8)}, "must be uint8 of shape"),
         ({"y_train": np.zeros(4)}, "whole numbers"),
         ({"y_train": np.array([0, 1, -1, 2])}, "whole numbers"),
+        ({"y_train": np.full((4, 3), 2)}, "zeros and ones of shape"),
+        ({"y_train": np.zeros((4, 3))}, "zeros and ones of shape"),
+        ({"y_train": np.zeros((4, 1), bool)}, "must be whole numbers"),
+        ({"y_train": np.zeros((4, 3, 2), int)}, "must be whole numbers"),
+        ({"y_train": np.ones((4, 3), int)}, r"of one kind .* \(4, 3\), \(4,\)"),
         ({"x_train": None}, "no images of the split 'train'"),
         ({"y_train": None}, "must name one of 'test'"),
     ],
@@ -304,6 +309,8 @@ def test_arrays_of_other_lengths_are_refused():
     images, labels = numbered()
     with pytest.raises(ValueError, match=r"\(N, H, W, C\)"):
         ArrayDataset(images, labels[1:])
+    with pytest.raises(ValueError, match=r"\(N, classes\), got .* \(10, 1, 1\)"):
+        ArrayDataset(images, labels[:, None, None])
 
 
 @pytest.mark.parametrize("batch_size", [3, 16, 64])
