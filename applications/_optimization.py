@@ -7,8 +7,9 @@ from absl import flags
 
 from applications import _app
 from kfeedback.losses import TimestepLoss
-from kfeedback.metrics import TimestepMetric
+from kfeedback.metrics import ExactMatch, TimestepMetric
 
+flags.DEFINE_enum("optimizer", "sgd", ["sgd", "adam"], "SGD, or Keras' Adam.")
 _app.define_number("lr", 0.01, "Learning rate.", above=0)
 _app.define_number(
     "feedback_lr_mult", 1.0, "Times lr, for the weights of feedback layers.", above=0
@@ -57,12 +58,14 @@ class MultiplierSGD(keras.optimizers.SGD):
         return {**super().get_config(), "multipliers": self.multipliers}
 
 
-def compile_model(model, steps):
-    """SGD, L2 and the summed loss, with the accuracy of every timestep.
+def compile_model(model, steps, multi_label=False):
+    """Optimizer, L2 and the summed loss, with the accuracy of every timestep.
 
     Args:
         model: gives `(B, timesteps, classes)`.
         steps: batches of an epoch.
+        multi_label: bool, labels are `(B, classes)`: the loss is the binary
+            cross-entropy, and right is what is right for every class.
     """
     # Keras' weight_decay is decoupled from the gradient; the papers' L2 is not.
     for variable in model.trainable_variables:
@@ -76,20 +79,27 @@ def compile_model(model, steps):
             [int(share * FLAGS.epochs * steps) for share in shares],
             [FLAGS.lr * 0.1**n for n in range(len(shares) + 1)],
         )
-    timesteps = model.output_shape[1]
-    model.compile(
-        optimizer=MultiplierSGD(
+    if FLAGS.optimizer == "adam":
+        _app.refuse(("momentum", "nesterov", "feedback_lr_mult"), "--optimizer=adam")
+        optimizer = keras.optimizers.Adam(schedule)
+    else:
+        optimizer = MultiplierSGD(
             schedule,
             momentum=FLAGS.momentum,
             nesterov=FLAGS.nesterov,
             multipliers={"_feedback/": FLAGS.feedback_lr_mult},
-        ),
-        loss=TimestepLoss(
-            keras.losses.SparseCategoricalCrossentropy(), discount=FLAGS.discount
-        ),
+        )
+    loss = "binary_crossentropy" if multi_label else "sparse_categorical_crossentropy"
+    model.compile(
+        optimizer=optimizer,
+        loss=TimestepLoss(loss, discount=FLAGS.discount),
         metrics=[
-            TimestepMetric("accuracy", step, name=f"accuracy_t{step + 1}")
-            for step in range(timesteps)
+            TimestepMetric(
+                ExactMatch() if multi_label else "accuracy",
+                step,
+                name=f"accuracy_t{step + 1}",
+            )
+            for step in range(model.output_shape[1])
         ],
     )
 

@@ -11,6 +11,7 @@ the error at every timestep is added to --results.
 
 import contextlib
 import importlib.util
+import inspect
 import json
 import pathlib
 import sys
@@ -33,13 +34,20 @@ FACTORIES = {
     "cliquenet_s1": kfeedback.CliqueNetS1,
     "cliquenet_s2": kfeedback.CliqueNetS2,
     "cliquenet_s3": kfeedback.CliqueNetS3,
+    "feedback_convlstm": kfeedback.FeedbackConvLSTMNet,
+    "lrnet": kfeedback.LRNet,
 }
 _FEEDBACK_FLAGS = ("feedback_init", "feedback_lr_mult")
 _ERRORS = 4  # columns of a row
 
-flags.DEFINE_enum("model", "lrnet", [*FACTORIES, "lrnet"], "What to train.")
+flags.DEFINE_enum("model", "lrnet", list(FACTORIES), "What to train.")
 flags.DEFINE_string("backbone", "lenet", "The network that lrnet gives feedback to.")
-flags.DEFINE_integer("timesteps", 2, "Passes of an lrnet.", lower_bound=1)
+flags.DEFINE_integer(
+    "timesteps",
+    None,
+    "Passes of a --model that has some; its own number by default.",
+    lower_bound=1,
+)
 flags.DEFINE_string("model_args", "{}", "More arguments of --model, as JSON.")
 flags.DEFINE_string("backbone_args", "{}", "More arguments of --backbone, as JSON.")
 _app.define_number(
@@ -100,7 +108,7 @@ def main():
     with scope:
         network = build(info)
         model = with_timesteps(network)
-        _optimization.compile_model(model, steps=len(train))
+        _optimization.compile_model(model, len(train), info.multi_label)
     _write_run(output, info)
     start = time.time()
     try:
@@ -142,10 +150,11 @@ def build(info):
     else:
         network = _network(info, is_feedback)
     _app.check_images("init_from" if FLAGS.init_from else "model", network, info)
-    if posterior_kind(network) != "softmax":
+    wanted = "sigmoid" if info.multi_label else "softmax"
+    if posterior_kind(network) != wanted:
         raise ValueError(
-            "--model must end in a softmax, which the loss and the errors are of, got "
-            f"'{network.name}', which does not."
+            f"--model must end in a {wanted}, which the loss and the errors are of for "
+            f"{info.name}, got '{network.name}', which does not."
         )
     if init is not None and not (is_feedback and weights_lib.holds_feedback(init)):
         weights_lib.load(network, init)
@@ -162,7 +171,7 @@ def build(info):
     return kfeedback.LRNet(
         network,
         weights=init,
-        timesteps=FLAGS.timesteps,
+        timesteps=_timesteps(),
         feedback_initializer=initializer,
         return_sequences=True,
         **_app.arguments("model_args", kfeedback.LRNet, fixed),
@@ -176,11 +185,22 @@ def _network(info, is_feedback):
     arguments = _app.arguments(
         "backbone_args" if is_feedback else "model_args",
         factory,
-        ("include_top", "pooling", "input_shape", "input_tensor", "classes"),
+        ("include_top", "pooling", "input_shape", "input_tensor", "classes")
+        + ("timesteps", "return_sequences"),
     )
     if factory is keras.applications.VGG16:
         arguments = {"weights": None, **arguments}
+    if info.multi_label:
+        arguments = {"classifier_activation": "sigmoid", **arguments}
+    if not is_feedback and _timesteps():
+        arguments |= {"timesteps": _timesteps(), "return_sequences": True}
     return factory(input_shape=info.image_shape, classes=info.num_classes, **arguments)
+
+
+def _timesteps():
+    """--timesteps or the default of the model; `None` for one that has none."""
+    parameter = inspect.signature(FACTORIES[FLAGS.model]).parameters.get("timesteps")
+    return parameter and (FLAGS.timesteps or parameter.default)
 
 
 def with_timesteps(network):
@@ -192,7 +212,7 @@ def with_timesteps(network):
 
 
 def timestep_errors(model, data):
-    """Top-1 errors in percent, one a timestep."""
+    """Errors in percent, one a timestep: top 1, or not exactly all the labels."""
     results = model.evaluate(data, return_dict=True, verbose=0)
     steps = model.output_shape[1]
     return [100 * (1 - results[f"accuracy_t{step + 1}"]) for step in range(steps)]
@@ -200,8 +220,11 @@ def timestep_errors(model, data):
 
 def _check_flags():
     """Refuses flags that would have no effect."""
+    timesteps = _timesteps()
+    if timesteps is None:
+        _app.refuse(("timesteps", "discount"), f"--model={FLAGS.model}")
     if FLAGS.model != "lrnet":
-        only = ("backbone", "backbone_args", "timesteps", "discount", *_FEEDBACK_FLAGS)
+        only = ("backbone", "backbone_args", *_FEEDBACK_FLAGS)
         _app.refuse(only, f"--model={FLAGS.model}")
         if (FLAGS.init_from or "").endswith(".keras"):
             raise ValueError(
@@ -210,14 +233,14 @@ def _check_flags():
             )
     elif (FLAGS.init_from or "").endswith(".keras"):
         _app.refuse(("backbone", "backbone_args"), f"--init_from={FLAGS.init_from}")
-    if FLAGS.timesteps == 1:
+    if timesteps == 1:
         _app.refuse(("discount", *_FEEDBACK_FLAGS), "--timesteps=1")
     if FLAGS.results is None:
         _app.refuse(("experiment",), "no --results")
-    elif FLAGS.timesteps > _ERRORS:
+    elif (timesteps or 1) > _ERRORS:
         raise ValueError(
             f"--timesteps must be at most {_ERRORS} with --results, which has so many "
-            f"columns, got {FLAGS.timesteps}."
+            f"columns, got {timesteps}."
         )
     if FLAGS.distribution == "none":
         _app.refuse(("logical_cpus",), "--distribution=none")

@@ -1,4 +1,4 @@
-"""A metric of the predictions at one timestep."""
+"""A metric of the predictions at one timestep, and one of several labels an image."""
 
 import keras
 from keras import ops
@@ -73,6 +73,35 @@ class TimestepMetric(keras.metrics.Metric):
             "timestep": self.timestep,
             "name": self.name,
         }
+
+
+@keras.saving.register_keras_serializable(package="kfeedback")
+class ExactMatch(keras.metrics.MeanMetricWrapper):
+    """Share of samples whose predicted labels are exactly the true ones.
+
+    Args:
+        threshold: a class is predicted if its probability is above this.
+        name: name of the metric.
+
+    Call arguments:
+        y_true: `(B, classes)` of 0 and 1.
+        y_pred: probabilities `(B, classes)`.
+
+    Raises:
+        ValueError: if `threshold` is no number from 0 to below 1.
+    """
+
+    def __init__(self, threshold=0.5, name="exact_match"):
+        self.threshold = _checks.number("threshold", threshold, least=0, below=1)
+        super().__init__(self._matches, name=name)
+
+    def _matches(self, y_true, y_pred):
+        predicted = ops.cast(y_pred > self.threshold, "int32")
+        return ops.all(predicted == ops.cast(y_true, "int32"), axis=-1)
+
+    def get_config(self):
+        """The constructor's arguments."""
+        return {"threshold": self.threshold, "name": self.name}
 
 
 @keras.saving.register_keras_serializable(package="kfeedback")

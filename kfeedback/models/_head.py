@@ -3,6 +3,7 @@
 import keras
 
 from kfeedback import _checks
+from kfeedback.layers import StackTimesteps
 
 # What makes one posterior, or several, into a posterior again.
 _KEEP_POSTERIOR = (
@@ -11,6 +12,7 @@ _KEEP_POSTERIOR = (
     keras.layers.Flatten,
     keras.layers.Identity,
     keras.layers.Reshape,
+    StackTimesteps,
 )
 
 
