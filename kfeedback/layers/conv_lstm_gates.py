@@ -1,6 +1,7 @@
 """The share of one source in the gates of a ConvLSTM cell."""
 
 import keras
+import numpy as np
 from keras import ops
 
 from kfeedback import _checks
@@ -23,6 +24,9 @@ class ConvLSTMGates(keras.layers.Layer):
         kernel_size: odd int, side of the kernels.
         strides: int ≥ 1.
         batch_norm: bool.
+        steps: int ≥ 1, so many steps of a recurrence have moving statistics of their
+            own; later steps share those of the last. One set for all steps would
+            predict what no step does in training (Cooijmans et al., 2017, section 3).
         forget_bias: float, where the bias of the forget gate starts; the others start
             at 0. In training a batch norm takes it away again.
         momentum: of the moving mean and variance of the batch norm.
@@ -33,6 +37,9 @@ class ConvLSTMGates(keras.layers.Layer):
 
     Call arguments:
         x: `(B, H, W, C)`.
+        step: int ≥ 0, which step of the recurrence this is.
+        is_last: bool; in training the last step moves the statistics of later ones,
+            too, so that they are of use in a longer recurrence.
         training: bool; statistics of the batch instead of the moving ones, unless the
             layer is frozen.
 
@@ -50,6 +57,7 @@ class ConvLSTMGates(keras.layers.Layer):
         kernel_size=3,
         strides=1,
         batch_norm=False,
+        steps=1,
         forget_bias=0.0,
         momentum=0.9,
         epsilon=1e-5,
@@ -62,6 +70,7 @@ class ConvLSTMGates(keras.layers.Layer):
         self.kernel_size = _checks.odd_integer("kernel_size", kernel_size)
         self.strides = _checks.integer("strides", strides)
         self.batch_norm = _checks.boolean("batch_norm", batch_norm)
+        self.steps = _checks.integer("steps", steps)
         self.forget_bias = _checks.number("forget_bias", forget_bias, least=0)
         self.momentum = _checks.number("momentum", momentum, least=0, below=1)
         self.epsilon = _checks.number("epsilon", epsilon, above=0)
@@ -86,8 +95,8 @@ class ConvLSTMGates(keras.layers.Layer):
         if self.batch_norm:
             self.gamma = self._add_vector("gamma", "ones")
             self.beta = self._add_vector("beta", "zeros")
-            self.moving_mean = self._add_vector("moving_mean", "zeros", False)
-            self.moving_variance = self._add_vector("moving_variance", "ones", False)
+            self.moving_mean = self._add_moving("moving_mean", "zeros")
+            self.moving_variance = self._add_moving("moving_variance", "ones")
 
     def _initial_kernel(self, shape, dtype=None):
         shape = (*shape[:-1], self.filters)
@@ -98,54 +107,63 @@ class ConvLSTMGates(keras.layers.Layer):
         gates = ops.convert_to_tensor([0.0, self.forget_bias, 0.0, 0.0], dtype)
         return ops.repeat(gates, self.filters)
 
-    def _add_vector(self, name, initializer, trainable=True):
+    def _add_vector(self, name, initializer):
         return self.add_weight(
             name=name,
             shape=(GATES * self.filters,),
             initializer=initializer,
-            trainable=trainable,
             autocast=False,
         )
 
-    def call(self, x, training=None):
+    def _add_moving(self, name, initializer):
+        return self.add_weight(
+            name=name,
+            shape=(self.steps, GATES * self.filters),
+            initializer=initializer,
+            trainable=False,
+            autocast=False,
+        )
+
+    def call(self, x, step=0, is_last=False, training=None):
         """Returns `W(x)`."""
         if not self.is_by_batch(training):
-            kernel, shift = self.folded()
+            kernel, shift = self.folded(step)
             return conv(x, kernel, self.strides) + ops.cast(shift, x.dtype)
         x = conv(x, ops.convert_to_tensor(self.kernel), self.strides)
         gamma = ops.convert_to_tensor(self.gamma)
-        x, mean, variance = batch_norm(x, gamma, self._beta(), self.epsilon)
-        self._move(mean + self.bias, variance)
+        # The mean of the batch takes the bias away, so the gradient of that is zero.
+        beta = self.beta + 0.0 * self.bias
+        x, mean, variance = batch_norm(x, gamma, beta, self.epsilon)
+        slot = self._slot(step)
+        moved = np.zeros((self.steps, 1), bool)
+        moved[slot : None if is_last else slot + 1] = True
+        move(self.moving_mean, mean + self.bias, self.momentum, moved)
+        move(self.moving_variance, variance, self.momentum, moved)
         return x
 
-    def of_zeros(self, training, dtype):
-        """`W(0)`, which is the same at every place: `(4F,)`."""
-        if not self.is_by_batch(training):
-            return ops.cast(self.folded()[1], dtype)
-        # The batch has everywhere the bias itself.
-        self._move(self.bias, ops.zeros_like(self.moving_variance))
-        return ops.cast(self._beta(), dtype)
+    def of_zeros(self):
+        """`W(0)`, the same at every place, `(4F,)`: a constant is its own mean."""
+        if not self.batch_norm:
+            return ops.convert_to_tensor(self.bias)
+        return self.beta + 0.0 * self.bias
 
     def is_by_batch(self, training):
         """Whether `call` normalises by the statistics of the batch."""
         return self.batch_norm and bool(training) and self.trainable
 
-    def folded(self):
+    def folded(self, step=0):
         """`(kernel, shift)` of the convolution that is W with moving statistics."""
         kernel, bias = ops.convert_to_tensor(self.kernel), self.bias
         if not self.batch_norm:
             return kernel, ops.convert_to_tensor(bias)
-        scale = self.gamma * ops.rsqrt(self.moving_variance + self.epsilon)
+        slot = self._slot(step)
+        mean, variance = self.moving_mean[slot], self.moving_variance[slot]
+        scale = self.gamma * ops.rsqrt(variance + self.epsilon)
         folded = ops.cast(ops.cast(kernel, scale.dtype) * scale, kernel.dtype)
-        return folded, self.beta + (bias - self.moving_mean) * scale
+        return folded, self.beta + (bias - mean) * scale
 
-    def _beta(self):
-        # The mean of the batch takes the bias away, so the gradient of that is zero.
-        return self.beta + 0.0 * self.bias
-
-    def _move(self, mean, variance):
-        move(self.moving_mean, mean, self.momentum)
-        move(self.moving_variance, variance, self.momentum)
+    def _slot(self, step):
+        return min(_checks.integer("step", step, least=0), self.steps - 1)
 
     def compute_output_shape(self, input_shape):
         """`(B, H, W, C)` to `(B, H/strides, W/strides, 4F)`."""
@@ -161,6 +179,7 @@ class ConvLSTMGates(keras.layers.Layer):
             "kernel_size": self.kernel_size,
             "strides": self.strides,
             "batch_norm": self.batch_norm,
+            "steps": self.steps,
             "forget_bias": self.forget_bias,
             "momentum": self.momentum,
             "epsilon": self.epsilon,

@@ -85,7 +85,15 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
         return y
 
 
-def move(variable, now, momentum):
-    """Moves a moving mean or variance towards that of this batch."""
+def move(variable, now, momentum, moved=None):
+    """Moves a moving mean or variance towards that of this batch.
+
+    Args:
+        variable: `(C,)`, or `(S, C)` for S of them.
+        now: that of this batch, `(C,)`.
+        momentum: float.
+        moved: `None` for all, or a bool array `(S, 1)`, which of them to move.
+    """
     now = ops.cast(ops.stop_gradient(now), variable.dtype)
-    variable.assign(variable * momentum + (1 - momentum) * now)
+    value = variable * momentum + (1 - momentum) * now
+    variable.assign(value if moved is None else ops.where(moved, value, variable))

@@ -22,6 +22,7 @@ CELLS = (
 )
 """The paper's twelve cells, (filters, stride) each, in groups of three."""
 
+_STEPS = 4  # passes with moving statistics of their own
 _POOL = 4
 _EPSILON = 1e-5  # of every batch norm, as in the published code
 _MOMENTUM = 0.9
@@ -72,8 +73,9 @@ def FeedbackConvLSTMNet(
         name: name of the model.
         timesteps: int ≥ 1, passes and predictions.
         cells: list of groups, each a list of (filters, stride) pairs.
-        batch_norm: bool, batch norm after every convolution of the cells; the first
-            convolution always has one.
+        batch_norm: bool, batch norm after every convolution of the cells, with moving
+            statistics for each of the first four passes (later passes share the
+            fourth's); the first convolution always has one.
         head_units: int ≥ 1, units of the first dense layer.
         head_dropout: fraction dropped before each dense layer.
         return_sequences: bool, the predictions of all passes instead of the last.
@@ -128,8 +130,9 @@ def FeedbackConvLSTMNet(
     stack = _Stack(groups, batch_norm)
     head = _head(build, head_units, head_dropout)
     gates, states, outputs = stack.first_gates(x), None, []
-    for _ in range(timesteps):
-        x, states = stack.look(gates, states)
+    for step in range(timesteps):
+        time = {"step": step, "is_last": step == timesteps - 1}
+        x, states = stack.look(gates, states, **time)
         outputs.append(head(x))
     result = outputs[-1]
     if return_sequences:
@@ -157,6 +160,7 @@ class _Stack:
                     filters,
                     strides=1 if group == cell == 1 else stride,
                     convolve_input=not group == cell == 1,
+                    steps=_STEPS,
                     name=f"group{group}_cell{cell}",
                     **norm,
                 )
@@ -170,12 +174,12 @@ class _Stack:
             for cell in group[:-1]
         }
 
-    def look(self, gates, states):
+    def look(self, gates, states, **time):
         """One pass: `(H of the last cell, states of all cells)`."""
         x, made = gates, []
         for cell in sum(self.groups, []):
             state = None if states is None else states[len(made)]
-            x, memory = cell(x, state)
+            x, memory = cell(x, state, **time)
             made.append((x, memory))
             x = self.relus[cell](x) if cell in self.relus else x
         return x, made
