@@ -37,6 +37,7 @@ FACTORIES = {
     "feedback_convlstm": kfeedback.FeedbackConvLSTMNet,
     "lrnet": kfeedback.LRNet,
 }
+_TIME = ("timesteps", "return_sequences")
 _FEEDBACK_FLAGS = ("feedback_init", "feedback_lr_mult")
 _ERRORS = 4  # columns of a row
 
@@ -185,8 +186,7 @@ def _network(info, is_feedback):
     arguments = _app.arguments(
         "backbone_args" if is_feedback else "model_args",
         factory,
-        ("include_top", "pooling", "input_shape", "input_tensor", "classes")
-        + ("timesteps", "return_sequences"),
+        ("include_top", "pooling", "input_shape", "input_tensor", "classes", *_TIME),
     )
     if factory is keras.applications.VGG16:
         arguments = {"weights": None, **arguments}

@@ -57,9 +57,8 @@ class ConvLSTMCell(keras.layers.Layer):
             height or width, or the state is no such pair.
 
     Departures from the published code: moving statistics are those of a step, not of
-    all steps together (a net of six cells, two epochs of 10,000 CIFAR-10 images: 20 %
-    accuracy with those of all steps together, 49 % with those of each). 'Same' padding as in Keras, which for strides
-    > 1 pads an even side at its end only. The bias of the forget gate for X starts at
+    all steps together, which no step has in training. 'Same' padding as in Keras, which
+    for strides > 1 pads an even side at its end only. The bias of the forget gate for X starts at
     1, as published; in training a batch norm takes it away again.
 
     Reference:

@@ -15,9 +15,9 @@ GATES = 4
 class ConvLSTMGates(keras.layers.Layer):
     """`W(x)` for the gates i, f, g, o of a ConvLSTM cell, as one convolution.
 
-    W is a 'same' convolution with bias, followed by batch norm if wanted. `ConvLSTMCell`
-    has one for its input and one for its state; it stands alone where an input is the
-    same at every step, so that its share is computed once.
+    W is a 'same' convolution with bias, followed by batch norm if wanted. A
+    `ConvLSTMCell` has one for its input and one for its state; it stands alone where an
+    input is the same at every step, so that its share is computed once.
 
     Args:
         filters: int ≥ 1, F, channels of each gate.

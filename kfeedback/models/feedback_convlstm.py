@@ -1,5 +1,8 @@
 """FeedbackConvLSTMNet: ConvLSTM cells that see the same image at every pass."""
 
+import itertools
+import math
+
 import keras
 
 from kfeedback import _checks
@@ -104,9 +107,8 @@ def FeedbackConvLSTMNet(
     _checks.boolean("return_sequences", return_sequences)
     head_units = _checks.integer("head_units", head_units)
     head_dropout = _checks.number("head_dropout", head_dropout, least=0, below=1)
-    least = _POOL
-    for _, stride in sum(groups, []):
-        least *= stride
+    strides = [stride for group in groups for _, stride in group]
+    least = _POOL * math.prod(strides)
     build = Factory(
         include_top,
         weights,
@@ -177,7 +179,7 @@ class _Stack:
     def look(self, gates, states, **time):
         """One pass: `(H of the last cell, states of all cells)`."""
         x, made = gates, []
-        for cell in sum(self.groups, []):
+        for cell in itertools.chain.from_iterable(self.groups):
             state = None if states is None else states[len(made)]
             x, memory = cell(x, state, **time)
             made.append((x, memory))
@@ -217,7 +219,7 @@ def _check_cells(cells):
         return list(value) if isinstance(value, kinds) else []
 
     groups = [[listed(pair) for pair in listed(group)] for group in listed(cells)]
-    pairs = sum(groups, [])
+    pairs = list(itertools.chain.from_iterable(groups))
     if not groups or not all(groups) or any(len(pair) != 2 for pair in pairs):
         raise ValueError(
             "cells must be a list of groups, each a list of (filters, stride) pairs, "
