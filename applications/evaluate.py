@@ -7,6 +7,12 @@ Into the run's folder go `evaluation.csv`, top-1 and top-5 error a timestep, and
 --figures those of the model's paper: `emphasis.png`, `channels.png` and `top_k.png`,
 figures 6 to 8 of Learning with Rethinking; or `clique_weights.png` and
 `clique_stages.png`, figures 5 and 6 of CliqueNet.
+
+With --early_exit samples stop at the timestep where the model is sure of them:
+`early_exit.csv` and `early_exit.png` show accuracy against multiply-adds over all
+thresholds. The cheapest threshold that costs at most --exit_loss points of accuracy is
+chosen on one half of the evaluation split; on the other one accuracy and speed are
+measured against those of all passes.
 """
 
 import csv
@@ -19,11 +25,19 @@ import numpy as np
 from absl import flags
 
 import kfeedback  # noqa: F401  (registers the layers that a saved model holds)
-from applications import _app, _data
+from applications import _app, _data, _early_exit
 
 flags.DEFINE_string("run", None, "Folder that applications.train wrote (required).")
 flags.DEFINE_bool("figures", False, "Draw the figures of the model's paper.")
 flags.DEFINE_bool("flip_average", False, "Mean posterior of image and mirror image.")
+flags.DEFINE_bool("early_exit", False, "Measure stopping as soon as it is sure.")
+_app.define_number(
+    "exit_loss", 0.2, "Points of accuracy that early exit may cost.", least=0
+)
+flags.DEFINE_integer(
+    "exit_batch_size", 256, "Images that start together.", lower_bound=1
+)
+flags.DEFINE_string("exit_results", None, "CSV file that gets a row of --early_exit.")
 FLAGS = flags.FLAGS
 
 
@@ -41,18 +55,66 @@ def main():
     data, info = _data.get_data(FLAGS.eval_split, preprocess, training=False)
     _app.check_images("run", model, info)
     figures = drawing(model) if FLAGS.figures else None
+    if FLAGS.early_exit:
+        _early_exit.check(model)
+    else:
+        exits = ("exit_loss", "exit_batch_size", "exit_results")
+        _app.refuse(exits, "no --early_exit")
     posteriors, labels = predict(model, data, flip_average=FLAGS.flip_average)
     rows = error_rows(posteriors, labels)
     print(f"{info.name}, {info.split}: {info.num_examples} examples")
     print(_app.format_table(rows))
-    with (run / "evaluation.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    _write_rows(run / "evaluation.csv", rows)
     if figures is not None:
         train, _ = _data.get_data(FLAGS.train_split, preprocess, training=False)
         for path in figures(run, (data, posteriors, labels), train):
             print(f"wrote {path}")
+    if FLAGS.early_exit:
+        leave_early(run, model, (data, posteriors, labels))
+
+
+def leave_early(run, model, test):
+    """Chooses a threshold, measures it, prints, writes and draws."""
+    data, posteriors, labels = test
+    half = len(labels) // 2
+    cost = _early_exit.costs(model)
+    threshold = _early_exit.choose(
+        posteriors[:half], labels[:half], cost, FLAGS.exit_loss
+    )
+    images = np.concatenate([np.asarray(images) for images, _ in data])[half:]
+    rows = _early_exit.curve(posteriors[half:], labels[half:], cost)
+    measured = {
+        "examples": len(images),
+        "batch_size": FLAGS.exit_batch_size,
+        **_early_exit.measure(
+            model, images, labels[half:], threshold, FLAGS.exit_batch_size
+        ),
+        **{
+            name: value
+            for row in rows
+            if row["threshold"] == threshold
+            for name, value in row.items()
+            if name.startswith(("mean", "saved"))
+        },
+    }
+    print(_app.format_table(rows))
+    print(_app.format_table([measured]))
+    _write_rows(run / "early_exit.csv", rows)
+    if FLAGS.exit_results:
+        fixed = {"run": run.name, "dataset": FLAGS.dataset, "model": model.name}
+        hardware = {"hardware": _app.hardware()}
+        _app.append_row(FLAGS.exit_results, {**fixed, **measured, **hardware})
+    _early_exit.draw(
+        rows, posteriors[half:], labels[half:], cost, run / "early_exit.png"
+    )
+    print(f"wrote {run / 'early_exit.png'}")
+
+
+def _write_rows(path, rows):
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 def drawing(model):

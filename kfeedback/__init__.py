@@ -10,6 +10,7 @@ from kfeedback import (
     preprocessing,
     weights,
 )
+from kfeedback._early_exit import early_exit
 from kfeedback._version import __version__
 from kfeedback.models import (
     CliqueNet,
@@ -31,6 +32,7 @@ __all__ = [
     "LRNet",
     "__version__",
     "datasets",
+    "early_exit",
     "graph",
     "layers",
     "list_models",

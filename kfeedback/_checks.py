@@ -4,6 +4,9 @@ import numbers
 import operator
 
 
+_INFINITY = float("inf")
+
+
 def boolean(name, value):
     """Returns `value`; raises a TypeError unless it is `True` or `False`."""
     if not isinstance(value, bool):
@@ -35,7 +38,7 @@ def odd_integer(name, value):
     return int(value)
 
 
-def number(name, value, *, above=None, least=None, below=float("inf")):
+def number(name, value, *, above=None, least=None, below=_INFINITY, most=_INFINITY):
     """Returns `value` as a float; raises a ValueError unless it lies in the bounds.
 
     Args:
@@ -44,6 +47,7 @@ def number(name, value, *, above=None, least=None, below=float("inf")):
         above: the value must be greater than this; or
         least: the value must be at least this.
         below: the value must be less than this.
+        most: the value must be at most this.
     """
     valid = isinstance(value, numbers.Real) and not isinstance(value, bool)
     if above is not None:
@@ -52,8 +56,10 @@ def number(name, value, *, above=None, least=None, below=float("inf")):
     else:
         bound = f"≥ {least}"
         valid = valid and value >= least
-    if below != float("inf"):
+    if below != _INFINITY:
         bound += f" and < {below}"
-    if not (valid and value < below):
+    if most != _INFINITY:
+        bound += f" and ≤ {most}"
+    if not (valid and value < below and value <= most):
         raise ValueError(f"{name} must be a number {bound}, got {value!r}.")
     return float(value)

@@ -19,8 +19,12 @@ import keras
 import numpy as np
 
 from applications import _app
+from applications._multiply_adds import (
+    UncountableError,
+    count_multiply_adds,
+    static_shape,
+)
 from tools import _timing
-from tools._multiply_adds import UncountableError, count_multiply_adds, static_shape
 
 MODES = ("inference", "training")
 # Forward, gradient of the features and gradient of the kernels cost about the same.

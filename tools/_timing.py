@@ -9,22 +9,10 @@ import keras
 import numpy as np
 
 from applications import _app
+from kfeedback._compile import state, stateless_forward
 
 # Channels and images of the convolutions that show what the machine can do.
 CONVOLUTIONS = ((128, 16), (128, 32), (256, 16))
-
-
-def state(model):
-    """The arrays that `stateless_forward` takes."""
-    return (
-        [variable.value for variable in model.trainable_variables],
-        [variable.value for variable in model.non_trainable_variables],
-    )
-
-
-def stateless_forward(model):
-    """`state, images -> outputs` as a pure function, for JAX."""
-    return lambda state, images: model.stateless_call(*state, images, training=False)[0]
 
 
 def _compile(function, jit_compile=False):

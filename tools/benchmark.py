@@ -22,8 +22,8 @@ import keras
 from absl import flags
 
 from applications import _app
+from applications._multiply_adds import count_multiply_adds
 from tools._costs import COLUMNS, MODES, SPEED, Settings, commas, find_factory, measure
-from tools._multiply_adds import count_multiply_adds
 from tools._timing import machine_conv_gflops
 
 __all__ = ["Settings", "count_multiply_adds", "machine_conv_gflops", "measure"]

@@ -96,4 +96,6 @@ def move(variable, now, momentum, moved=None):
     """
     now = ops.cast(ops.stop_gradient(now), variable.dtype)
     value = variable * momentum + (1 - momentum) * now
-    variable.assign(value if moved is None else ops.where(moved, value, variable))
+    if moved is not None:
+        value = ops.where(moved, value, ops.convert_to_tensor(variable))
+    variable.assign(value)

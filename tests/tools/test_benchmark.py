@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from absl import flags
 
+from applications._multiply_adds import UncountableError
 from tools import _timing, benchmark
-from tools._multiply_adds import UncountableError
 
 
 @pytest.fixture(autouse=True)

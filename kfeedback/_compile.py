@@ -1,0 +1,50 @@
+"""A model's inference as one compiled function, on every backend."""
+
+import keras
+
+
+def compiled(model):
+    """`inputs -> outputs` of `model` with `training=False`, compiled.
+
+    It sees what the weights are when it is called. On TensorFlow one trace serves all
+    batch sizes, on JAX each shape has one.
+
+    Args:
+        model: `keras.Model`.
+
+    Returns:
+        a function of one tensor, or of a list for a model of several inputs.
+    """
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        forward = tf.function(
+            lambda inputs: model(inputs, training=False), reduce_retracing=True
+        )
+        return forward
+    if backend == "jax":
+        import jax
+
+        forward = jax.jit(stateless_forward(model))
+        return lambda inputs: forward(state(model), inputs)
+    import torch
+
+    def run(inputs):
+        with torch.no_grad():
+            return model(inputs, training=False)
+
+    return run
+
+
+def state(model):
+    """The arrays that `stateless_forward` takes."""
+    return (
+        [variable.value for variable in model.trainable_variables],
+        [variable.value for variable in model.non_trainable_variables],
+    )
+
+
+def stateless_forward(model):
+    """`state, inputs -> outputs` as a pure function, for JAX."""
+    return lambda state, inputs: model.stateless_call(*state, inputs, training=False)[0]

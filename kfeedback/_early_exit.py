@@ -1,0 +1,220 @@
+"""Predict pass by pass, and stop for a sample as soon as the model is sure of it."""
+
+import keras
+import numpy as np
+from keras import ops, tree
+
+from kfeedback import _checks, graph
+from kfeedback._compile import compiled
+from kfeedback.layers import StackTimesteps
+from kfeedback.models._head import posterior_kind
+
+
+def early_exit(model, threshold):
+    """A model's predictions with as many timesteps as each sample needs.
+
+    After each pass the samples whose highest posterior reaches the threshold are done.
+    The others go on with the state that they have, smaller in number: what a pass needs
+    of an earlier one is carried over, nothing is computed twice.
+
+        predictor = kfeedback.early_exit(model, threshold=0.9)
+        predictions, timesteps = predictor.predict(images)
+
+    Args:
+        model: functional model that gives the softmax posteriors or logits of all its
+            timesteps, such as an `LRNet` or a `FeedbackConvLSTMNet` built with
+            `return_sequences=True`.
+        threshold: number in (0, 1].
+
+    Returns:
+        an `EarlyExit`.
+
+    Raises:
+        TypeError: if `model` is no Keras model.
+        ValueError: if it does not give the predictions of all timesteps or its
+            posteriors are no distribution, or the threshold is not in its range.
+
+    Reference:
+        Zamir et al., Feedback networks, 2017, section 1: early prediction.
+    """
+    return EarlyExit(model, threshold)
+
+
+class EarlyExit:
+    """Predicts with a threshold; see `early_exit`.
+
+    The weights are those of the model when `predict` is called.
+
+    Attributes:
+        threshold: float, may be changed between predictions.
+        timesteps: int, the passes of the model.
+    """
+
+    def __init__(self, model, threshold):
+        self.threshold = threshold
+        predictions = _predictions(model)
+        kind = posterior_kind(model)
+        if kind == "sigmoid":
+            raise ValueError(
+                "model must give one distribution over the classes, got "
+                f"'{model.name}', which ends in a sigmoid."
+            )
+        self.timesteps = len(predictions)
+        self._is_logits = kind is None
+        self._stages = _cut(model, predictions)
+
+    @property
+    def threshold(self):
+        """The highest posterior at which a sample is done."""
+        return self._threshold
+
+    @threshold.setter
+    def threshold(self, value):
+        self._threshold = _checks.number("threshold", value, above=0, most=1)
+
+    def predict(self, images, batch_size=32, verbose=0):
+        """Predicts in batches.
+
+        Args:
+            images: `(N, H, W, C)`.
+            batch_size: int ≥ 1, images that start together.
+            verbose: 1 for a progress bar, 0 for none.
+
+        Returns:
+            `(predictions, timesteps)`: an array `(N, classes)`, each row the model's
+            output at the timestep where the sample stopped, and an int32 array `(N,)`
+            of those timesteps, from 1.
+
+        Raises:
+            ValueError: if `batch_size` is no integer ≥ 1.
+        """
+        batch_size = _checks.integer("batch_size", batch_size)
+        starts = range(0, len(images), batch_size)
+        progress = keras.utils.Progbar(len(starts), verbose=verbose)
+        predictions, timesteps = [], []
+        for start in starts:
+            made = self._predict_batch(images[start : start + batch_size])
+            predictions.append(made[0])
+            timesteps.append(made[1])
+            progress.add(1)
+        if not predictions:
+            classes = self._stages[0].model.outputs[0].shape[-1]
+            return np.zeros((0, classes), "float32"), np.zeros(0, "int32")
+        return np.concatenate(predictions), np.concatenate(timesteps)
+
+    def _predict_batch(self, images):
+        count = len(images)
+        left = np.arange(count)  # which samples are not done
+        carried = [ops.convert_to_tensor(images)]
+        results, timesteps = None, np.zeros(count, "int32")
+        for step, stage in enumerate(self._stages, start=1):
+            prediction, carried = stage(carried, len(left))
+            if results is None:
+                results = np.zeros((count, prediction.shape[1]), prediction.dtype)
+            done = self._confidence(prediction) >= self.threshold
+            if step == self.timesteps:
+                done[:] = True
+            results[left[done]] = prediction[done]
+            timesteps[left[done]] = step
+            left = left[~done]
+            if not len(left):
+                break
+            if done.any():
+                kept = np.flatnonzero(~done)
+                carried = [ops.take(x, kept, axis=0) for x in carried]
+        return results, timesteps
+
+    def _confidence(self, prediction):
+        if self._is_logits:
+            e = np.exp(prediction - prediction.max(axis=-1, keepdims=True))
+            prediction = e / e.sum(axis=-1, keepdims=True)
+        return prediction.max(axis=-1)
+
+
+class _Stage:
+    """What one timestep adds to what is carried over from the earlier ones.
+
+    Args:
+        model: the model that is cut.
+        carried: symbolic tensors of it that earlier stages hand over.
+        prediction: the symbolic prediction of this timestep.
+        handed_on: symbolic tensors for the later stages; what is in `carried` is
+            handed on as it is.
+    """
+
+    def __init__(self, model, carried, prediction, handed_on):
+        made = [x for x in handed_on if not _is_in(x, carried)]
+        inputs = [keras.Input(batch_shape=x.shape, dtype=x.dtype) for x in carried]
+        places = dict(zip(carried, inputs, strict=True))
+        outputs = graph.rerun(model, places, outputs=[prediction, *made])
+        self.model = keras.Model(inputs, outputs)
+        self._run = compiled(self.model)
+        # Where each tensor to hand on is found: among those carried, then those made.
+        known = [*carried, *made]
+        self._places = [
+            next(place for place, y in enumerate(known) if y is x) for x in handed_on
+        ]
+
+    def __call__(self, carried, count):
+        """Returns the prediction as an array and what to hand on, `count` samples."""
+        prediction, *made = tree.flatten(self._run([_padded(x) for x in carried]))
+        known = [*carried, *(x[:count] for x in made)]
+        prediction = ops.convert_to_numpy(prediction)[:count]
+        return prediction, [known[place] for place in self._places]
+
+
+def _padded(x):
+    """On JAX, which compiles for each shape: as many samples as a power of two."""
+    if keras.backend.backend() != "jax":
+        return x
+    wanted = 1 << (len(x) - 1).bit_length()
+    return ops.pad(x, [(0, wanted - len(x))] + [(0, 0)] * (len(x.shape) - 1))
+
+
+def _predictions(model):
+    """The symbolic predictions of all timesteps."""
+    graph.require_graph(model)
+    operation, index, _ = model.outputs[0]._keras_history
+    if not isinstance(operation, StackTimesteps):
+        raise ValueError(
+            "model must give the predictions of all its timesteps, as one built with "
+            f"return_sequences=True does, got '{model.name}' with output "
+            f"{tuple(model.outputs[0].shape)}."
+        )
+    predictions = operation._inbound_nodes[index].input_tensors
+    if len(predictions[0].shape) != 2:
+        raise ValueError(
+            f"model must classify, got '{model.name}' with output "
+            f"{tuple(model.outputs[0].shape)}."
+        )
+    return predictions
+
+
+def _cut(model, predictions):
+    """One `_Stage` a timestep."""
+    inputs = list(model.inputs)
+    nodes = graph.nodes(inputs, predictions)
+    stage_of = {}  # of each call, the first timestep that needs it
+    for step, prediction in enumerate(predictions):
+        for node in graph.nodes(inputs, [prediction]):
+            stage_of.setdefault(id(node), step)
+    made_in = {id(x): stage_of[id(n)] for n in nodes for x in n.outputs}
+    used_in = {}  # of each tensor, the last timestep that needs it
+    for node in nodes:
+        for x in node.input_tensors:
+            used_in[id(x)] = max(used_in.get(id(x), 0), stage_of[id(node)])
+    tensors = [*inputs, *(x for node in nodes for x in node.outputs)]
+    carried = [
+        [x for x in tensors if made_in.get(id(x), -1) < step <= used_in.get(id(x), -1)]
+        for step in range(1, len(predictions))
+    ]
+    return [
+        _Stage(model, before, prediction, after)
+        for before, prediction, after in zip(
+            [inputs, *carried], predictions, [*carried, []], strict=True
+        )
+    ]
+
+
+def _is_in(tensor, tensors):
+    return any(tensor is x for x in tensors)
