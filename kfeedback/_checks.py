@@ -3,7 +3,6 @@
 import numbers
 import operator
 
-
 _INFINITY = float("inf")
 
 
