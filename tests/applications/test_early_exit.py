@@ -1,0 +1,105 @@
+import csv
+
+import numpy as np
+import pytest
+
+from applications import _early_exit
+from tests.applications.command import run, run_each
+
+DATA = ("--dataset=synthetic", "--train_split=train[:256]", "--eval_split=test[:128]")
+
+
+def _rows(path):
+    with path.open() as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """An lrnet of three timesteps, and its backbone alone."""
+    folder = tmp_path_factory.mktemp("runs")
+    common = ("--epochs=1", *DATA)
+    run("applications.train", "--timesteps=3", f"--output_dir={folder / 'lr'}", *common)
+    run(
+        "applications.train",
+        "--model=lenet",
+        f"--output_dir={folder / 'lenet'}",
+        *common,
+    )
+    return folder
+
+
+def test_evaluate_measures_early_exit(runs):
+    results = runs / "exits.csv"
+    output = run(
+        "applications.evaluate",
+        f"--run={runs / 'lr'}",
+        "--early_exit",
+        "--exit_batch_size=16",
+        f"--exit_results={results}",
+    )
+    rows = _rows(runs / "lr" / "early_exit.csv")
+    assert [float(row["threshold"]) for row in rows] == list(_early_exit.THRESHOLDS)
+    passes = [float(row["mean_timesteps"]) for row in rows]
+    assert passes == sorted(passes) and passes[-1] <= 3
+    (row,) = _rows(results)
+    assert row["examples"] == "64" and row["batch_size"] == "16"
+    assert float(row["images_per_s_early"]) > 0
+    # What is measured is what the curve says of that threshold.
+    (same,) = [r for r in rows if float(r["threshold"]) == float(row["threshold"])]
+    assert same["accuracy"] == row["accuracy_early"]
+    assert same["mean_multiply_adds"] == row["mean_multiply_adds"]
+    assert (runs / "lr" / "early_exit.png").stat().st_size > 10_000
+    assert "early_exit.png" in output
+
+
+def test_refusals(runs):
+    lines = [
+        [f"--run={runs / 'lenet'}", "--early_exit"],
+        [f"--run={runs / 'lr'}", "--exit_loss=0.5"],
+    ]
+    found = run_each("applications.evaluate", lines)
+    for (code, output), flag in zip(found, ("early_exit", "exit_loss"), strict=True):
+        assert code == 1 and f"error: --{flag}" in output
+        assert "Traceback" not in output
+
+
+POSTERIORS = np.array(
+    [
+        [[0.9, 0.1], [0.2, 0.8]],  # sure at once, and right
+        [[0.4, 0.6], [0.9, 0.1]],  # right after the second look only
+        [[0.3, 0.7], [0.4, 0.6]],  # never sure
+    ]
+)
+LABELS = np.array([0, 0, 1])
+COST = np.array([10, 30])
+
+
+def test_exits_at_the_first_sure_timestep():
+    assert _early_exit.exits(POSTERIORS, 0.75).tolist() == [0, 1, 1]
+    assert _early_exit.exits(POSTERIORS, 0.6).tolist() == [0, 0, 0]
+    assert _early_exit.exits(POSTERIORS, 1.0).tolist() == [1, 1, 1]
+
+
+def test_curve_by_hand():
+    rows = {r["threshold"]: r for r in _early_exit.curve(POSTERIORS, LABELS, COST)}
+    assert rows[0.75]["accuracy"] == 100.0
+    assert rows[0.75]["mean_timesteps"] == round(5 / 3, 3)
+    assert rows[0.75]["mean_multiply_adds"] == round(70 / 3)
+    assert rows[0.75]["saved_percent"] == round(100 * (1 - 70 / 90), 1)
+    assert rows[1.0]["accuracy"] == round(200 / 3, 2)
+    assert rows[1.0]["saved_percent"] == 0
+
+
+def test_choose_takes_the_cheapest_that_loses_no_more():
+    # All passes get two of three; leaving at once gets two as well.
+    assert _early_exit.choose(POSTERIORS, LABELS, COST, 0.0) == 0.2
+    worse = POSTERIORS.copy()
+    worse[0] = [[0.4, 0.6], [0.9, 0.1]]
+    worse[2, 0] = [0.7, 0.3]
+    # At once all are wrong; a third of them is too much to lose.
+    chosen = _early_exit.choose(worse, LABELS, COST, 10.0)
+    steps = _early_exit.exits(worse, chosen)
+    right = worse[np.arange(3), steps].argmax(-1) == LABELS
+    full = worse[:, -1].argmax(-1) == LABELS
+    assert right.mean() >= full.mean() - 0.1
