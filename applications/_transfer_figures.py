@@ -12,7 +12,7 @@ _STYLES = {
     "head": ("new head, frozen", "#0072B2", "o", "-"),
     "scratch": ("from scratch", "#D55E00", "^", "--"),
 }
-_MARKERS = "ovDPX*<>"
+_MARKERS = "vDPX*<>"
 
 
 def draw_all(results, folder, title):
@@ -62,11 +62,11 @@ def draw_fitted_on(results, keys, path, title):
     metrics = list(results[keys[0]])
     plt = _figures.pyplot()
     figure, axes = plt.subplots(
-        len(metrics), 2, figsize=(11, 4 * len(metrics)), squeeze=False
+        len(metrics), 2, figsize=(12.5, 4 * len(metrics)), squeeze=False
     )
     for (left, right), metric in zip(axes, metrics, strict=True):
         _lines(left, results, keys, metric)
-        left.legend(fontsize=8, frameon=False, title="logistic regression")
+        left.legend(loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False)
         values = np.array([results[key][metric] for key in keys])
         image = right.imshow(values, cmap="cividis", aspect="auto")
         right.set_xticks(range(values.shape[1]), range(1, values.shape[1] + 1))
@@ -94,8 +94,9 @@ def _lines(axis, results, keys, metric):
             label = f"{method} fitted on {fitted}"
             dash = "-" if fitted == "all" else ":"
             place = fits.index(fitted)
-            marker = _MARKERS[place % len(_MARKERS)]
-            colour = "black" if fitted == "all" else _shade(place / len(fits))
+            marker = "o" if fitted == "all" else _MARKERS[place % len(_MARKERS)]
+            share = place / max(1, len(fits) - 2)  # 1 for the last iteration
+            colour = "black" if fitted == "all" else _shade(share)
         axis.plot(
             range(1, len(values) + 1),
             values,
@@ -114,4 +115,4 @@ def _shade(share):
     """A colour of viridis, light ones left out."""
     import matplotlib
 
-    return matplotlib.colormaps["viridis"](0.85 * share)
+    return matplotlib.colormaps["viridis"](0.85 * min(1, share))

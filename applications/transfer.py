@@ -16,6 +16,7 @@ Into --output_dir go figures 2 to 4 of Transfer learning with feedback networks,
 a row for every method and iteration that it was fitted on.
 """
 
+import logging
 import pathlib
 import time
 
@@ -24,7 +25,7 @@ import numpy as np
 from absl import flags
 
 import kfeedback  # noqa: F401  (registers the layers that a saved model holds)
-from applications import _app, _data, _figures, _optimization, _transfer
+from applications import _app, _data, _figures, _optimization, _transfer, _transfer_data
 from applications import _transfer_figures as pictures
 from kfeedback import graph
 
@@ -108,8 +109,10 @@ def main():
     source = _source(run)
     fits = _fits(source.output_shape[1])
     preprocess = _data.get_preprocess(run, fit=False)
-    target = Target(source, preprocess)
+    target = _transfer_data.Target(source, preprocess, FLAGS.seed)
     embedder = _transfer.embedding_model(source, FLAGS.embedding_layer)
+    # Models of several sizes of batch are several graphs, which it would warn of.
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
     results_file = FLAGS.results or output / "transfer.csv"
     output.mkdir(parents=True, exist_ok=True)
     empty = {"accuracy": []}
@@ -136,51 +139,6 @@ def main():
         title = f"From {run.name} to {target.info.name}: {target.count} training images"
         for path in pictures.draw_all(results, output, title):
             print(f"wrote {path}")
-
-
-class Target:
-    """The data transferred to.
-
-    Args:
-        source: the model that they have to fit.
-        preprocess: function of a batch.
-    """
-
-    def __init__(self, source, preprocess):
-        self._preprocess = preprocess
-        self.train, self.info = _data.get_data(
-            FLAGS.train_split, preprocess, training=False
-        )
-        self.test, self.test_info = _data.get_data(
-            FLAGS.eval_split, preprocess, training=False
-        )
-        self.count = self.info.num_examples
-        _check_images(source, self.info)
-        if self.info.num_classes < 2 and not self.info.multi_label:
-            raise ValueError(
-                "--classes must keep at least two classes of "
-                f"{self.info.name}, got {self.info.num_classes}."
-            )
-        if self.info.multi_label:
-            _transfer.require_sklearn()
-
-    def embed(self, model):
-        """Computes the embeddings `(N, T, ...)` of both splits."""
-        start = time.time()
-        self.train_embeddings, self.train_labels = _transfer.outputs_of(
-            model, self.train
-        )
-        _check_classes(self.train_labels, self.info)
-        self.test_embeddings, self.test_labels = _transfer.outputs_of(model, self.test)
-        count = self.count + self.test_info.num_examples
-        seconds = time.time() - start
-        print(f"embedded {count} images, {count / seconds:.0f} a second")
-
-    def batches(self):
-        """The training split in an order of its own every epoch, from the first one."""
-        return _data.get_data(
-            FLAGS.train_split, self._preprocess, training=True, seed=FLAGS.seed
-        )[0]
 
 
 def _transfers(methods, fits, source, target):
@@ -212,44 +170,44 @@ def _train_networks(methods, source, target):
         info.num_classes, info.multi_label, FLAGS.head_units, FLAGS.head_dropout
     )
     network = new.on(source, FLAGS.embedding_layer)
-    if "scratch" in methods:
-        fresh = keras.models.clone_model(network)
-        epochs = FLAGS.scratch_epochs or FLAGS.epochs + FLAGS.finetune_epochs
-        batches = target.batches()
-        seconds = _fit("scratch", fresh, (batches,), info, len(batches), epochs)
-        yield "scratch", "all", _transfer.outputs_of(fresh, target.test)[0], seconds
-    if methods == ["scratch"]:
-        return
-    head = new.alone(target.train_embeddings.shape[1:])
-    keras.utils.set_random_seed(FLAGS.seed)
-    data = (target.train_embeddings, target.train_labels)
-    seconds = _fit("head", head, data, info, len(target.train), FLAGS.epochs)
+    if {"head", "finetune"} & set(methods):
+        head = new.alone(target.train_embeddings.shape[1:])
+        data = (target.train_embeddings, target.train_labels)
+        seconds = _fit("head", head, data, info, FLAGS.epochs)
     if "head" in methods:
         size = FLAGS.batch_size
         scores = head.predict(target.test_embeddings, batch_size=size, verbose=0)
         yield "head", "all", scores, seconds
     if "finetune" in methods:
         keras.utils.set_random_seed(FLAGS.seed)
-        batches = target.batches()
         rate = FLAGS.finetune_lr or FLAGS.lr / 10
-        steps, epochs = len(batches), FLAGS.finetune_epochs
-        seconds += _fit("finetune", network, (batches,), info, steps, epochs, rate)
-        scores = _transfer.outputs_of(network, target.test)[0]
+        epochs = FLAGS.finetune_epochs
+        seconds += _fit("finetune", network, (target.batches(),), info, epochs, rate)
+        scores, _ = _transfer.outputs_of(network, target.test)
         yield "finetune", "all", scores, seconds
+    if "scratch" in methods:
+        keras.utils.set_random_seed(FLAGS.seed)
+        fresh = keras.models.clone_model(network)
+        epochs = FLAGS.scratch_epochs or FLAGS.epochs + FLAGS.finetune_epochs
+        seconds = _fit("scratch", fresh, (target.batches(),), info, epochs)
+        scores, _ = _transfer.outputs_of(fresh, target.test)
+        yield "scratch", "all", scores, seconds
 
 
-def _fit(method, model, data, info, steps, epochs, rate=None):
-    """Trains a network; returns the seconds it took."""
+def _fit(method, model, data, info, epochs, rate=None):
+    """Trains on `(batches,)` or `(inputs, labels)`; returns the seconds it took."""
     print(f"{method}: {epochs} epochs")
+    in_batches = len(data) == 1
+    steps = len(data[0]) if in_batches else -(-len(data[0]) // FLAGS.batch_size)
     _optimization.compile_model(model, steps, info.multi_label, lr=rate, epochs=epochs)
     start = time.time()
     try:
         model.fit(
             *data,
-            batch_size=None if len(data) == 1 else FLAGS.batch_size,
+            batch_size=None if in_batches else FLAGS.batch_size,
             epochs=epochs,
             verbose=int(FLAGS.verbose),
-            shuffle=len(data) > 1,  # batches shuffle themselves, by (seed, epoch)
+            shuffle=not in_batches,  # batches shuffle themselves, by (seed, epoch)
             callbacks=[keras.callbacks.TerminateOnNaN(raise_error=True)],
         )
     except RuntimeError as error:  # of TerminateOnNaN
@@ -323,41 +281,6 @@ def _fits(steps):
     return [known[name] for name in names]
 
 
-def _check_images(source, info):
-    shape = source.input_shape[1:]
-    pairs = zip(shape, info.image_shape, strict=False)
-    if len(shape) == 3 and all(n in (None, m) for n, m in pairs):
-        return
-    got = f"got {info.name} with {info.image_shape}."
-    if len(shape) != 3 or shape[2] != info.image_shape[2]:
-        raise ValueError(
-            "--dataset must have images of as many channels as those of --run, "
-            f"{shape}, {got}"
-        )
-    raise ValueError(
-        f"--image_size must be given, such as --image_size={shape[0]}, where images "
-        f"are of another size than those of --run, {shape}, {got}"
-    )
-
-
-def _check_classes(labels, info):
-    """Refuses training data in which a class never, or always, occurs."""
-    if info.multi_label:
-        counts = labels.sum(0)
-        lacks = (counts == 0) | (counts == len(labels))
-        wanted = "an example with and one without every class"
-    else:
-        counts = np.bincount(labels.reshape(-1), minlength=info.num_classes)
-        lacks = counts == 0
-        wanted = "an example of every class"
-    if lacks.any():
-        names = [info.class_names[place] for place in np.flatnonzero(lacks)]
-        raise ValueError(
-            f"--train_split must hold {wanted} of {info.name}, got {info.split} "
-            f"without one for {', '.join(names)}."
-        )
-
-
 def _report(results, target):
     info, test = target.info, target.test_info
     print(
@@ -389,6 +312,7 @@ def _row(method, fitted_on, found, seconds, target, source):
     row = {
         "experiment": FLAGS.experiment or pathlib.Path(FLAGS.output_dir).name,
         "config": FLAGS.config or "",
+        "seed": FLAGS.seed,
         "run": pathlib.Path(FLAGS.run).resolve().name,
         "method": method,
         "fitted_on": fitted_on,
@@ -398,7 +322,6 @@ def _row(method, fitted_on, found, seconds, target, source):
         "train_examples": target.count,
         "eval_split": FLAGS.eval_split,
         "eval_examples": target.test_info.num_examples,
-        "seed": FLAGS.seed,
     }
     for name, values in (
         ("accuracy", accuracy),
