@@ -12,6 +12,7 @@ _STYLES = {
     "head": ("new head, frozen", "#0072B2", "o", "-"),
     "scratch": ("from scratch", "#D55E00", "^", "--"),
 }
+_LEAST_SPAN = 10  # percent points of an axis, so that noise looks as small as it is
 _MARKERS = "vDPX*<>"
 
 
@@ -68,12 +69,14 @@ def draw_fitted_on(results, keys, path, title):
         _lines(left, results, keys, metric)
         left.legend(loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False)
         values = np.array([results[key][metric] for key in keys])
-        image = right.imshow(values, cmap="cividis", aspect="auto")
+        low, high = _span(values)
+        limits = {"vmin": low, "vmax": high}
+        image = right.imshow(values, cmap="cividis", aspect="auto", **limits)
         right.set_xticks(range(values.shape[1]), range(1, values.shape[1] + 1))
         right.set_yticks(range(len(keys)), [fitted for _, fitted in keys])
         right.set_xlabel("tested on iteration")
         right.set_ylabel("fitted on iteration")
-        middle = (values.min() + values.max()) / 2
+        middle = (low + high) / 2
         for (row, column), value in np.ndenumerate(values):
             colour = "white" if value < middle else "black"
             text = f"{value:.1f}"
@@ -108,7 +111,19 @@ def _lines(axis, results, keys, metric):
     axis.set_xticks(range(1, len(values) + 1))
     axis.set_xlabel("tested on iteration")
     axis.set_ylabel(f"{metric} in %")
+    low, high = _span([results[key][metric] for key in keys])
+    margin = 0.05 * (high - low)
+    axis.set_ylim(low - margin, high + margin)
     axis.grid(axis="y", alpha=0.3)
+
+
+def _span(values):
+    """The range of values in percent, widened within 0 to 100 if it is small."""
+    low, high = np.min(values), np.max(values)
+    wider = max(0, _LEAST_SPAN - (high - low)) / 2
+    low, high = low - wider, high + wider
+    shift = max(0, -low) - max(0, high - 100)
+    return low + shift, high + shift
 
 
 def _shade(share):

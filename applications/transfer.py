@@ -136,7 +136,10 @@ def main():
         _app.append_row(results_file, row)
     _report(results, target)
     if FLAGS.figures:
-        title = f"From {run.name} to {target.info.name}: {target.count} training images"
+        title = (
+            f"From {run.name} to {pathlib.Path(target.info.name).name}: {target.count} "
+            f"training images, {target.test_info.num_examples} test images"
+        )
         for path in pictures.draw_all(results, output, title):
             print(f"wrote {path}")
 
@@ -292,10 +295,12 @@ def _report(results, target):
         if len(missing):
             names = ", ".join(info.class_names[place] for place in missing)
             print(f"mean average precision leaves out, without an example: {names}")
+        share = target.test_labels[:, target.test_labels.any(0)].mean()
+        print(f"mean average precision of guesses, the share of labels: {share:.2%}")
     values, counts = np.unique(target.train_labels, axis=0, return_counts=True)
     same = target.test_labels == values[counts.argmax()]
     guess = same.reshape(len(same), -1).all(1).mean()
-    print(f"the most frequent training label alone is right for {100 * guess:.2f} %")
+    print(f"the most frequent training label alone is right for {guess:.2%}")
     for metric in next(iter(results.values())):
         print(f"\n{metric} in % at iteration")
         table = [
