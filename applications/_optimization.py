@@ -58,7 +58,7 @@ class MultiplierSGD(keras.optimizers.SGD):
         return {**super().get_config(), "multipliers": self.multipliers}
 
 
-def compile_model(model, steps, multi_label=False):
+def compile_model(model, steps, multi_label=False, *, lr=None, epochs=None):
     """Optimizer, L2 and the summed loss, with the accuracy of every timestep.
 
     Args:
@@ -66,18 +66,22 @@ def compile_model(model, steps, multi_label=False):
         steps: batches of an epoch.
         multi_label: bool, labels are `(B, classes)`: the loss is the binary
             cross-entropy, and right is what is right for every class.
+        lr: the learning rate to start from instead of --lr.
+        epochs: those of the run instead of --epochs.
     """
+    lr = lr or FLAGS.lr
     # Keras' weight_decay is decoupled from the gradient; the papers' L2 is not.
     for variable in model.trainable_variables:
         chosen = FLAGS.weight_decay_on == "all" or len(variable.shape) > 1
         if chosen and FLAGS.weight_decay:
             variable.regularizer = keras.regularizers.L2(FLAGS.weight_decay / 2)
-    schedule = FLAGS.lr
+    schedule = lr
     shares = drops()
     if shares:
+        total = (epochs or FLAGS.epochs) * steps
         schedule = keras.optimizers.schedules.PiecewiseConstantDecay(
-            [int(share * FLAGS.epochs * steps) for share in shares],
-            [FLAGS.lr * 0.1**n for n in range(len(shares) + 1)],
+            [int(share * total) for share in shares],
+            [lr * 0.1**n for n in range(len(shares) + 1)],
         )
     if FLAGS.optimizer == "adam":
         _app.refuse(("momentum", "nesterov", "feedback_lr_mult"), "--optimizer=adam")
