@@ -58,8 +58,8 @@ class ConvLSTMCell(keras.layers.Layer):
 
     Departures from the published code: moving statistics are those of a step, not of
     all steps together, which no step has in training. 'Same' padding as in Keras, which
-    for strides > 1 pads an even side at its end only. The bias of the forget gate for X starts at
-    1, as published; in training a batch norm takes it away again.
+    for strides > 1 pads an even side at its end only. The bias of the forget gate for X
+    starts at 1, as published; in training a batch norm takes it away again.
 
     Reference:
         Shi et al., Convolutional LSTM network, 2015, eq. (3) without peepholes; Zamir
