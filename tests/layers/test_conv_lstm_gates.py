@@ -31,7 +31,11 @@ def arrays(layer):
 def moved(before, after):
     """Slots that moved, of the mean; those of the variance are the same."""
     found = [
-        [slot for slot in range(len(before[p])) if np.any(before[p][slot] != value[slot])]
+        [
+            slot
+            for slot in range(len(before[p]))
+            if np.any(before[p][slot] != value[slot])
+        ]
         for p, value in after.items()
         if p.endswith(STATISTICS)
     ]
