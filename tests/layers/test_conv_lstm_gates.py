@@ -60,7 +60,9 @@ def test_harness(check, option):
 )
 @pytest.mark.parametrize("kernel_size", [1, 3, 5])
 @pytest.mark.parametrize(
-    "x, strides", [(X, 1), (X, 2), (X, 3), (ODD, 1), (ODD, 3)], ids=str
+    "x, strides",
+    [(X, 1), (X, 2), (X, 3), (ODD, 1), (ODD, 3)],
+    ids=["even-1", "even-2", "even-3", "odd-1", "odd-3"],
 )
 def test_equals_the_reference(x, strides, kernel_size, batch_norm, batch):
     gates = make(
