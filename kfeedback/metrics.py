@@ -96,7 +96,7 @@ class ExactMatch(keras.metrics.MeanMetricWrapper):
         super().__init__(self._matches, name=name)
 
     def _matches(self, y_true, y_pred):
-        predicted = ops.cast(y_pred > self.threshold, "int32")
+        predicted = ops.cast(ops.greater(y_pred, self.threshold), "int32")
         return ops.all(predicted == ops.cast(y_true, "int32"), axis=-1)
 
     def get_config(self):

@@ -8,23 +8,35 @@ def softmax(x):
     return e / e.sum(axis=-1, keepdims=True)
 
 
+def sigmoid(x):
+    return 1 / (1 + np.exp(-np.asarray(x, "float64")))
+
+
 def relu(x):
     return np.maximum(x, 0.0)
 
 
 def conv2d(x, kernel, bias=0.0, padding="valid", stride=1):
-    """`x` is `(B, H, W, C)`, `kernel` is `(h, w, C, filters)`; odd sides for 'same'."""
+    """`x` is `(B, H, W, C)`, `kernel` is `(h, w, C, filters)`, 'same' is Keras'."""
     x, kernel = np.asarray(x, "float64"), np.asarray(kernel, "float64")
     height, width = kernel.shape[:2]
     if padding == "same":
-        assert height % 2 == 1 and width % 2 == 1 and stride == 1
-        x = np.pad(x, ((0, 0), (height // 2,) * 2, (width // 2,) * 2, (0, 0)))
+        x = np.pad(
+            x,
+            ((0, 0), *map(_same, x.shape[1:3], (height, width), [stride] * 2), (0, 0)),
+        )
     rows, columns = x.shape[1] - height + 1, x.shape[2] - width + 1
     result = 0.0
     for i in range(height):
         for j in range(width):
             result = result + x[:, i : i + rows, j : j + columns] @ kernel[i, j]
     return result[:, ::stride, ::stride] + bias
+
+
+def _same(side, kernel, stride):
+    """Pixels that 'same' adds before and after; of an odd number more after."""
+    total = max((-(-side // stride) - 1) * stride + kernel - side, 0)
+    return total // 2, total - total // 2
 
 
 def max_pool2(x):
@@ -213,7 +225,7 @@ def cliquenet(x, weights, blocks, layers, attention=False, **options):
                 for n in (1, 2)
             )
             scores = dense(relu(dense(x.mean((1, 2)), *first)), *second)
-            x = emphasis(x, 1 / (1 + np.exp(-scores)))
+            x = emphasis(x, sigmoid(scores))
         b, h, w, c = x.shape
         x = x[:, : h // 2 * 2, : w // 2 * 2]
         x = x.reshape(b, h // 2, 2, w // 2, 2, c).mean(axis=(2, 4))
@@ -221,3 +233,105 @@ def cliquenet(x, weights, blocks, layers, attention=False, **options):
     return softmax(
         dense(vector, weights["predictions/kernel"], weights["predictions/bias"])
     )
+
+
+def batch_norm(x, gamma, beta, mean, variance, epsilon):
+    return (x - mean) / np.sqrt(variance + epsilon) * gamma + beta
+
+
+def conv_lstm_gates(x, weights, name, stride=1, step=0, batch=False, epsilon=1e-5):
+    """`W(x)`, with batch norm if there are weights of it.
+
+    Args:
+        x: `(B, H, W, C)`, or `None` for zeros: the convolution of those is the bias at
+            every place, and a constant is its own mean, so that batch norm leaves β.
+        weights: arrays by path.
+        name: what the paths of the layer start with.
+        stride: of the convolution.
+        step: that whose moving statistics are taken; the last ones serve all later.
+        batch: normalise by the statistics of the batch, as in training.
+        epsilon: of the batch norm.
+    """
+    kernel, bias = weights[f"{name}/kernel"], weights[f"{name}/bias"]
+    if f"{name}/gamma" not in weights:
+        return bias if x is None else conv2d(x, kernel, bias, "same", stride)
+    gamma, beta = weights[f"{name}/gamma"], weights[f"{name}/beta"]
+    if x is None:
+        return beta
+    x = conv2d(x, kernel, bias, "same", stride)
+    mean, variance = x.mean((0, 1, 2)), x.var((0, 1, 2))
+    if not batch:
+        means, variances = (
+            weights[f"{name}/moving_{part}"] for part in ("mean", "variance")
+        )
+        slot = min(step, len(means) - 1)
+        mean, variance = means[slot], variances[slot]
+    return batch_norm(x, gamma, beta, mean, variance, epsilon)
+
+
+def conv_lstm_cell(x, state, weights, name, stride=1, step=0, batch=False):
+    """One step of the convolutional LSTM of section 3, without peepholes.
+
+    Args:
+        x: input; or, if there are no weights for one, its share of the gates.
+        state: `(H, C)`, or `None` for zeros.
+        weights: arrays by path.
+        name: what the paths of the cell start with.
+        stride, step, batch: as in `conv_lstm_gates`.
+
+    Returns:
+        the next `(H, C)`.
+    """
+    h, c = (None, 0.0) if state is None else state
+    if f"{name}/input_gates/kernel" in weights:
+        x = conv_lstm_gates(x, weights, f"{name}/input_gates", stride, step, batch)
+    total = x + conv_lstm_gates(h, weights, f"{name}/recurrent_gates", 1, step, batch)
+    i, f, g, o = np.split(total, 4, axis=-1)
+    c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
+    return sigmoid(o) * np.tanh(c), c
+
+
+def feedback_convlstm(images, weights, cells, timesteps, batch=False):
+    """Transfer learning with feedback networks, sections 3.1 to 3.3, no dropout.
+
+    Args:
+        images: the images, the same at every pass.
+        weights: arrays by variable path.
+        cells: groups of `(filters, stride)`.
+        timesteps: passes.
+        batch: normalise by the statistics of the batch, as in training.
+
+    Returns:
+        `(B, timesteps, classes)`.
+    """
+    x = conv2d(images, weights["stem_conv/kernel"], weights["stem_conv/bias"], "same")
+    mean, variance = x.mean((0, 1, 2)), x.var((0, 1, 2))
+    if not batch:
+        mean, variance = (
+            weights[f"stem_bn/moving_{part}"] for part in ("mean", "variance")
+        )
+    gamma, beta = weights["stem_bn/gamma"], weights["stem_bn/beta"]
+    features = relu(batch_norm(x, gamma, beta, mean, variance, 1e-5))
+    first = conv_lstm_gates(
+        features, weights, "group1_cell1_input_gates", cells[0][0][1], batch=batch
+    )
+    states, predictions = {}, []
+    for step in range(timesteps):
+        x = first
+        for group, strides in enumerate(cells, start=1):
+            for cell, (_, stride) in enumerate(strides, start=1):
+                name = f"group{group}_cell{cell}"
+                x = relu(x) if cell > 1 else x
+                states[name] = conv_lstm_cell(
+                    x, states.get(name), weights, name, stride, step, batch
+                )
+                x = states[name][0]
+        b, h, w, c = x.shape
+        pooled = relu(x).reshape(b, h // 4, 4, w // 4, 4, c).mean(axis=(2, 4))
+        hidden = pooled.reshape(b, -1)
+        hidden = relu(dense(hidden, weights["dense/kernel"], weights["dense/bias"]))
+        output = dense(
+            hidden, weights["predictions/kernel"], weights["predictions/bias"]
+        )
+        predictions.append(softmax(output))
+    return np.stack(predictions, axis=1)

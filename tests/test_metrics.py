@@ -1,11 +1,12 @@
 import functools
+import json
 
 import keras
 import numpy as np
 import pytest
 
 from kfeedback.losses import TimestepLoss
-from kfeedback.metrics import TimestepMetric
+from kfeedback.metrics import ExactMatch, TimestepMetric
 from tests import harness, reference
 
 RANDOM = np.random.default_rng(9)
@@ -165,3 +166,96 @@ def test_accuracy_of_one_sigmoid_unit_is_binary():
 def test_takes_a_partial_function():
     function = functools.partial(keras.metrics.sparse_top_k_categorical_accuracy, k=2)
     assert TimestepMetric(function, timestep=0).name == "partial_t1"
+
+
+# --- Several labels an image ---------------------------------------------------------
+
+LABELS = np.array([[1, 0, 1], [0, 0, 0], [0, 1, 0], [1, 1, 1]])
+SURE = np.array(
+    [
+        # All right; one label too many; one too few; all right only above 0.3.
+        [[0.9, 0.1, 0.6], [0.1, 0.7, 0.2], [0.2, 0.1, 0.4], [0.4, 0.4, 0.4]],
+        [[0.9, 0.1, 0.6], [0.1, 0.2, 0.2], [0.2, 0.1, 0.4], [0.9, 0.9, 0.9]],
+    ],
+    "float32",
+).transpose(1, 0, 2)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int64", "float32", "bool"])
+@pytest.mark.parametrize(
+    "step, threshold, expected", [(0, 0.5, 1 / 4), (0, 0.3, 2 / 4), (1, 0.5, 3 / 4)]
+)
+def test_exact_match(step, threshold, expected, dtype):
+    metric = ExactMatch(threshold)
+    labels = LABELS.astype(dtype)
+    metric.update_state(labels[:1], SURE[:1, step])
+    metric.update_state(labels[1:], SURE[1:, step])
+    assert float(metric.result()) == expected
+    metric.reset_state()
+    assert float(metric.result()) == 0
+
+
+def test_exact_match_takes_weights_and_leaves_the_threshold_out():
+    metric = ExactMatch()
+    metric.update_state(LABELS, SURE[:, 1], sample_weight=[1.0, 2.0, 3.0, 4.0])
+    np.testing.assert_allclose(float(metric.result()), 0.7, rtol=1e-6)
+    metric = ExactMatch()
+    metric.update_state([[0], [1]], [[0.5], [0.5]])
+    assert float(metric.result()) == 0.5
+
+
+@pytest.mark.parametrize("step", [0, 1, -1, -2])
+def test_exact_match_at_a_timestep(step):
+    metric = TimestepMetric(ExactMatch(), step)
+    assert metric.name.startswith("exact_match")
+    metric.update_state(LABELS, SURE)
+    assert float(metric.result()) == (1 / 4, 3 / 4)[step]
+
+
+@pytest.mark.parametrize("timestep", [None, 1])
+def test_exact_match_survives_its_config(timestep):
+    metric = ExactMatch(0.3, name="all_labels")
+    if timestep is not None:
+        metric = TimestepMetric(metric, timestep)
+    config = json.loads(json.dumps(keras.saving.serialize_keras_object(metric)))
+    again = keras.saving.deserialize_keras_object(config)
+    assert type(again) is type(metric) and again.name == metric.name
+    assert again.get_config() == metric.get_config()
+    inner = again if timestep is None else again.metric
+    assert isinstance(inner, ExactMatch) and inner.threshold == 0.3
+    expected = 2 / 4 if timestep is None else 3 / 4
+    for one in (metric, again):
+        one.update_state(LABELS, SURE[:, 0] if timestep is None else SURE)
+        assert float(one.result()) == expected
+
+
+def test_exact_match_in_a_saved_compiled_model(tmp_path):
+    image = keras.Input((4,))
+    x = keras.layers.Dense(STEPS * 3, activation="sigmoid")(image)
+    model = keras.Model(image, keras.layers.Reshape((STEPS, 3))(x))
+    model.compile(
+        "sgd",
+        TimestepLoss("binary_crossentropy"),
+        metrics=[TimestepMetric(ExactMatch(0.4), step) for step in (0, 1, -1)],
+    )
+    random = np.random.default_rng(3)
+    x = random.normal(size=(64, 4)).astype("float32")
+    labels = random.integers(0, 2, (64, 3)).astype("uint8")
+    model.fit(x, labels, verbose=0)
+    result = model.evaluate(x, labels, verbose=0, return_dict=True)
+    right = (harness.to_numpy(model(x)) > 0.4) == labels[:, None]
+    expected = right.all(axis=-1).mean(axis=0)
+    assert 0 < expected.min() < 1
+    for step, name in enumerate(("exact_match_t1", "exact_match_t2", "exact_match")):
+        np.testing.assert_allclose(result[name], expected[step], rtol=1e-6)
+    model.save(tmp_path / "model.keras")
+    again = keras.models.load_model(tmp_path / "model.keras")
+    assert again.evaluate(x, labels, verbose=0, return_dict=True) == result
+    assert set(again.fit(x, labels, verbose=0).history) == set(result)
+
+
+@pytest.mark.parametrize("threshold", [1, -0.1, None, "half", True, float("nan")])
+def test_exact_match_refuses(threshold):
+    with pytest.raises(ValueError) as caught:
+        ExactMatch(threshold)
+    harness.assert_one_sentence(caught.value, "threshold")

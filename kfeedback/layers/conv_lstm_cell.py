@@ -166,13 +166,14 @@ class ConvLSTMCell(keras.layers.Layer):
         if state is None:
             return
         wanted = self.compute_output_shape(inputs.shape)
-        pair = isinstance(state, tuple | list) and len(state) == 2
-        shapes = [tuple(getattr(x, "shape", ())) for x in state] if pair else []
-        if not pair or not all(_fits(shape, wanted) for shape in shapes):
-            raise ValueError(
-                "state must be None or a pair of tensors of shape "
-                f"{wanted}, got {shapes if pair else state!r}."
-            )
+        found = type(state).__name__
+        if isinstance(state, tuple | list):
+            found = [tuple(getattr(x, "shape", ())) for x in state]
+            if len(found) == 2 and all(_fits(shape, wanted) for shape in found):
+                return
+        raise ValueError(
+            f"state must be None or a pair of tensors of shape {wanted}, got {found}."
+        )
 
     def compute_output_spec(
         self, inputs, state=None, step=0, is_last=False, training=None

@@ -95,7 +95,6 @@ def move(variable, now, momentum, moved=None):
         moved: `None` for all, or a bool array `(S, 1)`, which of them to move.
     """
     now = ops.cast(ops.stop_gradient(now), variable.dtype)
-    value = variable * momentum + (1 - momentum) * now
-    if moved is not None:
-        value = ops.where(moved, value, ops.convert_to_tensor(variable))
-    variable.assign(value)
+    before = ops.convert_to_tensor(variable)
+    value = before * momentum + (1 - momentum) * now
+    variable.assign(value if moved is None else ops.where(moved, value, before))

@@ -5,6 +5,7 @@ import keras
 import numpy as np
 import pytest
 
+from kfeedback import preprocessing
 from kfeedback.models.backbones import LeNet
 from tests.applications.command import run, run_each
 
@@ -92,6 +93,93 @@ def test_cliquenet_trains_and_is_drawn(tmp_path):
         assert (tmp_path / name).stat().st_size > 10_000
 
 
+CONVLSTM = (
+    "--model=feedback_convlstm",
+    '--model_args={"cells": [[[4, 2], [4, 1]], [[6, 2]]], "head_units": 8}',
+    "--timesteps=2",
+    "--discount=1.2",
+    "--optimizer=adam",
+    "--lr=0.01",
+    "--epochs=1",
+)
+
+
+@pytest.fixture(scope="module")
+def several_labels(tmp_path_factory):
+    """Runs with Adam, most of them on images of any number of three classes."""
+    folder = tmp_path_factory.mktemp("several_labels")
+    random = np.random.default_rng(0)
+    labels = random.integers(0, 2, (96, 3), "uint8")
+    images = random.integers(0, 100, (96, 32, 32, 3), "uint8")
+    images += 150 * labels[:, None, None]  # a channel for each class
+    data = folder / "several.npz"
+    np.savez(
+        data,
+        x_train=images[:64],
+        y_train=labels[:64],
+        x_test=images[64:],
+        y_test=labels[64:],
+    )
+    lenet = ["--model=lenet", f"--dataset={data}", "--optimizer=adam", "--lr=0.003"]
+    lenet += ["--epochs=4", "--batch_size=16"]
+    lines = {
+        "one label": [*CONVLSTM, *DATA],
+        "convlstm": [*CONVLSTM, f"--dataset={data}"],
+        "lenet": lenet,
+        "softmax": [*lenet, '--model_args={"classifier_activation": "softmax"}'],
+    }
+    done = run_each(
+        "applications.train",
+        [
+            [
+                *line,
+                f"--output_dir={folder / name}",
+                f"--results={folder / 'results.csv'}",
+            ]
+            for name, line in lines.items()
+        ],
+    )
+    return folder, dict(zip(lines, done, strict=True))
+
+
+def test_feedback_convlstm_trains_with_adam(several_labels):
+    folder, done = several_labels
+    code, output = done["one label"]
+    assert code == 0, output
+    row = _rows(folder / "results.csv")[0]
+    assert row["error_t1"] and row["error_t2"] and not row["error_t3"]
+    model = keras.models.load_model(folder / "one label" / "model.keras")
+    assert model.output_shape == (None, 2, 10)
+    flags = json.loads((folder / "one label" / "run.json").read_text())["flags"]
+    assert flags["optimizer"] == "adam" and flags["timesteps"] == 2
+
+
+@pytest.mark.parametrize("name, steps", [("convlstm", 2), ("lenet", 1)])
+def test_trains_on_several_labels_an_image(several_labels, name, steps):
+    """The errors are those of the saved model: not exactly all labels right."""
+    folder, done = several_labels
+    code, output = done[name]
+    assert code == 0, output
+    model = keras.models.load_model(folder / name / "model.keras")
+    with np.load(folder / "several.npz") as file:
+        images, labels = file["x_test"], file["y_test"]
+    images = preprocessing.preprocess_input(images, "scale")
+    found = model.predict(images, verbose=0).reshape(len(labels), steps, 3) > 0.5
+    wrong = 100 * (found != labels[:, None]).any(axis=-1).mean(axis=0)
+    rows = {row["experiment"]: row for row in _rows(folder / "results.csv")}
+    for step in range(4):
+        expected = f"{wrong[step]:.2f}" if step < steps else ""
+        assert rows[name][f"error_t{step + 1}"] == expected
+    if name == "lenet":  # guessing errs on seven of eight images
+        assert wrong[0] < 70
+
+
+def test_several_labels_want_a_sigmoid(several_labels):
+    code, output = several_labels[1]["softmax"]
+    assert code == 1 and "--model must end in a sigmoid" in output
+    assert "Traceback" not in output
+
+
 def test_a_file_with_feedback_is_not_taken_without_it(runs):
     """A trained lrnet goes on as one; a network without feedback refuses the file."""
     weights = f"--init_from={runs / 'lr' / 'weights.h5'}"
@@ -173,6 +261,13 @@ BAD = {
     "--config=WRONG_TYPE": "config",
     "--dataset=TRUNCATED.npz": "npz",
     "--classes=3,cat": "classes must name",
+    "--optimizer=adam --momentum=0.5": "--momentum must be left out with",
+    "--optimizer=adam --nesterov": "--nesterov must be left out with",
+    "--optimizer=adam --feedback_lr_mult=2": "--feedback_lr_mult must be left out",
+    "--optimizer=adamant": "optimizer",
+    "--model=feedback_convlstm --backbone=lenet": "--backbone must be left out with",
+    '--model=feedback_convlstm;--model_args={"cells": [[]]}': "cells must be",
+    '--model=feedback_convlstm;--model_args={"timesteps": 3}': "model_args",
 }
 
 
@@ -207,7 +302,7 @@ def bad_results(tmp_path_factory):
                 "--dataset=mnist_background_images",
                 f"--data_dir={folder / 'empty'}",
             ]
-        words = [argument] if "{" in argument else argument.split()
+        words = argument.split(";") if "{" in argument else argument.split()
         lines.append([*words, *extra, f"--output_dir={folder / 'run'}"])
     return dict(zip(BAD, run_each("applications.train", lines), strict=True))
 

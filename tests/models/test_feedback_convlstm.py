@@ -1,0 +1,430 @@
+import keras
+import numpy as np
+import pytest
+
+import kfeedback
+from kfeedback import FeedbackConvLSTMNet, weights
+from kfeedback.layers import ConvLSTMCell
+from kfeedback.losses import TimestepLoss
+from tests import harness, reference
+from tests.harness import tensorflow_only
+from tools.benchmark import count_multiply_adds
+
+CELLS = (((4, 1), (4, 1)), ((6, 2),))
+STRIDED = (((3, 2), (4, 1), (2, 2)), ((5, 1), (4, 1)), ((3, 1),))
+TINY = {"cells": CELLS, "input_shape": (16, 16, 2), "head_units": 8, "classes": 4}
+OPTIONS = {
+    "default": {},
+    "no batch norm": {"batch_norm": False},
+    "logits": {"classifier_activation": None},
+    "sigmoid": {"classifier_activation": "sigmoid"},
+}
+IMAGES = harness.random_images((16, 16, 2))
+
+
+def tiny(option="default", **kwargs):
+    return FeedbackConvLSTMNet(**{**TINY, **OPTIONS[option], **kwargs})
+
+
+def arrays(model):
+    return {w.path: np.asarray(w.numpy(), "float64") for w in model.weights}
+
+
+def predict(model, images=IMAGES, **kwargs):
+    return harness.to_numpy(model(images, **kwargs))
+
+
+def lively(model):
+    """Random weights with which signals do not fade from cell to cell.
+
+    Half-open gates halve them twice in each.
+    """
+    harness.randomize(model)
+    for weight in model.weights:
+        if weight.path.endswith(("gates/kernel", "dense/kernel")):
+            weight.assign(6 * weight)
+    return model
+
+
+# --- The harness ---------------------------------------------------------------------
+
+
+# JAX compiles each operation for each shape: the other options run there by
+# KERAS_BACKEND=jax python -m pytest -m slow tests/models/test_feedback_convlstm.py
+IS_TENSORFLOW = keras.backend.backend() == "tensorflow"
+QUICK = OPTIONS if IS_TENSORFLOW else ("default",)
+SLOW_ELSEWHERE = () if IS_TENSORFLOW else pytest.mark.slow
+
+
+@pytest.mark.parametrize("check", harness.MODEL_CHECKS)
+@pytest.mark.parametrize(
+    "option",
+    [
+        pytest.param(option, marks=() if option in QUICK else pytest.mark.slow)
+        for option in OPTIONS
+    ],
+)
+def test_harness(option, check):
+    loss = "sparse_categorical_crossentropy"
+    if option == "logits":
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    harness.check_model(
+        lambda **kwargs: tiny(option, **kwargs), IMAGES, loss=loss, checks=[check]
+    )
+
+
+# --- The reference -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "cells, sides",
+    [
+        pytest.param(CELLS, (16, 8), id="two groups"),
+        pytest.param(STRIDED, (16, 48), id="three groups", marks=SLOW_ELSEWHERE),
+    ],
+)
+@pytest.mark.parametrize("batch_norm", [True, False])
+@pytest.mark.parametrize(
+    "timesteps",
+    [*(pytest.param(steps, marks=SLOW_ELSEWHERE) for steps in (1, 2)), 3],
+)
+def test_equals_the_reference(timesteps, batch_norm, cells, sides):
+    """Of two and of three groups, with a stride in the first cell of all."""
+    model = tiny(
+        cells=cells,
+        input_shape=(*sides, 2),
+        batch_norm=batch_norm,
+        timesteps=timesteps,
+        return_sequences=True,
+    )
+    lively(model)
+    images = harness.random_images((*sides, 2), count=3)
+    expected = reference.feedback_convlstm(images, arrays(model), cells, timesteps)
+    result = predict(model, images, training=False)
+    np.testing.assert_allclose(result, expected, atol=1e-5)
+    assert np.ptp(result, axis=0).max(-1).min() > 1e-2
+
+
+@pytest.mark.parametrize("timesteps", [1, 3])
+def test_equals_the_reference_in_training(timesteps):
+    model = tiny(head_dropout=0.0, timesteps=timesteps, return_sequences=True)
+    lively(model)
+    values = arrays(model)
+    expected = reference.feedback_convlstm(IMAGES, values, CELLS, timesteps, batch=True)
+    np.testing.assert_allclose(predict(model, training=True), expected, atol=1e-5)
+
+
+def test_the_reference_tells_networks_apart():
+    """Else the tests above could not see a wrong one."""
+    values = arrays(lively(tiny()))
+    images = IMAGES[:3]
+    right = reference.feedback_convlstm(images, values, CELLS, 3)
+    assert np.abs(np.diff(right, axis=1)).max((0, 2)).min() > 1e-3
+    # ReLU between groups, or none within one.
+    for cells in (
+        (((4, 1), (4, 1), (6, 2)),),
+        (((4, 1),), ((4, 1),), ((6, 2),)),
+    ):
+        numbers = [
+            (g, c) for g, group in enumerate(cells, 1) for c, _ in enumerate(group, 1)
+        ]
+        names = dict(zip(("1_1", "1_2", "2_1"), numbers, strict=True))
+        renamed = {}
+        for path, value in values.items():
+            for old, (group, cell) in names.items():
+                number, _, of_group = old.partition("_")
+                prefix = f"group{number}_cell{of_group}"
+                if path.startswith(prefix):
+                    path = path.replace(prefix, f"group{group}_cell{cell}", 1)
+                    break
+            renamed[path] = value
+        wrong = reference.feedback_convlstm(images, renamed, cells, 3)
+        assert np.abs(wrong - right).max() > 1e-4
+    forgetful = reference.feedback_convlstm(images, values, CELLS, 1)
+    assert np.abs(right[:, 1:] - forgetful).max() > 1e-3
+
+
+def test_a_sigmoid_is_one_of_the_logits():
+    logits = predict(lively(tiny("logits")))
+    harness.fresh_names()
+    result = predict(lively(tiny("sigmoid")))
+    np.testing.assert_allclose(result, reference.sigmoid(logits), atol=1e-6)
+
+
+# --- What the paper counts -----------------------------------------------------------
+
+
+def parameters(model):
+    return sum(np.prod(w.shape) for w in model.trainable_weights)
+
+
+@pytest.mark.parametrize(
+    "arguments, count",
+    [
+        ({}, 2_035_306),
+        ({"timesteps": 1, "return_sequences": True}, 2_035_306),
+        # γ and β of every gate of X and H, 4 gates each.
+        ({"batch_norm": False}, 2_035_306 - 3 * (16 + 32 + 64 + 64) * 4 * 2 * 2),
+        ({"classes": 100}, 2_035_306 + 90 * 257),
+        ({"include_top": False}, 2_035_306 - 257 * 256 - 257 * 10),
+    ],
+)
+def test_parameters(arguments, count):
+    assert parameters(FeedbackConvLSTMNet(**arguments)) == count
+
+
+@tensorflow_only
+@pytest.mark.parametrize("timesteps", [1, 2, 4])
+def test_multiply_adds(timesteps):
+    """Sides and channels of the twelve cells, by hand."""
+    once = 32 * 32 * 9 * 3 * 16  # the first convolution
+    once += 32 * 32 * 9 * 16 * 4 * 16  # the first cell's share of the image features
+    cells = [(32, 16, 16)] * 3
+    cells += [(16, 16, 32), (16, 32, 32), (16, 32, 32), (8, 32, 64), *[(8, 64, 64)] * 5]
+    assert len(cells) == 12
+    of_input = [side**2 * 9 * before * 4 * after for side, before, after in cells]
+    of_state = [side**2 * 9 * after * 4 * after for side, _, after in cells]
+    head = 2 * 2 * 64 * 256 + 256 * 10
+    every = sum(of_input[1:]) + head
+    count = once + timesteps * every + (timesteps - 1) * sum(of_state)
+    model = FeedbackConvLSTMNet(timesteps=timesteps, return_sequences=True)
+    assert count_multiply_adds(model) == count
+
+
+# --- The graph -----------------------------------------------------------------------
+
+
+def test_the_default_network():
+    model = FeedbackConvLSTMNet(timesteps=1)
+    assert model.input_shape == (None, 32, 32, 3) and model.output_shape == (None, 10)
+    assert model.get_layer("embedding").output.shape == (None, 2, 2, 64)
+    cells = [layer for layer in model.layers if isinstance(layer, ConvLSTMCell)]
+    assert [cell.name for cell in cells] == [
+        f"group{group}_cell{cell}" for group in (1, 2, 3, 4) for cell in (1, 2, 3)
+    ]
+    assert [cell.filters for cell in cells] == [16] * 3 + [32] * 3 + [64] * 6
+    assert [cell.output[0].shape[1] for cell in cells] == [32] * 3 + [16] * 3 + [8] * 6
+    relus = [n for n in (layer.name for layer in model.layers) if n.endswith("relu")]
+    assert sorted(relus) == sorted(
+        ["stem_relu", "embedding_relu"]
+        + [f"group{group}_cell{cell}_relu" for group in (1, 2, 3, 4) for cell in (1, 2)]
+    )
+    for name in ("dropout1", "dropout2"):
+        assert model.get_layer(name).rate == 0.5
+
+
+def test_the_embedding_is_what_the_head_sees():
+    model = lively(tiny())
+    values = arrays(model)
+    harness.fresh_names()
+    embedding = predict(lively(tiny(include_top=False)))
+    assert embedding.shape == (8, 2, 2, 6)
+    x = embedding.reshape(8, -1)
+    x = reference.relu(reference.dense(x, values["dense/kernel"], values["dense/bias"]))
+    x = reference.dense(x, values["predictions/kernel"], values["predictions/bias"])
+    np.testing.assert_allclose(predict(model), reference.softmax(x), atol=1e-5)
+
+
+def test_an_image_of_unknown_size():
+    model = lively(
+        tiny(include_top=False, input_shape=(None, None, 2), return_sequences=True)
+    )
+    assert model.output_shape == (None, 4, None, None, 6)
+    for sides in ((16, 16), (8, 24)):
+        images = harness.random_images((*sides, 2), count=2)
+        harness.fresh_names()
+        known = tiny(include_top=False, input_shape=(*sides, 2), return_sequences=True)
+        expected = predict(lively(known), images)
+        assert expected.shape == (2, 4, sides[0] // 8, sides[1] // 8, 6)
+        np.testing.assert_allclose(predict(model, images), expected, atol=1e-6)
+
+
+def test_starts_from_a_tensor():
+    image = keras.Input((32, 32, 2))
+    x = keras.layers.AveragePooling2D(2)(image)
+    model = lively(tiny(input_tensor=x, input_shape=None))
+    images = harness.random_images((32, 32, 2), count=2)
+    halved = images.reshape(2, 16, 2, 16, 2, 2).mean((2, 4))
+    harness.fresh_names()
+    expected = predict(lively(tiny()), halved)
+    np.testing.assert_allclose(predict(model, images), expected, atol=1e-5)
+
+
+def test_dropout_drops_in_training_only():
+    model = lively(tiny(batch_norm=False, timesteps=1))
+    model.get_layer("stem_bn").trainable = False
+    one, two = (predict(model, training=True) for _ in range(2))
+    assert not np.array_equal(one, two)
+    assert np.array_equal(predict(model), predict(model))
+
+
+# --- Statistics of each pass ---------------------------------------------------------
+
+
+def test_later_passes_take_the_statistics_of_the_fourth():
+    model = lively(tiny(timesteps=6, return_sequences=True))
+    values = arrays(model)
+    expected = reference.feedback_convlstm(IMAGES, values, CELLS, 6)
+    result = predict(model)
+    np.testing.assert_allclose(result, expected, atol=1e-5)
+    # Those of the third would be seen, as would those of the fourth at pass 3.
+    for slot, first in ((3, 3), (2, 2)):
+        changed = {
+            path: np.where(np.arange(4)[:, None] == slot, value + 0.5, value)
+            if "moving" in path and value.shape[0] == 4 and value.ndim == 2
+            else value
+            for path, value in values.items()
+        }
+        other = reference.feedback_convlstm(IMAGES, changed, CELLS, 6)
+        moved = np.abs(other - result).max((0, 2))
+        assert (moved[:first] < 1e-5).all() and (moved[first:] > 1e-4).all()
+
+
+def test_a_network_of_two_passes_leaves_none_untouched():
+    """The state of the first pass is convolved nowhere, so those are never read."""
+    model = tiny(timesteps=2, head_dropout=0.0, return_sequences=True)
+    before = arrays(model)
+    model.compile("sgd", TimestepLoss("sparse_categorical_crossentropy", 1.2))
+    model.train_on_batch(IMAGES, np.arange(8) % 4)
+    after = arrays(model)
+    norms = [path for path in after if "moving" in path]
+    assert len(norms) == 2 + 2 + 2 * (1 + 2 + 2)  # stem, first gates, cells
+    for path in norms:
+        moved = after[path] != before[path]
+        if "recurrent_gates" in path:
+            assert not moved[0].any()
+            moved = moved[1:]
+            np.testing.assert_array_equal(after[path][1], after[path][3])
+        assert moved.all(), path
+        if "cell1/input_gates" in path or "cell2/input_gates" in path:
+            assert np.abs(after[path][0] - after[path][1]).max() > 0
+            np.testing.assert_array_equal(after[path][1], after[path][3])
+
+
+@pytest.mark.parametrize("timesteps", [1, 4])
+def test_which_statistics_training_moves(timesteps):
+    model = lively(tiny(timesteps=timesteps))
+    before = arrays(model)
+    model(IMAGES, training=True)
+    for path, value in arrays(model).items():
+        if "moving" not in path:
+            assert np.array_equal(value, before[path])
+        elif "recurrent_gates" in path:
+            slots = np.any(value != before[path], axis=1).tolist()
+            assert slots == [False] + [timesteps == 4] * 3
+        else:
+            assert (value != before[path]).all(), path
+
+
+# --- Weights -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("batch_norm", [True, False])
+def test_a_file_serves_all_timesteps(batch_norm, tmp_path):
+    two = lively(tiny(timesteps=2, batch_norm=batch_norm))
+    weights.save(two, tmp_path / "weights.h5")
+    expected = reference.feedback_convlstm(IMAGES, arrays(two), CELLS, 4)
+    for timesteps in (1, 2, 4):
+        for sequences in (True, False):
+            harness.fresh_names()
+            model = tiny(
+                timesteps=timesteps,
+                return_sequences=sequences,
+                batch_norm=batch_norm,
+                weights=tmp_path / "weights.h5",
+            )
+            wanted = (
+                expected[:, :timesteps] if sequences else expected[:, timesteps - 1]
+            )
+            np.testing.assert_allclose(predict(model), wanted, atol=1e-5)
+
+
+def test_a_file_of_other_cells_is_refused(tmp_path):
+    weights.save(tiny(), tmp_path / "weights.h5")
+    for other in ({"batch_norm": False}, {"cells": [[[4, 1], [4, 1], [6, 2]]]}):
+        harness.fresh_names()
+        with pytest.raises(ValueError, match=r"^weights"):
+            tiny(weights=tmp_path / "weights.h5", **other)
+
+
+def test_training_learns():
+    """Each pass of fresh weights, and what it learned is there in inference."""
+    keras.utils.set_random_seed(0)
+    model = tiny(timesteps=2, head_dropout=0.0, return_sequences=True)
+    loss = TimestepLoss("sparse_categorical_crossentropy", 1.2)
+    model.compile(keras.optimizers.Adam(0.02), loss)
+    labels = np.arange(8) % 4
+    losses = model.fit(IMAGES, labels, epochs=30, verbose=0).history["loss"]
+    assert losses[-1] < 0.3 * losses[0]
+    assert model.evaluate(IMAGES, labels, verbose=0) < 0.5 * losses[0]
+    assert (predict(model).argmax(-1) == labels[:, None]).all()
+
+
+@tensorflow_only
+def test_exports(tmp_path):
+    import tensorflow as tf
+
+    model = lively(tiny(timesteps=2, return_sequences=True))
+    model.export(tmp_path / "saved", verbose=False)
+    saved = tf.saved_model.load(tmp_path / "saved")
+    np.testing.assert_allclose(saved.serve(IMAGES), predict(model), atol=1e-6)
+
+
+# --- Bad input -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "arguments, argument",
+    [
+        ({"timesteps": 0}, "timesteps"),
+        ({"timesteps": 2.0}, "timesteps"),
+        ({"timesteps": None}, "timesteps"),
+        ({"cells": ()}, "cells"),
+        ({"cells": None}, "cells"),
+        ({"cells": 16}, "cells"),
+        ({"cells": "cells"}, "cells"),
+        ({"cells": [[]]}, "cells"),
+        ({"cells": [[(4, 1)], []]}, "cells"),
+        ({"cells": [(4, 1)]}, "cells"),
+        ({"cells": [[(4, 1, 1)]]}, "cells"),
+        ({"cells": [[4, 4]]}, "cells"),
+        ({"cells": [[(0, 1)]]}, "filters in cells"),
+        ({"cells": [[(4, 1), (2.5, 1)]]}, "filters in cells"),
+        ({"cells": [[(4, 0)]]}, "stride in cells"),
+        ({"cells": [[(4, "1")]]}, "stride in cells"),
+        ({"head_units": 0}, "head_units"),
+        ({"head_dropout": 1}, "head_dropout"),
+        ({"head_dropout": -0.1}, "head_dropout"),
+        ({"head_dropout": None}, "head_dropout"),
+        ({"input_shape": (32, 40, 3)}, "input_shape"),
+        ({"input_shape": (24, 32, 3)}, "input_shape"),
+        ({"input_shape": (8, 8, 3)}, "input_shape"),
+        ({"cells": [[(4, 3)]]}, "input_shape"),
+        ({"input_shape": (None, None, 3)}, "input_shape"),
+        ({"input_shape": (32, None, 3)}, "input_shape"),
+        ({"input_shape": (None, 40, 3), "include_top": False}, "input_shape"),
+        ({"classes": 0}, "classes"),
+        ({"pooling": "avg"}, "pooling"),
+        ({"classifier_activation": "softmin"}, "classifier_activation"),
+    ],
+)
+def test_refuses(arguments, argument):
+    with pytest.raises(ValueError) as caught:
+        FeedbackConvLSTMNet(**arguments)
+    harness.assert_one_sentence(caught.value, argument)
+
+
+@pytest.mark.parametrize("name", ["batch_norm", "return_sequences", "include_top"])
+def test_refuses_what_is_no_bool(name):
+    with pytest.raises(TypeError, match=f"{name} must be True or False"):
+        FeedbackConvLSTMNet(**{name: "no"})
+
+
+def test_refuses_a_tensor_of_another_size():
+    with pytest.raises(ValueError) as caught:
+        FeedbackConvLSTMNet(input_tensor=keras.Input((20, 32, 3)))
+    harness.assert_one_sentence(caught.value, "input")
+
+
+def test_is_listed():
+    assert "FeedbackConvLSTMNet" in kfeedback.list_models()
