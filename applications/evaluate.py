@@ -24,7 +24,7 @@ import numpy as np
 from absl import flags
 
 import kfeedback  # noqa: F401  (registers the layers that a saved model holds)
-from applications import _app, _data, _early_exit
+from applications import _app, _data, _early_exit, _transfer
 
 flags.DEFINE_string("run", None, "Folder that applications.train wrote (required).")
 flags.DEFINE_bool("figures", False, "Draw the figures of the model's paper.")
@@ -129,7 +129,7 @@ def drawing(model):
 
 
 def predict(model, data, flip_average=False):
-    """Posteriors `(N, T, classes)` and labels `(N,)` of batches.
+    """Posteriors `(N, T, classes)` and labels, `(N,)` or several, of batches.
 
     With `flip_average` the posteriors of each image and its mirror are averaged.
     """
@@ -147,7 +147,7 @@ def predict(model, data, flip_average=False):
     posteriors = np.concatenate(posteriors)
     if posteriors.ndim == 2:  # a feedforward network makes one prediction
         posteriors = posteriors[:, None]
-    return posteriors, np.concatenate(labels).reshape(-1)
+    return posteriors, np.concatenate(labels)
 
 
 def top_k_error(posteriors, labels, k):
@@ -157,7 +157,24 @@ def top_k_error(posteriors, labels, k):
 
 
 def error_rows(posteriors, labels):
-    """One dict a timestep: top-1 error, and top-5 error where there are > 5 classes."""
+    """One dict a timestep: top-1 error, and top-5 error where there are > 5 classes.
+
+    With several labels an image, `(N, classes)`: share of images whose labels are not
+    exactly right, and mean average precision. All in percent.
+    """
+    if labels.ndim == 2:
+        exact = _transfer.accuracy(posteriors, labels)
+        precision = _transfer.mean_average_precision(posteriors, labels)
+        return [
+            {
+                "timestep": step,
+                "exact_match_error": f"{100 - match:.2f}",
+                "mean_average_precision": f"{mean:.2f}",
+            }
+            for step, (match, mean) in enumerate(
+                zip(exact, precision, strict=True), start=1
+            )
+        ]
     rows = []
     for step in range(posteriors.shape[1]):
         row = {"timestep": step + 1}
