@@ -172,6 +172,11 @@ def test_trains_on_several_labels_an_image(several_labels, name, steps):
         assert rows[name][f"error_t{step + 1}"] == expected
     if name == "lenet":  # guessing errs on seven of eight images
         assert wrong[0] < 70
+        run("applications.evaluate", f"--run={folder / name}")
+        (row,) = _rows(folder / name / "evaluation.csv")
+        assert row["exact_match_error"] == rows[name]["error_t1"]
+        # Guessing has the share of the labels, a half.
+        assert float(row["mean_average_precision"]) > 60
 
 
 def test_several_labels_want_a_sigmoid(several_labels):
