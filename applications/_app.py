@@ -16,6 +16,7 @@ import keras
 from absl import app, flags, logging
 
 from kfeedback import _checks
+from kfeedback.models._head import posterior_kind
 
 CONFIGS = pathlib.Path(__file__).parent / "configs"
 
@@ -26,6 +27,7 @@ flags.DEFINE_string(
     "it gives their defaults, a flag on the command line overrides it.",
 )
 flags.DEFINE_bool("traceback", False, "Show where an error comes from.")
+flags.disclaim_key_flags()  # what `define_number` defines belongs to its caller
 FLAGS = flags.FLAGS
 
 
@@ -83,14 +85,24 @@ def arguments(flag, factory, taken):
 def check_images(flag, model, info):
     """Refuses a model, named by a flag, whose input or output does not fit the data."""
     shape = model.input_shape[1:]
-    pairs = zip(shape, info.image_shape, strict=False)
-    fits = len(shape) == 3 and all(n in (None, m) for n, m in pairs)
-    if not fits or model.output_shape[-1] != info.num_classes:
+    if not fits_images(shape, info) or model.output_shape[-1] != info.num_classes:
         raise ValueError(
             f"--{flag} must lead to a model for images {info.image_shape} of "
             f"{info.num_classes} classes, as {info.name} has them, got one for images "
             f"{shape} with output {model.output_shape}."
         )
+    wanted = "sigmoid" if info.multi_label else "softmax"
+    if posterior_kind(model) != wanted:
+        raise ValueError(
+            f"--{flag} must lead to a model that ends in a {wanted}, which the errors "
+            f"are of for {info.name}, got '{model.name}', which does not."
+        )
+
+
+def fits_images(shape, info):
+    """Whether the images of a data set have the shape (H, W, C), or (None, None, C)."""
+    pairs = zip(shape, info.image_shape, strict=False)
+    return len(shape) == 3 and all(n in (None, m) for n, m in pairs)
 
 
 def load_model(flag, path):

@@ -24,7 +24,7 @@ flags.DEFINE_string("eval_split", "test", "The examples to measure errors on.")
 flags.DEFINE_list(
     "classes",
     [],
-    "Names or numbers of the classes to keep, in the order of the labels.",
+    "Classes to keep, by name, else by number from 0, in the order of the labels.",
 )
 flags.DEFINE_integer("batch_size", 128, "Images a step.", lower_bound=1)
 flags.DEFINE_bool("flip", False, "Mirror half of the training images.")
@@ -124,13 +124,12 @@ def _load_batches(split, **arguments):
 
 def _load(load, split, **arguments):
     """Calls a loader with --dataset; its errors name the flag."""
-    classes = [int(c) if c.isdecimal() else c for c in FLAGS.classes] or None
     try:
         return load(
             FLAGS.dataset,
             split,
             data_dir=FLAGS.data_dir,
-            classes=classes,
+            classes=FLAGS.classes or None,
             **arguments,
         )
     except ValueError as error:

@@ -11,6 +11,7 @@ import kfeedback
 from applications import _figures
 from applications._multiply_adds import count_multiply_adds
 from kfeedback._compile import compiled
+from kfeedback._early_exit import predictions_of
 
 THRESHOLDS = (*(n / 20 for n in range(4, 19)), 0.925, 0.95, 0.97, 0.98, 0.99, 0.995)
 THRESHOLDS += (0.999, 1.0)
@@ -30,10 +31,9 @@ def check(model):
 
 def costs(model):
     """Multiply-adds of one image up to each timestep, `(T,)`."""
-    operation, index, _ = model.outputs[0]._keras_history
-    predictions = operation._inbound_nodes[index].input_tensors
+    image = model.inputs[0]
     return np.array(
-        [count_multiply_adds(keras.Model(model.inputs[0], p)) for p in predictions]
+        [count_multiply_adds(keras.Model(image, p)) for p in predictions_of(model)]
     )
 
 
@@ -64,14 +64,21 @@ def curve(posteriors, labels, cost):
 
 
 def choose(posteriors, labels, cost, loss):
-    """The threshold of fewest multiply-adds that loses at most `loss` points."""
-    full = 100 * (posteriors[:, -1].argmax(axis=-1) == labels).mean()
-    rows = [
-        row
-        for row in curve(posteriors, labels, cost)
-        if row["accuracy"] >= round(full, 2) - loss
-    ]
-    return min(rows, key=lambda row: row["mean_multiply_adds"])["threshold"]
+    """The threshold of fewest multiply-adds that loses at most `loss` points.
+
+    1.0 if none does: even that loses, where a posterior of exactly 1 is wrong.
+    """
+    samples = np.arange(len(labels))
+
+    def lost(threshold):
+        steps = exits(posteriors, threshold)
+        found = posteriors[[samples, samples], [steps, np.full_like(steps, -1)]]
+        early, full = (found.argmax(axis=-1) == labels).sum(axis=1)
+        return full - early
+
+    allowed = [x for x in THRESHOLDS if lost(x) <= loss / 100 * len(labels) + 1e-9]
+    mean = {x: cost[exits(posteriors, x)].mean() for x in allowed}
+    return min(allowed, key=mean.get, default=1.0)
 
 
 def measure(model, images, labels, threshold, batch_size):
@@ -93,7 +100,7 @@ def measure(model, images, labels, threshold, batch_size):
     def run_all():
         parts = range(0, len(images), batch_size)
         batches = (images[n : n + batch_size] for n in parts)
-        outputs = [forward(keras.ops.convert_to_tensor(batch)) for batch in batches]
+        outputs = [forward([keras.ops.convert_to_tensor(batch)]) for batch in batches]
         return np.concatenate([keras.ops.convert_to_numpy(x)[:, -1] for x in outputs])
 
     def run_early():

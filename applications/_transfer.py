@@ -6,6 +6,7 @@ import sys
 import keras
 import numpy as np
 
+from applications import _scores
 from kfeedback import graph
 from kfeedback.layers import StackTimesteps
 
@@ -130,7 +131,7 @@ def examples(embeddings, labels, iteration):
 
 def classifier(method, multi_label, seed):
     """The scikit-learn classifier of a method, `"forest"` or `"logistic"`."""
-    require_sklearn()
+    _scores.require_sklearn()
     from sklearn.ensemble import RandomForestClassifier
     from sklearn.linear_model import LogisticRegression
     from sklearn.multiclass import OneVsRestClassifier
@@ -154,51 +155,3 @@ def scores_of(fitted, embeddings):
             found = np.stack([label[:, 1] for label in found], axis=1)
         steps.append(found)
     return np.stack(steps, axis=1)
-
-
-def accuracy(scores, labels):
-    """Percent of samples that are right at each timestep.
-
-    Args:
-        scores: probabilities `(N, T, classes)`.
-        labels: `(N,)`: the best class is right; or `(N, classes)`: exactly the labels
-            are above 0.5.
-    """
-    if labels.ndim == 1:
-        right = scores.argmax(-1) == labels[:, None]
-    else:
-        right = ((scores > 0.5) == labels[:, None].astype(bool)).all(-1)
-    return 100 * right.mean(0)
-
-
-def mean_average_precision(scores, labels):
-    """Percent at each timestep, over the classes that have an example.
-
-    Args:
-        scores: probabilities `(N, T, classes)`.
-        labels: `(N, classes)`.
-    """
-    require_sklearn()
-    from sklearn.metrics import average_precision_score
-
-    present = labels.any(0)
-    steps = range(scores.shape[1])
-    return 100 * np.array(
-        [
-            average_precision_score(
-                labels[:, present], scores[:, step][:, present], average="macro"
-            )
-            for step in steps
-        ]
-    )
-
-
-def require_sklearn():
-    """Refuses to go on without scikit-learn."""
-    try:
-        import sklearn  # noqa: F401
-    except ImportError as error:
-        raise ImportError(
-            "--methods=forest,logistic and mean average precision need scikit-learn: "
-            "pip install kfeedback[data]"
-        ) from error

@@ -3,10 +3,11 @@
 import time
 
 import numpy as np
+from absl import flags
 
-from applications import _data, _transfer
+from applications import _app, _data, _scores, _transfer
 
-FLAGS = _data.FLAGS
+FLAGS = flags.FLAGS
 
 
 class Target:
@@ -37,7 +38,7 @@ class Target:
                 f"{self.info.name}, got {self.info.num_classes}."
             )
         if self.info.multi_label:
-            _transfer.require_sklearn()
+            _scores.require_sklearn()
 
     def embed(self, model):
         """Computes the embeddings `(N, T, ...)` of both splits."""
@@ -47,6 +48,7 @@ class Target:
         )
         _check_classes(self.train_labels, self.info)
         self.test_embeddings, self.test_labels = _transfer.outputs_of(model, self.test)
+        _scores.check_labels("eval_split", self.test_labels, self.test_info)
         count = self.count + self.test_info.num_examples
         seconds = time.time() - start
         print(f"embedded {count} images in {seconds:.1f} s")
@@ -60,8 +62,7 @@ class Target:
 
 def _check_images(source, info):
     shape = source.input_shape[1:]
-    pairs = zip(shape, info.image_shape, strict=False)
-    if len(shape) == 3 and all(n in (None, m) for n, m in pairs):
+    if _app.fits_images(shape, info):
         return
     got = f"got {info.name} with {info.image_shape}."
     if len(shape) != 3 or shape[2] != info.image_shape[2]:

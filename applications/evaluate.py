@@ -24,7 +24,7 @@ import numpy as np
 from absl import flags
 
 import kfeedback  # noqa: F401  (registers the layers that a saved model holds)
-from applications import _app, _data, _early_exit, _transfer
+from applications import _app, _data, _early_exit, _scores
 
 flags.DEFINE_string("run", None, "Folder that applications.train wrote (required).")
 flags.DEFINE_bool("figures", False, "Draw the figures of the model's paper.")
@@ -51,11 +51,18 @@ def main():
     _app.check_images("run", model, info)
     figures = drawing(model) if FLAGS.figures else None
     if FLAGS.early_exit:
+        _app.refuse(("flip_average",), "--early_exit")
         _early_exit.check(model)
+        if info.num_examples < 2:
+            raise ValueError(
+                "--eval_split must hold at least 2 examples with --early_exit, one to "
+                f"choose a threshold and one to measure, got {info.num_examples}."
+            )
     else:
         exits = ("exit_loss", "exit_batch_size", "exit_results")
         _app.refuse(exits, "no --early_exit")
     posteriors, labels = predict(model, data, flip_average=FLAGS.flip_average)
+    _scores.check_labels("eval_split", labels, info)
     rows = error_rows(posteriors, labels)
     print(f"{info.name}, {info.split}: {info.num_examples} examples")
     print(_app.format_table(rows))
@@ -150,12 +157,6 @@ def predict(model, data, flip_average=False):
     return posteriors, np.concatenate(labels)
 
 
-def top_k_error(posteriors, labels, k):
-    """Share in percent of samples whose label is not among the k best classes."""
-    best = np.argsort(-posteriors, axis=-1, kind="stable")[:, :k]
-    return 100 * (1 - (best == labels[:, None]).any(axis=1).mean())
-
-
 def error_rows(posteriors, labels):
     """One dict a timestep: top-1 error, and top-5 error where there are > 5 classes.
 
@@ -163,8 +164,8 @@ def error_rows(posteriors, labels):
     exactly right, and mean average precision. All in percent.
     """
     if labels.ndim == 2:
-        exact = _transfer.accuracy(posteriors, labels)
-        precision = _transfer.mean_average_precision(posteriors, labels)
+        exact = _scores.accuracy(posteriors, labels)
+        precision = _scores.mean_average_precision(posteriors, labels)
         return [
             {
                 "timestep": step,
@@ -180,7 +181,7 @@ def error_rows(posteriors, labels):
         row = {"timestep": step + 1}
         for k in (1, 5):
             if k < posteriors.shape[2]:
-                error = top_k_error(posteriors[:, step], labels, k)
+                error = _scores.top_k_error(posteriors[:, step], labels, k)
                 row[f"top{k}_error"] = f"{error:.2f}"
         rows.append(row)
     return rows

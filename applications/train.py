@@ -24,7 +24,6 @@ import kfeedback
 from applications import _app, _data, _optimization
 from kfeedback import weights as weights_lib
 from kfeedback.layers import StackTimesteps
-from kfeedback.models._head import posterior_kind
 from kfeedback.models.backbones import BACKBONES, by_name
 
 FACTORIES = {
@@ -151,12 +150,6 @@ def build(info):
     else:
         network = _network(info, is_feedback)
     _app.check_images("init_from" if FLAGS.init_from else "model", network, info)
-    wanted = "sigmoid" if info.multi_label else "softmax"
-    if posterior_kind(network) != wanted:
-        raise ValueError(
-            f"--model must end in a {wanted}, which the loss and the errors are of for "
-            f"{info.name}, got '{network.name}', which does not."
-        )
     if init is not None and not (is_feedback and weights_lib.holds_feedback(init)):
         weights_lib.load(network, init)
         init = None

@@ -25,7 +25,15 @@ import numpy as np
 from absl import flags
 
 import kfeedback  # noqa: F401  (registers the layers that a saved model holds)
-from applications import _app, _data, _figures, _optimization, _transfer, _transfer_data
+from applications import (
+    _app,
+    _data,
+    _figures,
+    _optimization,
+    _scores,
+    _transfer,
+    _transfer_data,
+)
 from applications import _transfer_figures as pictures
 from kfeedback import graph
 
@@ -122,11 +130,11 @@ def main():
     target.embed(embedder)
     results, rows = {}, []
     for method, fitted_on, scores, seconds in _transfers(methods, fits, source, target):
-        found = {"accuracy": _transfer.accuracy(scores, target.test_labels)}
+        found = {"accuracy": _scores.accuracy(scores, target.test_labels)}
         if target.info.multi_label:
             found = {
                 "exact match": found["accuracy"],
-                "mean average precision": _transfer.mean_average_precision(
+                "mean average precision": _scores.mean_average_precision(
                     scores, target.test_labels
                 ),
             }
@@ -249,7 +257,7 @@ def _check_flags(methods):
             _app.refuse(names, reason)
     _optimization.drops()
     if {"forest", "logistic"} & set(methods):
-        _transfer.require_sklearn()
+        _scores.require_sklearn()
     if FLAGS.figures:
         _figures.pyplot()
 

@@ -10,19 +10,19 @@ def compiled(model):
     batch sizes, on JAX each shape has one.
 
     Args:
-        model: `keras.Model`.
+        model: functional `keras.Model`.
 
     Returns:
-        a function of one tensor, or of a list for a model of several inputs.
+        a function of the list of input tensors.
     """
     backend = keras.backend.backend()
     if backend == "tensorflow":
         import tensorflow as tf
 
-        forward = tf.function(
-            lambda inputs: model(inputs, training=False), reduce_retracing=True
+        inputs = [tf.TensorSpec(x.shape, x.dtype) for x in model.inputs]
+        return tf.function(
+            lambda inputs: model(inputs, training=False), input_signature=[inputs]
         )
-        return forward
     if backend == "jax":
         import jax
 
@@ -38,7 +38,7 @@ def compiled(model):
 
 
 def state(model):
-    """The arrays that `stateless_forward` takes."""
+    """The arrays of a model's variables, as `stateless_forward` takes them."""
     return (
         [variable.value for variable in model.trainable_variables],
         [variable.value for variable in model.non_trainable_variables],

@@ -10,7 +10,7 @@ from kfeedback.layers import StackTimesteps
 from kfeedback.models._head import posterior_kind
 
 
-def early_exit(model, threshold):
+def early_exit(model, threshold, *, from_logits=False):
     """A model's predictions with as many timesteps as each sample needs.
 
     After each pass the samples whose highest posterior reaches the threshold are done.
@@ -21,23 +21,25 @@ def early_exit(model, threshold):
         predictions, timesteps = predictor.predict(images)
 
     Args:
-        model: functional model that gives the softmax posteriors or logits of all its
+        model: functional model that gives the posteriors, by a softmax, of all its
             timesteps, such as an `LRNet` or a `FeedbackConvLSTMNet` built with
             `return_sequences=True`.
         threshold: number in (0, 1].
+        from_logits: bool; `True` for a model that gives logits: the threshold is for
+            their softmax, `predict` gives them as they are.
 
     Returns:
         an `EarlyExit`.
 
     Raises:
-        TypeError: if `model` is no Keras model.
-        ValueError: if it does not give the predictions of all timesteps or its
-            posteriors are no distribution, or the threshold is not in its range.
+        TypeError: if `model` is no Keras model, or `from_logits` no bool.
+        ValueError: if it does not give the predictions of all timesteps, or these are
+            no distributions (or logits), or the threshold is not in its range.
 
     Reference:
         Zamir et al., Feedback networks, 2017, section 1: early prediction.
     """
-    return EarlyExit(model, threshold)
+    return EarlyExit(model, threshold, from_logits)
 
 
 class EarlyExit:
@@ -50,17 +52,21 @@ class EarlyExit:
         timesteps: int, the passes of the model.
     """
 
-    def __init__(self, model, threshold):
+    def __init__(self, model, threshold, from_logits=False):
         self.threshold = threshold
-        predictions = _predictions(model)
+        _checks.boolean("from_logits", from_logits)
+        predictions = predictions_of(model)
         kind = posterior_kind(model)
-        if kind == "sigmoid":
+        if kind != (None if from_logits else "softmax"):
             raise ValueError(
-                "model must give one distribution over the classes, got "
-                f"'{model.name}', which ends in a sigmoid."
+                "model must give one distribution over the classes, by a softmax, or "
+                f"logits with from_logits=True, got '{model.name}', which ends in "
+                f"{kind or 'neither softmax nor sigmoid'}, and from_logits="
+                f"{from_logits}."
             )
         self.timesteps = len(predictions)
-        self._is_logits = kind is None
+        self._is_logits = from_logits
+        self._input = model.inputs[0]
         self._stages = _cut(model, predictions)
 
     @property
@@ -76,7 +82,7 @@ class EarlyExit:
         """Predicts in batches.
 
         Args:
-            images: `(N, H, W, C)`.
+            images: array or tensor `(N, H, W, C)`.
             batch_size: int ≥ 1, images that start together.
             verbose: 1 for a progress bar, 0 for none.
 
@@ -86,9 +92,17 @@ class EarlyExit:
             of those timesteps, from 1.
 
         Raises:
-            ValueError: if `batch_size` is no integer ≥ 1.
+            ValueError: if `batch_size` is no integer ≥ 1, or the images have not the
+                shape that the model takes.
         """
         batch_size = _checks.integer("batch_size", batch_size)
+        found, wanted = tuple(getattr(images, "shape", ())), tuple(self._input.shape)
+        pairs = list(zip(found, wanted, strict=False))[1:]
+        if len(found) != len(wanted) or any(b not in (None, a) for a, b in pairs):
+            raise ValueError(
+                "images must be an array or tensor of shape "
+                f"{wanted}, got {type(images).__name__} of shape {found}."
+            )
         starts = range(0, len(images), batch_size)
         progress = keras.utils.Progbar(len(starts), verbose=verbose)
         predictions, timesteps = [], []
@@ -105,7 +119,7 @@ class EarlyExit:
     def _predict_batch(self, images):
         count = len(images)
         left = np.arange(count)  # which samples are not done
-        carried = [ops.convert_to_tensor(images)]
+        carried = [ops.cast(ops.convert_to_tensor(images), self._input.dtype)]
         results, timesteps = None, np.zeros(count, "int32")
         for step, stage in enumerate(self._stages, start=1):
             prediction, carried = stage(carried, len(left))
@@ -171,8 +185,12 @@ def _padded(x):
     return ops.pad(x, [(0, wanted - len(x))] + [(0, 0)] * (len(x.shape) - 1))
 
 
-def _predictions(model):
-    """The symbolic predictions of all timesteps."""
+def predictions_of(model):
+    """The symbolic predictions of all timesteps of a model, in their order.
+
+    Raises:
+        TypeError, ValueError: as `early_exit`.
+    """
     graph.require_graph(model)
     operation, index, _ = model.outputs[0]._keras_history
     if not isinstance(operation, StackTimesteps):

@@ -80,7 +80,8 @@ def test_logits_stop_by_their_softmax():
     images = images_for(model)
     threshold = float(np.median(harness.to_numpy(model(images)).max(axis=-1)))
     _, steps = kfeedback.early_exit(model, threshold).predict(images)
-    found, timesteps = kfeedback.early_exit(logits, threshold).predict(images)
+    predictor = kfeedback.early_exit(logits, threshold, from_logits=True)
+    found, timesteps = predictor.predict(images)
     np.testing.assert_array_equal(timesteps, steps)
     assert found.min() < 0, "logits are given as they are"
 
@@ -166,16 +167,45 @@ def test_refuses_batch_sizes():
 
 
 @pytest.mark.parametrize(
+    "images",
+    [
+        np.zeros((8, 8, 2), "float32"),
+        np.zeros((3, 8, 9, 2), "float32"),
+        np.zeros((3, 8, 8, 3), "float32"),
+        (image for image in np.zeros((3, 8, 8, 2))),
+    ],
+    ids=["one image", "another size", "other channels", "generator"],
+)
+def test_refuses_images(images):
+    with pytest.raises(ValueError) as error:
+        kfeedback.early_exit(lrnet(), 0.5).predict(images)
+    harness.assert_one_sentence(error.value, "images")
+
+
+def test_takes_images_of_any_number_type():
+    model = lrnet()
+    images = (100 * images_for(model)).round()
+    wanted, _ = kfeedback.early_exit(model, 0.9).predict(images)
+    found, _ = kfeedback.early_exit(model, 0.9).predict(images.astype("int16"))
+    harness.assert_bit_equal(found, wanted, "whole numbers")
+
+
+@pytest.mark.parametrize(
     "make, kind",
     [
         (lambda: lrnet(return_sequences=False), ValueError),
         (lambda: conv_net(), ValueError),
         (lambda: lrnet(include_top=False), ValueError),
+        (lambda: lrnet(include_top=False, pooling="avg"), ValueError),
+        (lambda: feedback_convlstm(classifier_activation=None), ValueError),
         (lambda: feedback_convlstm(classifier_activation="sigmoid"), ValueError),
         (lambda: keras.Sequential([keras.layers.Dense(3)]), ValueError),
         (lambda: "lrnet", TypeError),
     ],
-    ids=["last", "feedforward", "features", "sigmoid", "unbuilt", "name"],
+    ids=[
+        *("last", "feedforward", "maps", "features", "logits", "sigmoid"),
+        *("unbuilt", "name"),
+    ],
 )
 def test_refuses_models(make, kind):
     with pytest.raises(kind) as error:

@@ -31,7 +31,7 @@ transfer() {
   if grep -qs ",$name,,$seed," "$CSV"; then return; fi
   "$PYTHON" -m applications.transfer --run="$source" --seed="$seed" \
     --output_dir="$RUNS/$seed/$name" --experiment="$name" --results="$CSV" \
-    --verbose=2 "$@"
+    --discount=1.2 --verbose=2 "$@"
 }
 
 for seed in $SEEDS; do

@@ -110,6 +110,8 @@ def _class_indices(classes, names, multi_label):
     for one in classes:
         if one in names:
             index = names.index(one)
+        elif isinstance(one, str) and one.isdecimal():
+            index = int(one)
         elif isinstance(one, str):
             raise ValueError(
                 f"classes must name some of {len(names)} classes, got "

@@ -135,6 +135,7 @@ class ConvLSTMCell(keras.layers.Layer):
     def call(self, inputs, state=None, step=0, is_last=False, training=None):
         """Returns the next (H, C)."""
         self._check_state(inputs, state)
+        _checks.integer("step", step, least=0)
         gates = self._gates(inputs, state, step, is_last, training)
         i, f, g, o = ops.split(gates, GATES, axis=-1)
         memory = ops.sigmoid(i) * ops.tanh(g)
@@ -146,7 +147,8 @@ class ConvLSTMCell(keras.layers.Layer):
         """`W_x(X) + W_h(H)`, `(B, h, w, 4F)`."""
         for_input, for_state = self.input_gates, self.recurrent_gates
         together = for_input is not None and self.strides == 1 and state is not None
-        if together and not for_input.is_by_batch(training):
+        by_batch = [g.is_by_batch(training) for g in (for_input, for_state) if g]
+        if together and not any(by_batch):
             (kernel, shift), (recurrent_kernel, recurrent_shift) = (
                 gates.folded(step) for gates in (for_input, for_state)
             )
@@ -188,7 +190,7 @@ class ConvLSTMCell(keras.layers.Layer):
     def compute_output_shape(self, inputs_shape, *_):
         """`(B, H, W, channels)` to the `(B, H/strides, W/strides, F)` of H'."""
         batch, *sides, _ = inputs_shape
-        sides = (side if side is None else side // self.strides for side in sides)
+        sides = (side if side is None else -(-side // self.strides) for side in sides)
         return (batch, *sides, self.filters)
 
     def get_config(self):

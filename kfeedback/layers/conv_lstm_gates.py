@@ -27,8 +27,8 @@ class ConvLSTMGates(keras.layers.Layer):
         steps: int ≥ 1, so many steps of a recurrence have moving statistics of their
             own; later steps share those of the last. One set for all steps would
             predict what no step does in training (Cooijmans et al., 2017, section 3).
-        forget_bias: float, where the bias of the forget gate starts; the others start
-            at 0. In training a batch norm takes it away again.
+        forget_bias: float ≥ 0, where the bias of the forget gate starts; the others
+            start at 0. In training a batch norm takes it away again.
         momentum: of the moving mean and variance of the batch norm.
         epsilon: added to the variance.
         kernel_initializer: initializer of the kernel of each gate.
@@ -168,7 +168,7 @@ class ConvLSTMGates(keras.layers.Layer):
     def compute_output_shape(self, input_shape):
         """`(B, H, W, C)` to `(B, H/strides, W/strides, 4F)`."""
         batch, *sides, _ = input_shape
-        sides = (side if side is None else side // self.strides for side in sides)
+        sides = (side if side is None else -(-side // self.strides) for side in sides)
         return (batch, *sides, GATES * self.filters)
 
     def get_config(self):

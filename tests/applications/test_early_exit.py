@@ -57,9 +57,12 @@ def test_refusals(runs):
     lines = [
         [f"--run={runs / 'lenet'}", "--early_exit"],
         [f"--run={runs / 'lr'}", "--exit_loss=0.5"],
+        [f"--run={runs / 'lr'}", "--early_exit", "--flip_average"],
+        [f"--run={runs / 'lr'}", "--early_exit", "--eval_split=test[:1]"],
     ]
+    named = ("early_exit", "exit_loss", "flip_average", "eval_split")
     found = run_each("applications.evaluate", lines)
-    for (code, output), flag in zip(found, ("early_exit", "exit_loss"), strict=True):
+    for (code, output), flag in zip(found, named, strict=True):
         assert code == 1 and f"error: --{flag}" in output
         assert "Traceback" not in output
 
@@ -94,12 +97,15 @@ def test_curve_by_hand():
 def test_choose_takes_the_cheapest_that_loses_no_more():
     # All passes get two of three; leaving at once gets two as well.
     assert _early_exit.choose(POSTERIORS, LABELS, COST, 0.0) == 0.2
-    worse = POSTERIORS.copy()
-    worse[0] = [[0.4, 0.6], [0.9, 0.1]]
-    worse[2, 0] = [0.7, 0.3]
-    # At once all are wrong; a third of them is too much to lose.
-    chosen = _early_exit.choose(worse, LABELS, COST, 10.0)
-    steps = _early_exit.exits(worse, chosen)
-    right = worse[np.arange(3), steps].argmax(-1) == LABELS
-    full = worse[:, -1].argmax(-1) == LABELS
-    assert right.mean() >= full.mean() - 0.1
+    # Of three that are right at the end the first is wrong, and sure at 0.7, at once.
+    late = np.repeat([[[0.3, 0.7], [0.9, 0.1]]], 3, axis=0)
+    late[1:, 0] = [0.6, 0.4]
+    labels = np.zeros(3, int)
+    assert _early_exit.choose(late, labels, COST, 0.0) == 0.75
+    assert _early_exit.choose(late, labels, COST, 33.0) == 0.75
+    assert _early_exit.choose(late, labels, COST, 34.0) == 0.2
+
+
+def test_choose_where_every_threshold_loses():
+    posteriors = np.array([[[0.0, 1.0], [1.0, 0.0]]] * 3)
+    assert _early_exit.choose(posteriors, np.zeros(3, int), COST, 0.2) == 1.0

@@ -75,6 +75,8 @@ def test_evaluate_repeats_the_errors_of_training(runs):
 def test_run_json_holds_every_flag(runs):
     flags = json.loads((runs / "lr" / "run.json").read_text())["flags"]
     assert flags["dataset"] == "synthetic" and flags["seed"] == 3
+    # Also those that a helper defines for the program.
+    assert {"lr", "discount", "momentum", "weight_decay", "feedback_init"} <= set(flags)
 
 
 def test_cliquenet_trains_and_is_drawn(tmp_path):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import kfeedback
-from applications import _transfer, _transfer_figures
+from applications import _scores, _transfer, _transfer_figures
 from kfeedback.losses import TimestepLoss
 from kfeedback.models.backbones import LeNet
 from tests.applications.command import run, run_each
@@ -267,13 +267,13 @@ def test_all_iterations_are_so_many_examples(rng):
 
 def test_scores():
     scores = np.array([[[0.9, 0.1], [0.2, 0.8]], [[0.6, 0.4], [0.7, 0.3]]])
-    np.testing.assert_array_equal(_transfer.accuracy(scores, np.array([0, 1])), [50, 0])
+    np.testing.assert_array_equal(_scores.accuracy(scores, np.array([0, 1])), [50, 0])
     both = np.array([[0, 1], [1, 0]])
-    np.testing.assert_array_equal(_transfer.accuracy(scores, both), [50, 100])
-    precision = _transfer.mean_average_precision(scores, both)
+    np.testing.assert_array_equal(_scores.accuracy(scores, both), [50, 100])
+    precision = _scores.mean_average_precision(scores, both)
     np.testing.assert_allclose(precision, [50, 100])
     one = np.array([[0, 0], [1, 0]])  # the second class has no example
-    np.testing.assert_allclose(_transfer.mean_average_precision(scores, one), [50, 100])
+    np.testing.assert_allclose(_scores.mean_average_precision(scores, one), [50, 100])
 
 
 def test_forest_and_regression_know_every_class(rng):

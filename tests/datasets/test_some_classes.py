@@ -77,3 +77,17 @@ def test_some_classes_of_a_folder(folder):
     assert info.num_examples == 4 and info.class_names == ("c", "b")
     with pytest.raises(ValueError, match="classes must leave some of the 8"):
         load(folder, "test", image_size=6, classes=["b"])
+
+
+def test_names_go_before_numbers(tmp_path):
+    """As the command line gives them: the folder "1" is not the class of number 1."""
+    from PIL import Image
+
+    for name in ("1", "2", "3"):
+        folder = tmp_path / "test" / name
+        folder.mkdir(parents=True)
+        Image.new("RGB", (4, 4)).save(folder / "image.png")
+    _, info = load(f"{tmp_path}", "test", image_size=4, classes=["1", "2"])
+    assert info.class_names == ("1", "2")
+    _, info = load(f"{tmp_path}", "test", image_size=4, classes=["0", "2"])
+    assert info.class_names == ("1", "2")

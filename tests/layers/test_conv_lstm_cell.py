@@ -432,3 +432,17 @@ def test_refuses_a_symbolic_state_of_another_size():
     with pytest.raises(ValueError) as caught:
         make()(image, state)
     harness.assert_one_sentence(sentence(caught.value), "state")
+
+
+@pytest.mark.parametrize(
+    "frozen, moving", [("input", "recurrent"), ("recurrent", "input")]
+)
+def test_gates_of_one_source_may_be_frozen(frozen, moving):
+    """Those of the other go on by the statistics of the batch."""
+    cell = make(batch_norm=True)
+    gates = {"input": cell.input_gates, "recurrent": cell.recurrent_gates}
+    gates[frozen].trainable = False
+    before = {name: gates[name].moving_mean.numpy() for name in gates}
+    cell(X, (H, C), training=True)
+    harness.assert_bit_equal(gates[frozen].moving_mean.numpy(), before[frozen], frozen)
+    assert np.abs(gates[moving].moving_mean.numpy() - before[moving]).max() > 1e-3
