@@ -96,10 +96,11 @@ class ExactMatch(keras.metrics.MeanMetricWrapper):
         super().__init__(self._matches, name=name)
 
     def _matches(self, y_true, y_pred):
-        if tuple(ops.shape(y_true)) != tuple(ops.shape(y_pred)):
+        y_true, y_pred = (ops.convert_to_tensor(y) for y in (y_true, y_pred))
+        if len(y_true.shape) != 2 or y_true.shape[1] != y_pred.shape[-1]:
             raise ValueError(
                 "y_true must have the shape of y_pred, (batch, classes), got "
-                f"{tuple(ops.shape(y_true))} and {tuple(ops.shape(y_pred))}."
+                f"{tuple(y_true.shape)} and {tuple(y_pred.shape)}."
             )
         predicted = ops.cast(ops.greater(y_pred, self.threshold), "int32")
         return ops.all(predicted == ops.cast(y_true, "int32"), axis=-1)

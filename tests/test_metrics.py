@@ -259,3 +259,9 @@ def test_exact_match_refuses(threshold):
     with pytest.raises(ValueError) as caught:
         ExactMatch(threshold)
     harness.assert_one_sentence(caught.value, "threshold")
+
+
+def test_exact_match_refuses_labels_that_are_no_vectors():
+    with pytest.raises(ValueError) as error:
+        ExactMatch()(np.array([1, 0]), np.array([[0.2, 0.9], [0.8, 0.1]]))
+    harness.assert_one_sentence(error.value, "y_true")
