@@ -81,7 +81,8 @@ def _arguments(arguments):
         try:
             known[name] = json.loads(json.dumps(value, default=operator.index))
         except (TypeError, ValueError):
-            continue
+            if name == "backbone":
+                known[name] = None  # there is one, nobody knows which
     return known
 
 
@@ -90,12 +91,18 @@ def _is_origin(value):
 
 
 def _chain(one):
-    backbone = (one.get("arguments") or {}).get("backbone")
-    return [one, *([backbone] if _is_origin(backbone) else [])]
+    """An origin and that of its backbone, `None` for an unknown one."""
+    arguments = one.get("arguments") or {}
+    if "backbone" not in arguments:
+        return [one]
+    backbone = arguments["backbone"]
+    return [one, backbone if _is_origin(backbone) else None]
 
 
 def _difference(a, b):
     """What two origins do not share, as words, or an empty text."""
+    if a is None or b is None:
+        return ""
     if a["factory"] != b["factory"]:
         return "another factory"
     mine, theirs = a.get("arguments") or {}, b.get("arguments") or {}

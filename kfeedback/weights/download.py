@@ -71,13 +71,13 @@ def fetch(entry):
             if not is_entry(path, entry):  # another process may have been quicker
                 _download(_address(entry), entry, temporary, deadline)
                 os.replace(temporary, path)
-    except (OSError, http.client.HTTPException, _Refused):
-        if time.monotonic() >= deadline:
-            error = f"the time limit of {seconds(entry.size):.0f} s was reached"
+    except (OSError, http.client.HTTPException, _Refused) as error:
         reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+        if time.monotonic() >= deadline:
+            reason = f"nothing whole in the time limit of {seconds(entry.size):.0f} s"
         raise ValueError(
-            f"weights '{entry.tag}' must be had from {_address(entry)}, got: {reason}."
-        ) from None
+            f"weights '{entry.tag}' must be had from {_address(entry)}, got {reason}."
+        ) from error
     return path
 
 

@@ -147,6 +147,7 @@ def load(
             else:
                 tensors = keras_files.tensors(file, variables, path)
                 feedback, about = set(), {}
+            _origin.check(model, about, path)
             _model.check_names(model, tensors, feedback, path, without_feedback)
             plan = _model.fit(
                 model,
@@ -155,7 +156,6 @@ def load(
                 replace_head=replace_head,
                 adapt_channels=adapt_channels,
             )
-            _origin.check(model, about, path)
             values = _read(tensors, plan, variables, path, is_ours)
     except _hdf5.ERRORS as error:
         raise _unreadable(path, error) from error
