@@ -208,13 +208,17 @@ def take_flags(stored):
                 ) from error
 
 
-def command_line():
-    """The flags of this run, without those that say where its files are."""
-    places = ("output_dir", "results", "data_dir", "manual_dir", "config", "seed")
+def command_line(also=()):
+    """The flags of this run, without those that say where its files are.
+
+    Args:
+        also: names of flags that are left out of a row, which has columns of their
+            own, and wanted here.
+    """
+    left_out = {"output_dir", "results", "run", "data_dir", "manual_dir"}
+    left_out |= {"config", "seed"} - set(also)
     given = [FLAGS[name] for name in FLAGS if FLAGS[name].present]
-    return " ".join(
-        flag.serialize() for flag in given if flag.name not in (*places, "run")
-    )
+    return " ".join(flag.serialize() for flag in given if flag.name not in left_out)
 
 
 def commit():

@@ -129,9 +129,10 @@ def main():
 
     errors = timestep_errors(model, test)
     # Without the optimizer, so that it reloads anywhere.
+    about = _about(network, errors, info, test_info)
     network = keras.Model(network.inputs[0], network.outputs[0], name=FLAGS.model)
     network.save(output / "model.keras")
-    weights_lib.save(network, output / "weights.h5")
+    weights_lib.save(network, output / "weights.h5", **about)
     for step, error in enumerate(errors, start=1):
         print(f"error at timestep {step}: {error:.2f} %")
     if FLAGS.results:
@@ -279,6 +280,25 @@ def _write_run(output, info):
     }
     run = {"flags": values, "commit": _app.commit(), "class_names": info.class_names}
     (output / "run.json").write_text(json.dumps(run, indent=1, default=str) + "\n")
+
+
+def _about(network, errors, info, test_info):
+    """What the weights file says of this run."""
+    measured = ", ".join(
+        f"{error:.2f} % at timestep {step}" for step, error in enumerate(errors, 1)
+    )
+    examples = f"{test_info.num_examples} examples of {FLAGS.eval_split}"
+    about = {
+        **weights_lib.origin(network),
+        "preprocessing": FLAGS.preprocessing,
+        "classes": info.num_classes,
+        "class_names": list(info.class_names or []),
+        "dataset": f"{FLAGS.dataset}, {FLAGS.train_split}",
+        "command": f"python -m applications.train {_app.command_line(('config', 'seed'))}",
+        "commit": _app.commit(),
+        "score": f"error {measured}, on {examples}",
+    }
+    return {name: value for name, value in about.items() if value}
 
 
 def _row(errors, seconds, info):

@@ -21,6 +21,7 @@ from kfeedback.models import (
     FeedbackConvLSTMNet,
     LRNet,
 )
+from kfeedback.weights.registry import list_weights
 
 __all__ = [
     "CliqueNet",
@@ -36,6 +37,7 @@ __all__ = [
     "graph",
     "layers",
     "list_models",
+    "list_weights",
     "losses",
     "metrics",
     "models",

@@ -219,6 +219,22 @@ def nodes(inputs, outputs):
     ]
 
 
+def nearest(tensors, wanted):
+    """The nearest calls that are `wanted(node)`, on every way back from tensors."""
+    found, waiting, seen = [], list(tensors), set()
+    while waiting:
+        operation, index, _ = waiting.pop(0)._keras_history
+        node = operation._inbound_nodes[index]
+        if id(node) in seen or node.is_input:
+            continue
+        seen.add(id(node))
+        if wanted(node):
+            found.append(node)
+        else:
+            waiting += node.input_tensors
+    return found
+
+
 def operation_names(inputs, outputs):
     """The names of all operations from inputs to outputs, the inputs' own included."""
     sources = {tensor._keras_history.operation.name for tensor in inputs}

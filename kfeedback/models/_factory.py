@@ -2,15 +2,46 @@
 
 A factory reads like its network:
 
-    build = Factory(include_top, weights, ..., default_shape=(28, 28, 1))
-    x = keras.layers.Conv2D(20, 5, name="conv1")(build.input)
-    return build.finish(x, head=lambda x: build.classifier(x))
+    @factory
+    def LeNet(include_top=True, weights=None, ...):
+        build = Factory(include_top, weights, ..., default_shape=(28, 28, 1))
+        x = keras.layers.Conv2D(20, 5, name="conv1")(build.input)
+        return build.finish(x, head=lambda x: build.classifier(x))
 """
+
+import functools
+import inspect
 
 import keras
 
 from kfeedback import _checks
 from kfeedback import weights as weights_lib
+from kfeedback.weights import _origin
+
+IMAGENET = "imagenet"  # what keras.applications calls its own weights
+
+
+def factory(function):
+    """Decorator of a factory: notes what made the model, and loads `weights` into it.
+
+    The function checks `weights` and leaves them; only `"imagenet"` is its own affair.
+    """
+    signature = inspect.signature(function)
+
+    @functools.wraps(function)
+    def make(*args, **kwargs):
+        model = function(*args, **kwargs)
+        bound = signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        arguments = dict(bound.arguments)
+        _origin.note(model, arguments, function.__name__)
+        weights = arguments["weights"]
+        if weights not in (None, IMAGENET):
+            without = arguments.get("timesteps") == 1
+            weights_lib.load(model, weights, without_feedback=without)
+        return model
+
+    return make
 
 
 def check_top(include_top, pooling):
@@ -105,25 +136,16 @@ def pooling_layer(pooling, name=lambda base: base):
     return lambda x: x
 
 
-def make_model(tensor, outputs, name, weights, without_feedback=False):
-    """Makes the model of all that leads to `tensor` and on to `outputs`.
+def make_model(tensor, outputs, name):
+    """Returns the functional model from an image to outputs.
 
     Args:
         tensor: the symbolic image.
         outputs: symbolic output.
         name: name of the model.
-        weights: `None` for random weights, or a path to a file of
-            `kfeedback.weights.save`.
-        without_feedback: bool, the model has none of the file's feedback connections.
-
-    Returns:
-        a functional `keras.Model`.
     """
     inputs = keras.utils.get_source_inputs(tensor)
-    model = keras.Model(inputs[0] if len(inputs) == 1 else inputs, outputs, name=name)
-    if weights is not None:
-        weights_lib.load(model, weights, without_feedback=without_feedback)
-    return model
+    return keras.Model(inputs[0] if len(inputs) == 1 else inputs, outputs, name=name)
 
 
 class Factory:
@@ -131,7 +153,7 @@ class Factory:
 
     Args:
         include_top: bool, with the classification head.
-        weights: `None` or a path to a weights file.
+        weights: what `kfeedback.weights.check` takes; `factory` loads them.
         input_tensor: `None` or a symbolic image.
         input_shape: `None` or `(H, W, C)`.
         pooling: without the head: `None`, `"avg"` or `"max"`.
@@ -163,7 +185,6 @@ class Factory:
         self.input = image_input(input_tensor, input_shape, default_shape, minimum)
         self.include_top = include_top
         self.pooling = pooling
-        self.weights = weights
         self.name = name
 
     def classifier_layer(self, **kwargs):
@@ -183,4 +204,4 @@ class Factory:
     def finish(self, x, head):
         """Returns the model: `head(x)`, or `x` pooled where there is no top."""
         outputs = head(x) if self.include_top else pooling_layer(self.pooling)(x)
-        return make_model(self.input, outputs, self.name, self.weights)
+        return make_model(self.input, outputs, self.name)

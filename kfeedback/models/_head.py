@@ -2,7 +2,7 @@
 
 import keras
 
-from kfeedback import _checks
+from kfeedback import _checks, graph
 from kfeedback.layers import StackTimesteps
 
 # What makes one posterior, or several, into a posterior again.
@@ -32,7 +32,7 @@ class Head:
         shape = tuple(model.outputs[0].shape)
         self.posterior = posterior_kind(model)
         self.is_logits = self.posterior is None
-        classifiers = _nearest(model.outputs, _has_weights)
+        classifiers = graph.nearest(model.outputs, _has_weights)
         if not classifiers:
             raise ValueError(
                 f"backbone must end in a classifier, got '{model.name}', whose output "
@@ -46,7 +46,7 @@ class Head:
             )
         self.classes = shape[1]
         self.inputs = [x for node in classifiers for x in node.input_tensors]
-        maps = _nearest(self.inputs, lambda node: len(node.outputs[0].shape) == 4)
+        maps = graph.nearest(self.inputs, lambda node: len(node.outputs[0].shape) == 4)
         if not maps:
             raise ValueError(
                 "backbone must have a feature map (B, H, W, C) before its classifier, "
@@ -76,7 +76,9 @@ class Head:
 
 def posterior_kind(model):
     """`"softmax"` or `"sigmoid"` if that is what a model gives, `None` for logits."""
-    ends = _nearest(model.outputs, lambda node: not _keeps_posterior(node.operation))
+    ends = graph.nearest(
+        model.outputs, lambda node: not _keeps_posterior(node.operation)
+    )
     kinds = {_kind_of(node) for node in ends}
     return kinds.pop() if len(kinds) == 1 else None
 
@@ -97,19 +99,3 @@ def _kind_of(node):
     activation = getattr(node.operation, "activation", None)
     kind = getattr(activation, "__name__", type(node.operation).__name__.lower())
     return kind if kind in ("softmax", "sigmoid") else None
-
-
-def _nearest(tensors, wanted):
-    """The nearest calls that are `wanted(node)`, on every way back from tensors."""
-    found, waiting, seen = [], list(tensors), set()
-    while waiting:
-        operation, index, _ = waiting.pop(0)._keras_history
-        node = operation._inbound_nodes[index]
-        if id(node) in seen or node.is_input:
-            continue
-        seen.add(id(node))
-        if wanted(node):
-            found.append(node)
-        else:
-            waiting += node.input_tensors
-    return found

@@ -8,7 +8,7 @@ from kfeedback.layers import (
     CliqueBlock,
     FusedBatchNormalization,
 )
-from kfeedback.models._factory import Factory
+from kfeedback.models._factory import Factory, factory
 from kfeedback.preprocessing import decode_predictions, preprocess_input
 
 __all__ = [
@@ -25,6 +25,7 @@ _BLOCKS = 3  # of CliqueNet for 32-pixel images
 _EPSILON = 1e-3  # of every batch norm, as in the published code
 
 
+@factory
 def CliqueNet(
     include_top=True,
     weights=None,
@@ -61,7 +62,8 @@ def CliqueNet(
 
     Args:
         include_top: bool, with the dense layer.
-        weights: `None`, or a path to a file of `kfeedback.weights.save`.
+        weights: `None`, a tag of `kfeedback.list_weights()`, or the path of a file that
+            `kfeedback.weights.load` takes.
         input_tensor: `None` or a symbolic image to start from.
         input_shape: `None` for (32, 32, 3), or `(H, W, C)`, at least 8×8 (and
             at least 2^(blocks - 1), of which nothing is left otherwise).
@@ -273,7 +275,7 @@ def _imagenet_variant(variant, filters, layers, parameters):
     """The factory of one of the paper's four networks for ImageNet."""
     default_name = f"cliquenet_{variant.lower()}"
 
-    def factory(
+    def variant_factory(
         include_top=True,
         weights=None,
         input_tensor=None,
@@ -316,11 +318,11 @@ def _imagenet_variant(variant, filters, layers, parameters):
         )
 
     blocks = ", ".join(f"{k}×{n}" for k, n in zip(filters, layers, strict=True))
-    factory.__name__ = factory.__qualname__ = f"CliqueNet{variant}"
-    factory.__doc__ = _IMAGENET_DOC.format(
+    variant_factory.__name__ = variant_factory.__qualname__ = f"CliqueNet{variant}"
+    variant_factory.__doc__ = _IMAGENET_DOC.format(
         variant=variant, blocks=blocks, parameters=parameters
     )
-    return factory
+    return factory(variant_factory)
 
 
 _IMAGENET_DOC = """CliqueNet-{variant} for 224-pixel images: {parameters} parameters.
@@ -332,7 +334,8 @@ _IMAGENET_DOC = """CliqueNet-{variant} for 224-pixel images: {parameters} parame
 
     Args:
         include_top: bool, with the dense layer.
-        weights: `None`, or a path to a file of `kfeedback.weights.save`.
+        weights: `None`, a tag of `kfeedback.list_weights()`, or the path of a file that
+            `kfeedback.weights.load` takes.
         input_tensor: `None` or a symbolic image to start from.
         input_shape: `None` for (224, 224, 3), or `(H, W, C)`, at least 32×32.
         pooling: without the top: `None` for the last block's feature after its batch

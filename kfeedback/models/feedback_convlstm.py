@@ -12,7 +12,7 @@ from kfeedback.layers import (
     FusedBatchNormalization,
     StackTimesteps,
 )
-from kfeedback.models._factory import Factory, make_model, pooling_layer
+from kfeedback.models._factory import Factory, factory, make_model, pooling_layer
 from kfeedback.preprocessing import decode_predictions, preprocess_input
 
 __all__ = ["FeedbackConvLSTMNet", "decode_predictions", "preprocess_input"]
@@ -31,6 +31,7 @@ _EPSILON = 1e-5  # of every batch norm, as in the published code
 _MOMENTUM = 0.9
 
 
+@factory
 def FeedbackConvLSTMNet(
     include_top=True,
     weights=None,
@@ -65,7 +66,8 @@ def FeedbackConvLSTMNet(
 
     Args:
         include_top: bool, with the two dense layers.
-        weights: `None`, or a path to a file of `kfeedback.weights.save`.
+        weights: `None`, a tag of `kfeedback.list_weights()`, or the path of a file that
+            `kfeedback.weights.load` takes.
         input_tensor: `None` or a symbolic image to start from.
         input_shape: `None` for (32, 32, 3), or `(H, W, C)` with H and W multiples of 4
             times the product of all strides; without the top they may be `None`.
@@ -139,7 +141,7 @@ def FeedbackConvLSTMNet(
     result = outputs[-1]
     if return_sequences:
         result = StackTimesteps(name="timesteps", dtype=result.dtype)(outputs)
-    return make_model(build.input, result, name, weights)
+    return make_model(build.input, result, name)
 
 
 class _Stack:

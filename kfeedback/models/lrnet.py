@@ -9,6 +9,7 @@ from kfeedback.models import _factory
 from kfeedback.models._head import Head
 from kfeedback.models.backbones import by_name
 from kfeedback.preprocessing import decode_predictions, preprocess_input
+from kfeedback.weights import _origin
 
 __all__ = ["LRNet", "decode_predictions", "preprocess_input"]
 
@@ -19,6 +20,7 @@ _CONVOLUTIONS = (
 )
 
 
+@_factory.factory
 def LRNet(
     backbone,
     include_top=True,
@@ -54,10 +56,11 @@ def LRNet(
         include_top: bool; without the top the output is the last feature map
             before the classifier. (The earlier passes need the classifier, so its
             weights remain in the model for `timesteps` > 1.)
-        weights: `None`; or a path to a file of `kfeedback.weights.save`, which
-            serves every `timesteps` (without a top, `timesteps=1` has no classifier and
-            takes only a file of its own kind); or, for `"vgg16"`, `"imagenet"`, the
-            published weights of the backbone.
+        weights: `None`; or a tag of `kfeedback.list_weights()` or the path of a file
+            that `kfeedback.weights.load` takes, which serves every `timesteps` (without
+            a top, `timesteps=1` has no classifier and takes only a file of its own
+            kind); or, for `"vgg16"`, `"imagenet"`, the published weights of the
+            backbone.
         input_tensor: `None` or a symbolic image to start from.
         input_shape: `None` for the backbone's own, or `(H, W, C)`.
         pooling: without the top: `None`, `"avg"` or `"max"`.
@@ -99,6 +102,7 @@ def LRNet(
             backbone, weights, input_tensor, input_shape, classes, classifier_activation
         )
     weights_lib.check(weights)
+    origin = weights_lib.origin(backbone)
     backbone = graph.flatten(backbone, "backbone")
     if any(isinstance(layer, Feedback) for layer in backbone.layers):
         raise ValueError(
@@ -135,9 +139,10 @@ def LRNet(
     if return_sequences:
         dtype = result.dtype
         result = StackTimesteps(name=name_of("timesteps"), dtype=dtype)(outputs)
-    return _factory.make_model(
-        image, result, name, weights, without_feedback=timesteps == 1
-    )
+    model = _factory.make_model(image, result, name)
+    if origin:
+        _origin.note(model, {"backbone": origin})
+    return model
 
 
 class _Emphasizer:
@@ -171,8 +176,8 @@ def _named_backbone(name, weights, input_tensor, input_shape, classes, activatio
     if name == "vgg16":
         _factory.image_input(input_tensor, input_shape, (224, 224, 3), 32)
         _factory.check_activation(activation)
-        published = weights == "imagenet"
-        kwargs["weights"] = "imagenet" if published else None
+        published = weights == _factory.IMAGENET
+        kwargs["weights"] = _factory.IMAGENET if published else None
         weights = None if published else weights
     weights_lib.check(weights)
     return by_name(name)(**kwargs), weights

@@ -1,5 +1,25 @@
 """Weights files that fail loudly: tensors by name, checked before they are read."""
 
-from kfeedback.weights.files import check, holds_feedback, load, save
+from kfeedback.weights._origin import origin
+from kfeedback.weights.cards import card
+from kfeedback.weights.files import (
+    ABOUT,
+    check,
+    describe,
+    holds_feedback,
+    load,
+    save,
+)
+from kfeedback.weights.registry import Entry
 
-__all__ = ["check", "holds_feedback", "load", "save"]
+__all__ = [
+    "ABOUT",
+    "Entry",
+    "card",
+    "check",
+    "describe",
+    "holds_feedback",
+    "load",
+    "origin",
+    "save",
+]

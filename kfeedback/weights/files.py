@@ -5,238 +5,321 @@ another order load silently into each other; and a load that fails half-way leav
 mixed model. Here names and shapes must match on both sides before anything is read,
 and either all variables are assigned or none.
 
-HDF5's checksums cover the values, not the fields that say where and how to read them:
-a flipped bit there can load other values or hang the reader. So the file's first block,
-which HDF5 leaves to its users, holds the SHA-256 of all the rest, and nothing is parsed
-before that is right.
+Every tensor has a SHA-256 of its name, type, shape and values, so one that was put in
+the place of another is found. All else in the file is under a seal, see `_seal.py`,
+that is checked before anything is parsed.
 
 A model of one timestep has no use for feedback connections. So the tensors of those,
 and only those, may be left out on request, all of them together.
 """
 
+import concurrent.futures
 import hashlib
+import json
 import os
 import pathlib
+import secrets
 
 import h5py
-import keras
 import numpy as np
 
-FORMAT = "kfeedback.weights"
-VERSION = 1
-_BLOCK = 512  # bytes, the least that HDF5 leaves to its users
+from kfeedback import _checks
+from kfeedback.weights import _hdf5, _model, _origin, _seal, keras_files, registry
+
+_OVERHEAD = 2**26  # bytes that a file may have besides 16 for each parameter
+
+ABOUT = {
+    "factory": "name of the factory that makes the model",
+    "arguments": "dict of its arguments",
+    "preprocessing": "mode of `kfeedback.preprocessing.preprocess_input`, or in words",
+    "classes": "their number",
+    "class_names": "list of names, in the order of the outputs",
+    "paper": "where the network comes from",
+    "dataset": "what it was trained on",
+    "licence": "of these weights",
+    "command": "that produced them",
+    "commit": "of the code that ran it",
+    "score": "what was measured, on what",
+    "source": "who made them, where they were published",
+}
+"""What a file can say about its weights, with what each attribute is."""
+
+_TYPES = {"arguments": dict, "classes": int, "class_names": list}  # others are texts
 
 
 def check(weights):
-    """Raises a ValueError unless `weights` is `None` or the path of a file."""
-    if weights is None:
-        return
-    is_path = isinstance(weights, str | os.PathLike)
-    if not is_path or not pathlib.Path(weights).is_file():
-        raise ValueError(
-            "weights must be None or the path of a file written by "
-            f"kfeedback.weights.save, got {weights!r}, which is no such file."
-        )
+    """Raises a ValueError unless `weights` is `None`, a tag, or the path of a file."""
+    if weights is not None:
+        registry.check(weights)
 
 
-def save(model, path):
+def save(model, path, *, compress=False, dtype=None, **about):
     """Writes the weights of a model, under a temporary name that is then renamed.
 
     Args:
         model: a `keras.Model` whose variables have different paths.
         path: where to; a file of that name is replaced.
+        compress: bool, smaller and slower: HDF5's shuffle, deflate and fletcher32.
+        dtype: `None` for the variables' own; `"float16"` rounds all floats to it.
+        **about: attributes out of `ABOUT`. Factory and arguments are those that the
+            model knows if not given.
 
     Raises:
-        ValueError: if two variables share a path, one is not finite, or the folder
-            does not exist.
+        TypeError: if `compress` is no bool.
+        ValueError: if two variables share a path, one is not finite as stored, the
+            folder does not exist, or an attribute is not as in `ABOUT`.
     """
+    _checks.boolean("compress", compress)
+    if dtype not in (None, "float16"):
+        raise ValueError(f"dtype must be None or 'float16', got {dtype!r}.")
+    attributes = _attributes({**_origin.origin(model), **about})
     path = pathlib.Path(path)
     if path.is_dir() or not path.parent.is_dir():
         raise ValueError(
             f"path must be a file in a folder that exists, got {str(path)!r}."
         )
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    feedback = _feedback_variables(model)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    feedback = _model.feedback_variables(model)
     try:
-        with h5py.File(temporary, "w", userblock_size=_BLOCK) as file:
-            for name, variable in _variables(model).items():
-                value = np.asarray(variable.numpy())
-                if value.dtype.kind == "V":  # bfloat16, of which HDF5 knows nothing
-                    value = value.astype("float32")
-                if not np.isfinite(value).all():
-                    raise ValueError(f"model must have finite weights, got {name}.")
-                dataset = file.create_dataset(name, data=value)
-                dataset.attrs["feedback"] = id(variable) in feedback
-        with open(temporary, "r+b") as file:
-            seal = _seal(file)
-            file.seek(0)
-            file.write(seal)
+        with h5py.File(temporary, "w", userblock_size=_seal.BLOCK) as file:
+            extents = []
+            for name, value in attributes.items():
+                file.attrs[name] = value
+            for name, variable in _model.keyed(model).items():
+                value = _stored(name, np.asarray(variable.numpy()), dtype)
+                filters = {}
+                if compress and value.size > 1:
+                    filters = {"compression": "gzip", "shuffle": True}
+                    filters["fletcher32"] = True
+                dataset = file.create_dataset(name, data=value, **filters)
+                flag = b"true" if id(variable) in feedback else b"false"
+                dataset.attrs["feedback"] = np.bytes_(flag)
+                dataset.attrs["sha256"] = np.bytes_(_digest(name, value, flag.decode()))
+                extents.append((dataset.id.get_offset(), dataset.id.get_storage_size()))
+        _seal.write(temporary, extents)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def load(model, path, *, without_feedback=False):
+def load(
+    model, path, *, without_feedback=False, replace_head=False, adapt_channels=False
+):
     """Assigns every weight of a model from a file, or none.
 
     Args:
         model: a `keras.Model`.
-        path: a file that `save` wrote.
+        path: a file that `save` wrote; the tag of an entry of `list_weights`; or a
+            legacy Keras `.h5` of this very architecture, whose weights have names.
         without_feedback: bool; `True` leaves out the feedback connections of the file,
             for a model of one timestep, which has none.
+        replace_head: bool; `True` leaves the head as the model has it, for another
+            number of classes: the last layer with weights, and feedback connections,
+            which read its output. Only their shapes may differ.
+        adapt_channels: bool; `True` lets the convolutions that see the image differ as
+            1 and 3 channels do. From 3 to 1 their kernels are summed, so a grey image
+            gives what three equal channels gave; from 1 to 3 they are divided by 3 and
+            repeated, so an image gives what the mean of its channels gave.
 
     Raises:
-        ValueError: if the file is none of ours, is damaged, or its names and shapes
-            are not those of the model, both sides listed.
+        TypeError: if a flag is no bool.
+        ValueError: if the file cannot be had, is damaged, is of another network, or its
+            names and shapes are not those of the model, both sides listed.
     """
-    check(path)
-    variables = _variables(model)
+    for name, value in (
+        ("without_feedback", without_feedback),
+        ("replace_head", replace_head),
+        ("adapt_channels", adapt_channels),
+    ):
+        _checks.boolean(name, value)
+    path = registry.locate(path)
+    variables = _model.keyed(model)
+    is_ours = _seal.is_ours(path)
+    if is_ours:
+        parameters = sum(_size(variable.shape) for variable in variables.values())
+        _seal.check(path, 16 * parameters + _OVERHEAD)
     try:
-        _check_seal(path)
         with h5py.File(path, "r") as file:
-            stored = _datasets(file)
-            _compare(model, variables, stored, path, without_feedback)
-            values = {name: stored[name][...] for name in variables}
-    except (OSError, RuntimeError, KeyError, TypeError) as error:
-        reason = str(error).rstrip(".")
-        raise ValueError(f"weights must be readable, got {path}: {reason}.") from error
-    for name, value in values.items():
-        if not np.isfinite(value).all():
-            raise ValueError(f"weights must be finite, got {name} in {path}.")
-    for name, variable in variables.items():
-        variable.assign(values[name])
-    for layer in model.layers:
-        if isinstance(layer, keras.layers.Normalization):
-            layer.finalize_state()  # it keeps what follows from its weights
+            if is_ours:
+                tensors = _hdf5.datasets(file)
+                feedback = {n for n, x in tensors.items() if _is_feedback(x)}
+                about = _about(file)
+            else:
+                tensors = keras_files.tensors(file, variables, path)
+                feedback, about = set(), {}
+            _origin.check(model, about, path)
+            _model.check_names(model, tensors, feedback, path, without_feedback)
+            plan = _model.fit(
+                model,
+                tensors,
+                path,
+                replace_head=replace_head,
+                adapt_channels=adapt_channels,
+            )
+            values = _read(tensors, plan, variables, path, is_ours)
+    except _hdf5.ERRORS as error:
+        raise _unreadable(path, error) from error
+    _model.assign(model, values)
 
 
-def holds_feedback(path):
-    """Whether a file of `save` has tensors of feedback connections.
+def _read(tensors, plan, variables, path, is_ours):
+    """Dict of the values to assign, each checked while the next one is read."""
+
+    def checked(name, value, text):
+        if is_ours:
+            _check_digest(name, value, text, path)
+        return _model.as_assigned(name, plan[name](value), variables[name], path)
+
+    values = {}
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        for name in plan:
+            item = tensors[name]
+            text = [_hdf5.text(item, x) for x in ("feedback", "sha256") if is_ours]
+            values[name] = pool.submit(checked, name, item[...], text)
+        return {name: value.result() for name, value in values.items()}
+
+
+def describe(path):
+    """What a file of `save` holds, from its headers.
+
+    Args:
+        path: of the file, or a tag.
+
+    Returns:
+        dict of `path`, `version` of the format, `bytes`, `parameters`, `about` (its
+        attributes, see `ABOUT`) and `tensors`, a dict from each name to its `shape`,
+        `dtype`, `feedback` and `sha256`.
 
     Raises:
         ValueError: if the file is none of ours or is damaged.
     """
-    check(path)
-    _check_seal(path)
-    with h5py.File(path, "r") as file:
-        stored = _datasets(file).values()
-        return any(dataset.attrs.get("feedback", False) for dataset in stored)
-
-
-def _seal(file):
-    """What the first block of the opened file should hold."""
-    file.seek(_BLOCK)
-    digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return f"{FORMAT} {VERSION} sha256 {digest}\n".encode().ljust(_BLOCK, b"\0")
-
-
-def _check_seal(path):
-    with open(path, "rb") as file:
-        block = file.read(_BLOCK)
-        words = block.split(b"\n")[0].decode("ascii", "replace").split(" ")
-        if words[0] != FORMAT or len(words) < 2:
-            raise ValueError(f"weights must be a {FORMAT} file, got {path}.")
-        if words[1] != str(VERSION):
-            raise ValueError(
-                f"weights must be of format version {VERSION}, got {words[1]!r} in "
-                f"{path}."
-            )
-        if block != _seal(file):
-            raise ValueError(
-                f"weights must be undamaged, got {path}, which has another SHA-256 "
-                "than when it was written."
-            )
-
-
-def _variables(model):
-    """Dict from a stable key to each variable.
-
-    The key is the name of the model's layer and the variable's path from there on: the
-    path itself begins with the model in which the layer was first built, which a
-    network that is taken apart or reloaded no longer has.
-    """
-    variables = {}
-    in_layers = list(_keyed(model))
-    known = {id(variable) for _, variable in in_layers}
-    own = [(v.path, v) for v in model.weights if id(v) not in known]
-    for key, variable in in_layers + own:
-        if variables.setdefault(key, variable) is not variable:
-            raise ValueError(
-                f"model must have different variable paths, got {key} twice."
-            )
-    return variables
-
-
-def _keyed(model):
-    for layer in model.layers:
-        if isinstance(layer, keras.Model):
-            for key, variable in _keyed(layer):
-                yield f"{layer.name}/{key}", variable
-            continue
-        for variable in layer.weights:
-            yield (
-                f"{layer.name}/{variable.path.removeprefix(f'{layer.path}/')}",
-                variable,
-            )
-
-
-def _feedback_variables(model):
-    """The ids of the variables of feedback connections, at any depth."""
+    path = registry.locate(path)
+    with _Opened(path) as file:
+        tensors = {
+            name: {
+                "shape": item.shape,
+                "dtype": item.dtype.name,
+                "feedback": _is_feedback(item),
+                "sha256": _hdf5.text(item, "sha256"),
+            }
+            for name, item in sorted(_hdf5.datasets(file).items())
+        }
+        about = _about(file)
     return {
-        id(variable)
-        for layer in model._flatten_layers()
-        if getattr(layer, "is_feedback_connection", False)
-        for variable in layer.weights
+        "path": str(path),
+        "version": _seal.VERSION,
+        "bytes": path.stat().st_size,
+        "parameters": sum(_size(x["shape"]) for x in tensors.values()),
+        "about": about,
+        "tensors": tensors,
     }
 
 
-def _datasets(file):
-    """Hard-linked numeric data sets only; nothing that leads out of the file."""
-    found = {}
+def holds_feedback(path):
+    """Whether a file of `save`, or a tag, has tensors of feedback connections.
 
-    def walk(group, prefix):
-        for key in group:
-            name = prefix + key
-            if not isinstance(group.get(key, getlink=True), h5py.HardLink):
-                raise ValueError(f"weights must hold no links, got {name}.")
-            item = group[key]
-            if isinstance(item, h5py.Group):
-                walk(item, name + "/")
-                continue
-            # Chunks could carry filters, which are plugins that run code.
-            if item.is_virtual or item.external or item.chunks:
-                raise ValueError(f"weights must hold plain tensors, got {name}.")
-            found[name] = item
-
-    walk(file, "")
-    return found
+    Raises:
+        ValueError: if the file cannot be had or is damaged.
+    """
+    path = registry.locate(path)
+    if not _seal.is_ours(path):
+        return False
+    with _Opened(path) as file:
+        return any(_is_feedback(item) for item in _hdf5.datasets(file).values())
 
 
-def _compare(model, variables, stored, path, without_feedback):
-    missing = sorted(variables.keys() - stored.keys())
-    extra = sorted(stored.keys() - variables.keys())
-    feedback = {name for name in stored if stored[name].attrs.get("feedback", False)}
-    if without_feedback and set(extra) == feedback:
-        extra = []
-    if missing or extra:
-        hint = ""
-        if extra and set(extra) == feedback:
-            hint = " (the feedback, which without_feedback=True leaves out)"
-        raise ValueError(
-            f"weights in {path} do not fit model '{model.name}': missing from the file "
-            f"are {missing or 'none'}, unknown to the model are {extra or 'none'}"
-            f"{hint}."
+class _Opened:
+    """A file of ours whose seal is right, for a `with` statement."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __enter__(self):
+        if not _seal.is_ours(self.path):
+            raise ValueError(f"weights must be a {_seal.FORMAT} file, got {self.path}.")
+        _seal.check(self.path)
+        try:
+            self.file = h5py.File(self.path, "r")
+        except _hdf5.ERRORS as error:
+            raise _unreadable(self.path, error) from error
+        return self.file
+
+    def __exit__(self, kind, error, _):
+        self.file.close()
+        if isinstance(error, _hdf5.ERRORS):
+            raise _unreadable(self.path, error) from error
+
+
+def _unreadable(path, error):
+    reason = " ".join(str(error).split()).rstrip(".")
+    return ValueError(f"weights must be readable, got {path}: {reason}.")
+
+
+def _size(shape):
+    return int(np.prod(shape, dtype="int64"))
+
+
+def _stored(name, value, dtype):
+    """A variable's value as the file holds it."""
+    if value.dtype.kind == "V":  # bfloat16, of which HDF5 knows nothing
+        value = value.astype("float32")
+    if dtype and value.dtype.kind == "f":
+        with np.errstate(over="ignore"):
+            value = value.astype(dtype)
+    if not _model.is_finite(value):
+        kind = f" in {dtype}" if dtype else ""
+        raise ValueError(f"model must have weights finite{kind}, got {name}.")
+    return value
+
+
+def _attributes(about):
+    """Attributes as the texts that are stored."""
+    texts = {}
+    for name, value in about.items():
+        kind = _TYPES.get(name, str)
+        valid = isinstance(value, kind) and not isinstance(value, bool)
+        if name not in ABOUT or not valid:
+            known = ", ".join(f"{n} ({_TYPES.get(n, str).__name__})" for n in ABOUT)
+            raise ValueError(f"about must be some of {known}, got {name}={value!r}.")
+        try:
+            texts[name] = np.bytes_(json.dumps(value).encode())
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"about must hold what JSON can, got {name}={value!r}."
+            ) from error
+        if len(texts[name]) > 60_000:  # HDF5 keeps no longer ones in a header
+            raise ValueError(
+                f"about must have values of at most 60000 characters, got {name} with "
+                f"{len(texts[name])}."
+            )
+    return texts
+
+
+def _about(file):
+    try:
+        texts = {name: _hdf5.text(file, name) for name in ABOUT if name in file.attrs}
+        return {name: json.loads(value) for name, value in texts.items()}
+    except json.JSONDecodeError as error:
+        raise ValueError(f"weights must have attributes in JSON, got {error}.") from (
+            error
         )
-    for name, variable in variables.items():
-        kind = "f" if "float" in variable.dtype else np.dtype(variable.dtype).kind
-        if stored[name].dtype.kind != kind:
-            raise ValueError(
-                f"weights in {path} do not fit model '{model.name}': {name} is "
-                f"{stored[name].dtype} in the file and {variable.dtype} in the model."
-            )
-        if stored[name].shape != tuple(variable.shape):
-            raise ValueError(
-                f"weights in {path} do not fit model '{model.name}': {name} has shape "
-                f"{stored[name].shape} in the file and {tuple(variable.shape)} in the "
-                "model."
-            )
+
+
+def _is_feedback(item):
+    return _hdf5.text(item, "feedback") == "true"
+
+
+def _digest(name, value, feedback):
+    header = json.dumps([name, value.dtype.str, list(value.shape), feedback])
+    digest = hashlib.sha256(header.encode())
+    digest.update(np.ascontiguousarray(value).reshape(-1).view("uint8"))
+    return digest.hexdigest()
+
+
+def _check_digest(name, value, text, path):
+    feedback, digest = text
+    if _digest(name, value, feedback) != digest:
+        raise ValueError(
+            f"weights must have tensors as they were written, got {name} in {path}, "
+            "which has another SHA-256."
+        )

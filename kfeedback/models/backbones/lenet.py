@@ -3,9 +3,10 @@
 import keras
 
 from kfeedback import _checks
-from kfeedback.models._factory import Factory
+from kfeedback.models._factory import Factory, factory
 
 
+@factory
 def LeNet(
     include_top=True,
     weights=None,
@@ -25,7 +26,8 @@ def LeNet(
 
     Args:
         include_top: bool, with the two dense layers.
-        weights: `None`, or a path to a file of `kfeedback.weights.save`.
+        weights: `None`, a tag of `kfeedback.list_weights()`, or the path of a file that
+            `kfeedback.weights.load` takes.
         input_tensor: `None` or a symbolic image to start from.
         input_shape: `None` for (28, 28, 1), or `(H, W, C)`, at least 16×16.
         pooling: without the top: `None` for `(B, h, w, 50)`, `"avg"` or `"max"`.

@@ -3,7 +3,7 @@
 import keras
 
 from kfeedback import _checks
-from kfeedback.models._factory import Factory
+from kfeedback.models._factory import Factory, factory
 
 # Three blocks of (filters, kernel size); pooling and dropout lie between them.
 _BLOCKS = (
@@ -13,6 +13,7 @@ _BLOCKS = (
 )
 
 
+@factory
 def NIN(
     include_top=True,
     weights=None,
@@ -34,7 +35,8 @@ def NIN(
 
     Args:
         include_top: bool, with the 1×1 convolution to `classes` and the pooling.
-        weights: `None`, or a path to a file of `kfeedback.weights.save`.
+        weights: `None`, a tag of `kfeedback.list_weights()`, or the path of a file that
+            `kfeedback.weights.load` takes.
         input_tensor: `None` or a symbolic image to start from.
         input_shape: `None` for (32, 32, 3), or `(H, W, C)`, at least 8×8.
         pooling: without the top: `None` for `(B, h, w, 192)`, `"avg"` or `"max"`.
@@ -97,6 +99,7 @@ def NIN(
     return build.finish(x, head)
 
 
+@factory
 def LNIN(
     include_top=True,
     weights=None,
@@ -117,7 +120,7 @@ def LNIN(
     Reference:
         Li et al., Learning with Rethinking, 2017, section 4.2.
     """
-    return NIN(
+    return NIN.__wrapped__(
         include_top,
         weights,
         input_tensor,

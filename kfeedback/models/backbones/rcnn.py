@@ -4,9 +4,10 @@ import keras
 
 from kfeedback import _checks
 from kfeedback.layers import RecurrentConv2D
-from kfeedback.models._factory import Factory
+from kfeedback.models._factory import Factory, factory
 
 
+@factory
 def RCNN128(
     include_top=True,
     weights=None,
@@ -28,7 +29,8 @@ def RCNN128(
 
     Args:
         include_top: bool, with the global max pool and the dense layer.
-        weights: `None`, or a path to a file of `kfeedback.weights.save`.
+        weights: `None`, a tag of `kfeedback.list_weights()`, or the path of a file that
+            `kfeedback.weights.load` takes.
         input_tensor: `None` or a symbolic image to start from.
         input_shape: `None` for (32, 32, 3), or `(H, W, C)`, at least 8×8.
         pooling: without the top: `None` for `(B, h, w, filters)`, `"avg"`, `"max"`.

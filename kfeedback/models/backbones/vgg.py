@@ -3,12 +3,13 @@
 import keras
 
 from kfeedback import _checks
-from kfeedback.models._factory import Factory
+from kfeedback.models._factory import Factory, factory
 
 # Filters of the convolutions, a tuple a block; each block ends in a max pooling.
 _BLOCKS = ((64,) * 2, (128,) * 2, (256,) * 3, (512,) * 3, (512,) * 3)
 
 
+@factory
 def VGGSmall(
     include_top=True,
     weights=None,
@@ -27,7 +28,8 @@ def VGGSmall(
 
     Args:
         include_top: bool, with the dense layer.
-        weights: `None`, or a path to a file of `kfeedback.weights.save`.
+        weights: `None`, a tag of `kfeedback.list_weights()`, or the path of a file that
+            `kfeedback.weights.load` takes.
         input_tensor: `None` or a symbolic image to start from.
         input_shape: `None` for (32, 32, 3), or `(H, W, C)`, at least 32×32.
         pooling: without the top: `None` for `(B, h, w, 512)`, `"avg"` or `"max"`.

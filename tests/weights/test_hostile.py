@@ -1,0 +1,216 @@
+"""HDF5 files made to do harm, and contents that are not the model's."""
+
+import json
+import pathlib
+import subprocess
+import sys
+
+import h5py
+import numpy as np
+import pytest
+
+from kfeedback import weights
+from kfeedback.models.backbones import LNIN, NIN
+from tests import harness
+from tests.weights.common import dense_net, refused, reseal, rewrite
+
+REPOSITORY = pathlib.Path(__file__).parents[2]
+
+
+def _bomb(count):
+    return lambda file, _: file.create_dataset("a/bias", (count,), "float32")
+
+
+def _filter(number):
+    def make(file, _):
+        plist = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        plist.set_chunk((3,))
+        plist.set_filter(number, h5py.h5z.FLAG_OPTIONAL, (1,))
+        space = h5py.h5s.create_simple((3,))
+        h5py.h5d.create(file["a"].id, b"bias", h5py.h5t.IEEE_F32LE, space, plist)
+
+    return make
+
+
+def _external_storage(file, folder):
+    (folder / "raw").write_bytes(b"\0" * 12)
+    external = [(str(folder / "raw"), 0, 12)]
+    file.create_dataset("a/bias", (3,), "float32", external=external)
+
+
+def _virtual(file, folder):
+    layout = h5py.VirtualLayout((3,), "float32")
+    layout[:] = h5py.VirtualSource(str(folder / "other.h5"), "a/bias", (3,))
+    file.create_virtual_dataset("a/bias", layout)
+
+
+def _link(make):
+    def set_link(file, folder):
+        file["a/bias"] = make(file, folder)
+
+    return set_link
+
+
+def _chunk_bomb(file, _):
+    file.create_dataset(
+        "a/bias", (3,), "float32", maxshape=(None,), chunks=(2**28,), compression=9
+    )
+
+
+HOSTILE = {
+    "external link": _link(lambda f, d: h5py.ExternalLink(d / "other.h5", "/a/bias")),
+    "soft link": _link(lambda f, d: h5py.SoftLink("/b/bias")),
+    "cyclic soft link": _link(lambda f, d: h5py.SoftLink("/a/bias")),
+    "cyclic hard link": _link(lambda f, d: f["/"]),
+    "external storage": _external_storage,
+    "virtual data set": _virtual,
+    "foreign filter": _filter(32015),
+    "lzf filter": _filter(32000),
+    "1 MiB": _bomb(2**18),
+    "1 GiB": _bomb(2**28),
+    "48 TiB": _bomb(12 * 2**40),
+    "chunks of 1 GiB": _chunk_bomb,
+}
+
+MEASURE = """
+import json, resource, sys, time
+from kfeedback import weights
+from tests.weights.common import dense_net
+
+model = dense_net()
+weights.save(model, sys.argv[1] + "/own.h5")
+weights.load(model, sys.argv[1] + "/own.h5")
+for path in sys.argv[2:]:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    start, error = time.perf_counter(), None
+    try:
+        weights.load(model, path)
+    except ValueError as caught:
+        error = str(caught)
+    seconds = time.perf_counter() - start
+    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    print(json.dumps([path, error, seconds, after - before]))
+"""
+
+
+def test_hostile_files_cost_nothing(tmp_path):
+    """Each as a file of ours, under a seal that is right, and as one of Keras."""
+    assert len(HOSTILE) == 12
+    model = dense_net()
+    weights.save(model, tmp_path / "other.h5")
+    paths = []
+    for number, make in enumerate(HOSTILE.values()):
+        path = tmp_path / f"{number}.h5"
+        weights.save(model, path)
+        with h5py.File(path, "r+") as file:
+            del file["a/bias"]
+            make(file, tmp_path)
+        reseal(path)
+        plain = tmp_path / f"{number}_keras.h5"
+        plain.write_bytes(path.read_bytes()[512:])
+        with h5py.File(plain, "r") as file:
+            assert "b" in file
+        paths += [path, plain]
+    result = subprocess.run(
+        [sys.executable, "-c", MEASURE, tmp_path, *paths],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+    rows = [json.loads(x) for x in result.stdout.splitlines() if x.startswith("[")]
+    assert len(rows) == 24
+    for path, error, seconds, kilobytes in rows:
+        kind = list(HOSTILE)[int(pathlib.Path(path).stem.split("_")[0])]
+        assert error and error.startswith("weights "), (kind, error)
+        assert "a/bias" in error or "'a/bias'" in error, (kind, error)
+        assert seconds < 1, (kind, seconds)
+        assert kilobytes < 64 * 1024, (kind, kilobytes)
+
+
+def test_a_flood_of_text_is_not_read(tmp_path):
+    """Attributes of strings that all stand for one long text."""
+    path = tmp_path / "model.h5"
+    weights.save(dense_net(), path)
+    with h5py.File(path, "r+") as file:
+        file.attrs["paper"] = "x" * 1000  # of variable length
+    reseal(path)
+    refused(dense_net(), path, "paper")
+
+
+# --- Contents ------------------------------------------------------------------------
+
+
+def _replace(name, data):
+    def change(path):
+        rewrite(path, name, data=data)
+
+    return change
+
+
+def _edit(function):
+    def change(path):
+        with h5py.File(path, "r+") as file:
+            function(file)
+        reseal(path)
+
+    return change
+
+
+def _transpose(file):
+    file["b/kernel"][...] = file["b/kernel"][...].T
+
+
+def _swap(file):
+    for old, new in (("a", "x"), ("b", "a"), ("x", "b")):
+        file.move(f"{old}/kernel", f"{new}/kernel")
+
+
+def _missing(file):
+    del file["a/bias"]
+
+
+def _extra(file):
+    file["c/kernel"] = np.zeros(3, "float32")
+
+
+BAD = {
+    "NaN": (_replace("a/bias", np.full(4, np.nan, "float32")), "finite"),
+    "Inf": (_replace("a/bias", np.full(4, np.inf, "float32")), "finite"),
+    "integers": (_replace("a/bias", np.arange(4)), "int64"),
+    "strings": (_replace("a/bias", np.array([b"one"] * 4)), "a/bias"),
+    "complex": (_replace("a/bias", np.ones(4, "complex64")), "complex64"),
+    "transposed": (_edit(_transpose), "SHA-256"),
+    "swapped": (_edit(_swap), "SHA-256"),
+    "missing": (_edit(_missing), "missing from the file are ['a/bias']"),
+    "extra": (_edit(_extra), "unknown to the model are ['c/kernel']"),
+    "scalar": (_replace("a/bias", np.float32(1)), "shape ()"),
+    "shape": (_replace("a/bias", np.ones((2, 2), "float32")), "shape (2, 2)"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_contents_are_refused(tmp_path, name):
+    def square():
+        return harness.randomize(dense_net(4, classes=4))
+
+    model, path = square(), tmp_path / "model.h5"
+    weights.save(model, path)
+    change, word = BAD[name]
+    change(path)
+    refused(model, path, word)
+
+
+def test_another_factory_is_refused(tmp_path):
+    """Their tensors have the same names and shapes; only the slope differs."""
+    path = tmp_path / "nin.h5"
+    small = {"input_shape": (8, 8, 3)}
+    weights.save(NIN(**small), path)
+    harness.fresh_names()
+    refused(LNIN(**small), path, "another factory", "LNIN", "NIN(")
+    harness.fresh_names()
+    refused(NIN(**small, negative_slope=0.2), path, "another negative_slope")
+    harness.fresh_names()
+    for model in (NIN(input_shape=(12, 12, 3), dropout=0.1),):
+        weights.load(model, path)
