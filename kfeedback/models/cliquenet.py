@@ -223,9 +223,7 @@ def _clique_net(
             x = named[stage_of[transition_feature]]
             if attentional_transition:
                 _check_even("attentional_transition", x.shape[-1], k, n)
-            x = _norm_relu_conv(
-                x, x.shape[-1], dropout, epsilon, f"transition{block}"
-            )
+            x = _norm_relu_conv(x, x.shape[-1], dropout, epsilon, f"transition{block}")
             if attentional_transition:
                 x = AttentionalTransition(name=f"transition{block}_attention")(x)
             x = keras.layers.AveragePooling2D(2, name=f"transition{block}_pool")(x)
