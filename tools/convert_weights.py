@@ -95,7 +95,10 @@ def _read_tf(path, source_format):
         names = checkpoint.get_variable_to_shape_map()
         return {name: checkpoint.get_tensor(name) for name in names}
     except (tf.errors.OpError, RuntimeError, ValueError, UnicodeDecodeError) as error:
-        raise _unreadable(path, source_format, error) from error
+        reason = str(error).split(". ")[0].split("\n")[0].rstrip(".")
+        raise ValueError(
+            f"--source must be a file of {source_format}, got {path!r}: {reason}."
+        ) from error
 
 
 def _read_torch(path, source_format):
@@ -117,7 +120,11 @@ def _read_torch(path, source_format):
         EOFError,
         OSError,
     ) as error:
-        raise _unreadable(path, source_format, error) from error
+        # The reason that torch gives goes on to recommend running the file's code.
+        raise ValueError(
+            "--source must be a file of tensors that torch.load reads with "
+            f"weights_only=True, got {path!r}."
+        ) from error
     state = content.get("state_dict", content) if isinstance(content, dict) else None
     if not isinstance(state, dict) or not all(
         isinstance(value, torch.Tensor) for value in state.values()
@@ -136,14 +143,6 @@ def without_module(tensors):
     if all(name.startswith("module.") for name in tensors):
         return {name.removeprefix("module."): v for name, v in tensors.items()}
     return tensors
-
-
-def _unreadable(path, source_format, error):
-    reason = str(error).strip().splitlines() or [type(error).__name__]
-    return ValueError(
-        f"--source must be a file of {source_format}, got {path!r}: "
-        f"{reason[0].rstrip('.')}."
-    )
 
 
 def define_flags(values):
