@@ -71,8 +71,6 @@ class CliqueNetTorch(Published):
     """For ImageNet: `names` are those of nested modules."""
 
     names = {
-        "kernel": "list_block.{0}.conv_param.{4}.weight",
-        "second": "list_block.{0}.conv_param_bottle.{1}.weight",
         "transition": "list_trans.{0}.conv.weight",
         "compression": "list_compress.{0}.conv.weight",
         "top": ("fc.weight", "fc.bias"),
@@ -95,13 +93,12 @@ class CliqueNetTorch(Published):
         return np.max(windows, axis=0)
 
     def block_kernel(self, block, layers, source, to, side, inputs, filters):
-        name = self.names["kernel"].format(
-            block, source, to, None, source * (layers + 1) + to
-        )
+        number = source * (layers + 1) + to
+        name = f"list_block.{block}.conv_param.{number}.weight"
         return self.kernel(name, side, inputs, filters)
 
     def second_kernel(self, block, layer, filters):
-        name = self.names["second"].format(block, layer - 1)
+        name = f"list_block.{block}.conv_param_bottle.{layer - 1}.weight"
         return self.kernel(name, 3, filters, filters)
 
     def norm_of(self, block, stage, layer, second=""):
