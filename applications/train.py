@@ -288,13 +288,14 @@ def _about(network, errors, info, test_info):
         f"{error:.2f} % at timestep {step}" for step, error in enumerate(errors, 1)
     )
     examples = f"{test_info.num_examples} examples of {FLAGS.eval_split}"
+    flags_given = _app.command_line(also=("config", "seed"))
     about = {
         **weights_lib.origin(network),
         "preprocessing": FLAGS.preprocessing,
         "classes": info.num_classes,
         "class_names": list(info.class_names or []),
         "dataset": f"{FLAGS.dataset}, {FLAGS.train_split}",
-        "command": f"python -m applications.train {_app.command_line(('config', 'seed'))}",
+        "command": f"python -m applications.train {flags_given}",
         "commit": _app.commit(),
         "score": f"error {measured}, on {examples}",
     }

@@ -56,9 +56,11 @@ class ConvLSTMCell(keras.layers.Layer):
         ValueError: if a number is out of its range, `strides` does not divide a known
             height or width, or the state is no such pair.
 
+    The padding is the published one, half the kernel on both sides, also where strides
+    > 1; `keras.layers.ConvLSTM2D` then pads an even side at its end only.
+
     Departures from the published code: moving statistics are those of a step, not of
-    all steps together, which no step has in training. 'Same' padding as in Keras, which
-    for strides > 1 pads an even side at its end only. The bias of the forget gate for X
+    all steps together, which no step has in training. The bias of the forget gate for X
     starts at 1, as published; in training a batch norm takes it away again.
 
     Reference:

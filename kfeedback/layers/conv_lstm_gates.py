@@ -15,9 +15,10 @@ GATES = 4
 class ConvLSTMGates(keras.layers.Layer):
     """`W(x)` for the gates i, f, g, o of a ConvLSTM cell, as one convolution.
 
-    W is a 'same' convolution with bias, followed by batch norm if wanted. A
-    `ConvLSTMCell` has one for its input and one for its state; it stands alone where an
-    input is the same at every step, so that its share is computed once.
+    W is a convolution with bias, padded by half the kernel on both sides, followed by
+    batch norm if wanted. A `ConvLSTMCell` has one for its input and one for its state;
+    it stands alone where an input is the same at every step, so that its share is
+    computed once.
 
     Args:
         filters: int ≥ 1, F, channels of each gate.
@@ -189,5 +190,10 @@ class ConvLSTMGates(keras.layers.Layer):
 
 
 def conv(x, kernel, strides=1):
-    """A 'same' convolution, channels last."""
-    return ops.conv(x, kernel, strides, padding="same", data_format="channels_last")
+    """A convolution, channels last, that pads both sides by half the kernel."""
+    padding = "same"
+    if strides > 1:
+        sides = [(size // 2, size // 2) for size in kernel.shape[:2]]
+        x = ops.pad(x, [(0, 0), *sides, (0, 0)])
+        padding = "valid"
+    return ops.conv(x, kernel, strides, padding=padding, data_format="channels_last")

@@ -23,6 +23,7 @@ __all__ = [
 
 _BLOCKS = 3  # of CliqueNet for 32-pixel images
 _EPSILON = 1e-3  # of every batch norm, as in the published code
+_IMAGENET_EPSILON = 1e-5  # the published code for ImageNet is another one
 
 
 @factory
@@ -127,6 +128,7 @@ def CliqueNet(
         loops=loops,
         updates=updates,
         dropout=dropout,
+        epsilon=_EPSILON,
     )
 
 
@@ -169,6 +171,7 @@ def _clique_net(
     loops,
     updates,
     dropout,
+    epsilon,
 ):
     """The blocks, transitions and head behind a stem."""
     _checks.boolean("attentional_transition", attentional_transition)
@@ -199,7 +202,7 @@ def _clique_net(
             updates=updates,
             bottleneck=bottleneck,
             dropout=dropout,
-            epsilon=_EPSILON,
+            epsilon=epsilon,
             name=f"block{block}",
         )(x)
         named = {
@@ -215,14 +218,14 @@ def _clique_net(
             channels = feature.shape[-1]
             _check_even("compression", channels, k, n)
             feature = _norm_relu_conv(
-                feature, channels // 2, dropout, f"compression{block}"
+                feature, channels // 2, dropout, epsilon, f"compression{block}"
             )
-        features.append(_norm_relu(feature, f"head{block}"))
+        features.append(_norm_relu(feature, epsilon, f"head{block}"))
         if not is_last:
             x = named[stage_of[transition_feature]]
             if attentional_transition:
                 _check_even("attentional_transition", x.shape[-1], k, n)
-            x = _norm_relu_conv(x, x.shape[-1], dropout, f"transition{block}")
+            x = _norm_relu_conv(x, x.shape[-1], dropout, epsilon, f"transition{block}")
             if attentional_transition:
                 x = AttentionalTransition(name=f"transition{block}_attention")(x)
             x = keras.layers.AveragePooling2D(2, name=f"transition{block}_pool")(x)
@@ -249,25 +252,25 @@ def _check_even(argument, channels, filters, layers):
         )
 
 
-def _conv(x, filters, kernel_size, name, strides=1):
+def _conv(x, filters, kernel_size, name, strides=1, padding="same"):
     return keras.layers.Conv2D(
         filters,
         kernel_size,
         strides,
-        padding="same",
+        padding=padding,
         use_bias=False,
         kernel_initializer="he_normal",
         name=name,
     )(x)
 
 
-def _norm_relu(x, name):
-    x = FusedBatchNormalization(epsilon=_EPSILON, name=f"{name}_bn")(x)
+def _norm_relu(x, epsilon, name):
+    x = FusedBatchNormalization(epsilon=epsilon, name=f"{name}_bn")(x)
     return keras.layers.ReLU(name=f"{name}_relu")(x)
 
 
-def _norm_relu_conv(x, filters, dropout, name):
-    x = _conv(_norm_relu(x, name), filters, 1, name=f"{name}_conv")
+def _norm_relu_conv(x, filters, dropout, epsilon, name):
+    x = _conv(_norm_relu(x, epsilon, name), filters, 1, name=f"{name}_conv")
     return keras.layers.Dropout(dropout, name=f"{name}_dropout")(x) if dropout else x
 
 
@@ -299,9 +302,12 @@ def _imagenet_variant(variant, filters, layers, parameters):
             default_shape=(224, 224, 3),
             minimum=32,
         )
-        x = _conv(build.input, 64, 7, name="stem_conv", strides=2)
-        x = _norm_relu(x, "stem")
-        x = keras.layers.MaxPooling2D(3, 2, padding="same", name="stem_pool")(x)
+        # The same padding on both sides; Keras' 'same' pads an even side otherwise.
+        x = keras.layers.ZeroPadding2D(3, name="stem_pad")(build.input)
+        x = _conv(x, 64, 7, name="stem_conv", strides=2, padding="valid")
+        x = _norm_relu(x, _IMAGENET_EPSILON, "stem")
+        x = keras.layers.ZeroPadding2D(1, name="stem_pool_pad")(x)
+        x = keras.layers.MaxPooling2D(3, 2, name="stem_pool")(x)
         return _clique_net(
             build,
             x,
@@ -315,6 +321,7 @@ def _imagenet_variant(variant, filters, layers, parameters):
             loops=1,
             updates=None,
             dropout=0.0,
+            epsilon=_IMAGENET_EPSILON,
         )
 
     blocks = ", ".join(f"{k}×{n}" for k, n in zip(filters, layers, strict=True))
@@ -328,8 +335,9 @@ def _imagenet_variant(variant, filters, layers, parameters):
 _IMAGENET_DOC = """CliqueNet-{variant} for 224-pixel images: {parameters} parameters.
 
     conv7-64 with stride 2, batch norm, ReLU, maxpool 3/2, then four blocks, {blocks}
-    filters × layers, with bottleneck and compression as in `CliqueNet`; no dropout, as
-    in the published code. The parameters are those with 1000 classes and no attention.
+    filters × layers, with bottleneck and compression as in `CliqueNet`; no dropout,
+    paddings on both sides and batch norm's epsilon of 1e-5, as in the published code.
+    The parameters are those with 1000 classes and no attention.
     An odd height or width loses its last row or column at each average pooling.
 
     Args:
