@@ -239,6 +239,13 @@ def batch_norm(x, gamma, beta, mean, variance, epsilon):
     return (x - mean) / np.sqrt(variance + epsilon) * gamma + beta
 
 
+def padded_conv2d(x, kernel, bias, stride):
+    """A convolution that pads half the kernel on both sides, whatever the stride."""
+    height, width = (side // 2 for side in kernel.shape[:2])
+    x = np.pad(x, ((0, 0), (height, height), (width, width), (0, 0)))
+    return conv2d(x, kernel, bias, "valid", stride)
+
+
 def conv_lstm_gates(x, weights, name, stride=1, step=0, batch=False, epsilon=1e-5):
     """`W(x)`, with batch norm if there are weights of it.
 
@@ -254,11 +261,11 @@ def conv_lstm_gates(x, weights, name, stride=1, step=0, batch=False, epsilon=1e-
     """
     kernel, bias = weights[f"{name}/kernel"], weights[f"{name}/bias"]
     if f"{name}/gamma" not in weights:
-        return bias if x is None else conv2d(x, kernel, bias, "same", stride)
+        return bias if x is None else padded_conv2d(x, kernel, bias, stride)
     gamma, beta = weights[f"{name}/gamma"], weights[f"{name}/beta"]
     if x is None:
         return beta
-    x = conv2d(x, kernel, bias, "same", stride)
+    x = padded_conv2d(x, kernel, bias, stride)
     mean, variance = x.mean((0, 1, 2)), x.var((0, 1, 2))
     if not batch:
         means, variances = (
