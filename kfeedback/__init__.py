@@ -13,6 +13,7 @@ from kfeedback import (
 from kfeedback._early_exit import early_exit
 from kfeedback._version import __version__
 from kfeedback.models import (
+    CRCN,
     CliqueNet,
     CliqueNetS0,
     CliqueNetS1,
@@ -23,6 +24,7 @@ from kfeedback.models import (
 )
 
 __all__ = [
+    "CRCN",
     "CliqueNet",
     "CliqueNetS0",
     "CliqueNetS1",

@@ -2,6 +2,7 @@
 
 from kfeedback.layers.attentional_transition import AttentionalTransition
 from kfeedback.layers.clique_block import CliqueBlock
+from kfeedback.layers.contextual import Contextual
 from kfeedback.layers.conv_lstm_cell import ConvLSTMCell
 from kfeedback.layers.conv_lstm_gates import ConvLSTMGates
 from kfeedback.layers.emphasis import Emphasis
@@ -14,6 +15,7 @@ from kfeedback.layers.stack_timesteps import StackTimesteps
 __all__ = [
     "AttentionalTransition",
     "CliqueBlock",
+    "Contextual",
     "ConvLSTMCell",
     "ConvLSTMGates",
     "Emphasis",
