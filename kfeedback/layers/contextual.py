@@ -1,5 +1,7 @@
 """The contextual modules of contextual recurrent convolutional networks."""
 
+import operator
+
 import keras
 from keras import ops
 
@@ -131,11 +133,20 @@ class Contextual(keras.layers.Layer):
 
 
 def check_module(name, module):
-    """Returns `module`; raises a ValueError unless there is such a one."""
-    known = not isinstance(module, bool) and module in MODULES
-    if not known:
+    """Returns `module`; raises a ValueError unless there is such a one.
+
+    NumPy's integers are integers, `True` and `1.0` are not.
+    """
+    if isinstance(module, str):
+        found = module
+    else:
+        try:
+            found = None if isinstance(module, bool) else operator.index(module)
+        except TypeError:
+            found = None
+    if found not in MODULES:
         raise ValueError(f"{name} must be 'proposed', 1, 2 or 3, got {module!r}.")
-    return module
+    return found
 
 
 def upsampling_factor(bottom_up_shape, top_down_shape, name="top_down"):
@@ -144,7 +155,7 @@ def upsampling_factor(bottom_up_shape, top_down_shape, name="top_down"):
     Raises:
         ValueError: if sides are unknown or there is no such integer.
     """
-    pairs = list(zip(bottom_up_shape[1:3], top_down_shape[1:3], strict=True))
+    pairs = list(zip(bottom_up_shape[1:3], top_down_shape[1:3], strict=False))
     known = len(bottom_up_shape) == len(top_down_shape) == 4
     known = known and all(a and b for a, b in pairs)
     factors = {a // b if a % b == 0 else None for a, b in pairs} if known else {None}
