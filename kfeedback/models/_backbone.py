@@ -16,10 +16,12 @@ class Backbone:
     Attributes:
         model: the functional model, nothing nested in it.
         head: its `Head`.
-        image: the symbolic image that the passes start from.
+        include_top: bool, whether the output of a pass is the prediction.
         weights: path of the weights to load into the finished network, or `None`.
+        image: the symbolic image that the passes start from; this and the following
+            are there after `open`.
+        name_of: function from a layer's usual name to one that is free.
         pool: the layer that `pooling` asks for, for features without the top.
-        to_posterior: the layer that turns its output into a posterior.
     """
 
     def __init__(
@@ -61,7 +63,7 @@ class Backbone:
         self._pooling = pooling
 
     def open(self):
-        """Makes the symbolic image, when all other arguments are checked."""
+        """Makes the symbolic image; changes nothing of the backbone."""
         self.image = _image(self.model, *self._input)
         self.name_of = _names(self.model, self.image)
         self.pool = _factory.pooling_layer(self._pooling, self.name_of)

@@ -110,8 +110,8 @@ def CRCN(
         classifier_activation,
     )
     model = network.model
-    pairs = _check_loops(model, loops)
     network.open()
+    pairs = _check_loops(model, loops, network.image)
     modules = {
         lower: Contextual(
             contextual_module,
@@ -151,7 +151,7 @@ def _edit(module, top_down, carried):
     return lambda _: module(carried, top_down)
 
 
-def _check_loops(model, loops):
+def _check_loops(model, loops, image):
     """The loops as pairs of layers (higher, lower)."""
     listed = isinstance(loops, list | tuple) and len(loops) > 0
     if not listed:
@@ -159,7 +159,13 @@ def _check_loops(model, loops):
             "loops must be a list of 1, 2, 3 or pairs of layer names (higher, lower), "
             f"got {loops!r}."
         )
-    pairs = [_check_pair(model, loop) for loop in loops]
+    first = [layer for layer in model.layers if _is_channels_first(layer)]
+    if first:
+        raise ValueError(
+            "backbone must have its channels last, got "
+            f"'{model.name}', whose '{first[0].name}' has them first."
+        )
+    pairs = [_check_pair(model, loop, image) for loop in loops]
     lowers = [lower.name for _, lower in pairs]
     twice = sorted({name for name in lowers if lowers.count(name) > 1})
     if twice:
@@ -181,7 +187,11 @@ def _check_loops(model, loops):
     return pairs
 
 
-def _check_pair(model, loop):
+def _is_channels_first(layer):
+    return getattr(layer, "data_format", None) == "channels_first"
+
+
+def _check_pair(model, loop, image):
     names = LOOPS.get(loop) if isinstance(loop, int) else loop
     valid = isinstance(names, list | tuple) and len(names) == 2
     if isinstance(loop, bool) or not valid:
@@ -192,7 +202,7 @@ def _check_pair(model, loop):
     higher, lower = (graph.get_layer(model, name, "loops") for name in names)
     if isinstance(loop, int):
         higher, lower = _activated(model, higher), _activated(model, lower)
-    shapes = []
+    tensors = []
     for layer in (higher, lower):
         outputs = graph.layer_outputs(model, layer)
         if len(outputs) != 1 or len(outputs[0].shape) != 4:
@@ -200,14 +210,18 @@ def _check_pair(model, loop):
                 "loops must join layers with one output (B, H, W, C), got "
                 f"'{layer.name}', which has none or several."
             )
-        shapes.append(outputs[0].shape)
+        tensors.append(outputs[0])
     if not _is_above(model, higher, lower):
         raise ValueError(
             "loops must lead from a higher to a lower layer, got "
             f"({higher.name}, {lower.name}), whose first is not above its second."
         )
+    # The backbone's own sides may be unknown where the image's are known.
+    shapes = keras.Function(model.inputs, tensors).compute_output_spec([image])
     upsampling_factor(
-        shapes[1], shapes[0], f"loops ({higher.name}, {lower.name}): '{higher.name}'"
+        shapes[1].shape,
+        shapes[0].shape,
+        f"loops ({higher.name}, {lower.name}): '{higher.name}'",
     )
     return higher, lower
 
