@@ -10,6 +10,7 @@ from kfeedback.layers.feedback import Feedback
 from kfeedback.layers.fused_batch_norm import FusedBatchNormalization
 from kfeedback.layers.local_response_norm import LocalResponseNormalization
 from kfeedback.layers.recurrent_conv import RecurrentConv2D
+from kfeedback.layers.spatial_attention import SpatialAttention
 from kfeedback.layers.stack_timesteps import StackTimesteps
 
 __all__ = [
@@ -23,5 +24,6 @@ __all__ = [
     "FusedBatchNormalization",
     "LocalResponseNormalization",
     "RecurrentConv2D",
+    "SpatialAttention",
     "StackTimesteps",
 ]

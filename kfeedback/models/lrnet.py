@@ -46,9 +46,10 @@ def LRNet(
 
     Args:
         backbone: `"lenet"`, `"nin"`, `"lnin"`, `"rcnn128"`, `"vgg_small"`,
-            `"vgg16"`, or any functional `keras.Model` that classifies: its layers,
-            with their weights, become layers of the LRNet. Softmax and sigmoid
-            outputs are fed back as they are, other outputs as softmax(logits).
+            `"vgg_attention"`, `"vgg16"`, or any functional `keras.Model` that
+            classifies: its layers, with their weights, become layers of the LRNet.
+            Softmax and sigmoid outputs are fed back as they are, other outputs as
+            softmax(logits).
         include_top: bool; without the top the output is the last feature map
             before the classifier. (The earlier passes need the classifier, so its
             weights remain in the model for `timesteps` > 1.)

@@ -200,9 +200,7 @@ def test_the_literal_equation_has_no_use_for_a_lower_loop(
 
     def build(bottom_up, loops):
         harness.fresh_names()
-        model = CRCN(
-            make(), loops=loops, timesteps=timesteps, bottom_up=bottom_up
-        )
+        model = CRCN(make(), loops=loops, timesteps=timesteps, bottom_up=bottom_up)
         return harness.settle(harness.randomize(model), images)
 
     results = [predict(build("carried", used), images) for used in (loops, loops[1:])]
@@ -273,9 +271,7 @@ def test_a_fresh_crcn_is_vgg16(loops, module, bottom_up, timesteps):
 def test_a_fresh_crcn_is_its_network(bottom_up, batch_norm):
     net = harness.randomize(common.stacked_net(batch_norm))
     before = net.get_weights()
-    check_identity(
-        net, IMAGES, predict(net), 3, loops=LOOPS[:1], bottom_up=bottom_up
-    )
+    check_identity(net, IMAGES, predict(net), 3, loops=LOOPS[:1], bottom_up=bottom_up)
     for old, new in zip(before, net.get_weights(), strict=True):
         harness.assert_bit_equal(new, old, "a weight afterwards")
 
@@ -394,9 +390,7 @@ def test_multiply_adds_of_vgg16(sequences):
     top = order[len(stem) + len(loop) :]
     contextual = [f"{lower}_contextual" for _, lower in pairs]
     for timesteps in (1, 2, 3):
-        model = CRCN(
-            net, loops=(1, 2), timesteps=timesteps, return_sequences=sequences
-        )
+        model = CRCN(net, loops=(1, 2), timesteps=timesteps, return_sequences=sequences)
         expected = (
             sum(cost[name] for name in stem)
             + timesteps * sum(cost[name] for name in loop)
@@ -415,7 +409,9 @@ def test_loops_of_vgg_small_join_what_the_relus_give(batch_norm):
     net = VGGSmall(width=1 / 16, batch_norm=batch_norm)
     model = CRCN(net, loops=(3, 1, 2), timesteps=2)
     joined = {
-        node.operation.name: [x._keras_history.operation.name for x in node.input_tensors]
+        node.operation.name: [
+            x._keras_history.operation.name for x in node.input_tensors
+        ]
         for node in graph.nodes(model.inputs, model.outputs)
         if isinstance(node.operation, Contextual)
     }
