@@ -13,6 +13,7 @@ from kfeedback import (
 from kfeedback._early_exit import early_exit
 from kfeedback._version import __version__
 from kfeedback.models import (
+    CRCN,
     CliqueNet,
     CliqueNetS0,
     CliqueNetS1,
@@ -24,6 +25,7 @@ from kfeedback.models import (
 from kfeedback.weights.registry import list_weights
 
 __all__ = [
+    "CRCN",
     "CliqueNet",
     "CliqueNetS0",
     "CliqueNetS1",

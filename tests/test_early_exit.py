@@ -5,7 +5,7 @@ import pytest
 import kfeedback
 from kfeedback.layers import StackTimesteps
 from tests import harness
-from tests.models.common import conv_net
+from tests.models.common import conv_net, stacked_net
 
 COUNT = 50
 
@@ -14,6 +14,17 @@ def lrnet(**kwargs):
     harness.fresh_names()
     kwargs = {"timesteps": 3, "return_sequences": True, **kwargs}
     return harness.randomize(kfeedback.LRNet(conv_net(), **kwargs))
+
+
+def crcn(**kwargs):
+    harness.fresh_names()
+    loops = [("conv3", "conv2"), ("conv5", "conv4")]
+    kwargs = {"timesteps": 3, "return_sequences": True, "loops": loops, **kwargs}
+    return harness.randomize(kfeedback.CRCN(stacked_net(), **kwargs))
+
+
+def crcn_carried():
+    return crcn(bottom_up="carried")
 
 
 def feedback_convlstm(**kwargs):
@@ -37,7 +48,12 @@ def feedback_convlstm(**kwargs):
     return model
 
 
-MODELS = {"lrnet": lrnet, "feedback_convlstm": feedback_convlstm}
+MODELS = {
+    "lrnet": lrnet,
+    "crcn": crcn,
+    "crcn, carried": crcn_carried,
+    "feedback_convlstm": feedback_convlstm,
+}
 
 
 def images_for(model):

@@ -2,6 +2,7 @@
 
 from kfeedback.layers.attentional_transition import AttentionalTransition
 from kfeedback.layers.clique_block import CliqueBlock
+from kfeedback.layers.contextual import Contextual
 from kfeedback.layers.conv_lstm_cell import ConvLSTMCell
 from kfeedback.layers.conv_lstm_gates import ConvLSTMGates
 from kfeedback.layers.emphasis import Emphasis
@@ -9,11 +10,13 @@ from kfeedback.layers.feedback import Feedback
 from kfeedback.layers.fused_batch_norm import FusedBatchNormalization
 from kfeedback.layers.local_response_norm import LocalResponseNormalization
 from kfeedback.layers.recurrent_conv import RecurrentConv2D
+from kfeedback.layers.spatial_attention import SpatialAttention
 from kfeedback.layers.stack_timesteps import StackTimesteps
 
 __all__ = [
     "AttentionalTransition",
     "CliqueBlock",
+    "Contextual",
     "ConvLSTMCell",
     "ConvLSTMGates",
     "Emphasis",
@@ -21,5 +24,6 @@ __all__ = [
     "FusedBatchNormalization",
     "LocalResponseNormalization",
     "RecurrentConv2D",
+    "SpatialAttention",
     "StackTimesteps",
 ]

@@ -7,10 +7,12 @@ from kfeedback.models.cliquenet import (
     CliqueNetS2,
     CliqueNetS3,
 )
+from kfeedback.models.crcn import CRCN
 from kfeedback.models.feedback_convlstm import FeedbackConvLSTMNet
 from kfeedback.models.lrnet import LRNet
 
 __all__ = [
+    "CRCN",
     "CliqueNet",
     "CliqueNetS0",
     "CliqueNetS1",

@@ -3,13 +3,10 @@
 import keras
 
 from kfeedback import _checks, graph
-from kfeedback import weights as weights_lib
-from kfeedback.layers import Emphasis, Feedback, RecurrentConv2D, StackTimesteps
+from kfeedback.layers import Emphasis, Feedback, RecurrentConv2D
 from kfeedback.models import _factory
-from kfeedback.models._head import Head
-from kfeedback.models.backbones import by_name
+from kfeedback.models._backbone import Backbone
 from kfeedback.preprocessing import decode_predictions, preprocess_input
-from kfeedback.weights import _origin
 
 __all__ = ["LRNet", "decode_predictions", "preprocess_input"]
 
@@ -50,9 +47,10 @@ def LRNet(
 
     Args:
         backbone: `"lenet"`, `"nin"`, `"lnin"`, `"rcnn128"`, `"vgg_small"`,
-            `"vgg16"`, or any functional `keras.Model` that classifies: its layers,
-            with their weights, become layers of the LRNet. Softmax and sigmoid
-            outputs are fed back as they are, other outputs as softmax(logits).
+            `"vgg_attention"`, `"vgg16"`, or any functional `keras.Model` that
+            classifies: its layers, with their weights, become layers of the LRNet.
+            Softmax and sigmoid outputs are fed back as they are, other outputs as
+            softmax(logits).
         include_top: bool; without the top the output is the last feature map
             before the classifier. (The earlier passes need the classifier, so its
             weights remain in the model for `timesteps` > 1.)
@@ -93,56 +91,39 @@ def LRNet(
     Reference:
         Li et al., Learning with Rethinking, 2017, section 3.
     """
-    _factory.check_top(include_top, pooling)
     timesteps = _checks.integer("timesteps", timesteps)
     _checks.boolean("return_sequences", return_sequences)
     _factory.check_initializer("feedback_initializer", feedback_initializer)
-    if isinstance(backbone, str):
-        backbone, weights = _named_backbone(
-            backbone, weights, input_tensor, input_shape, classes, classifier_activation
-        )
-    weights_lib.check(weights)
-    origin = weights_lib.origin(backbone)
-    backbone = graph.flatten(backbone, "backbone")
-    if any(isinstance(layer, Feedback) for layer in backbone.layers):
-        raise ValueError(
-            "backbone must be a network without feedback, got "
-            f"'{backbone.name}', which is an LRNet already."
-        )
-    head = Head(backbone)
-    head.check(include_top, classes, classifier_activation)
-    sites = _emphasis_sites(backbone, head, emphasis_layers)
-
-    image = _image(backbone, input_tensor, input_shape)
-    name_of = _names(backbone, image)
+    network = Backbone(
+        backbone,
+        include_top,
+        weights,
+        input_tensor,
+        input_shape,
+        pooling,
+        classes,
+        classifier_activation,
+    )
+    model, head = network.model, network.head
+    sites = _emphasis_sites(model, head, emphasis_layers)
+    network.open()
+    name_of = network.name_of
     emphasize = {
         site: _Emphasizer(site, channels, feedback_initializer, name_of)
         for site, channels in sites.items()
     }
-    pool = _factory.pooling_layer(pooling, name_of)
     to_posterior = keras.layers.Softmax(dtype="float32", name=name_of("posterior"))
     memo, edits, outputs = {}, {}, []
     for step in range(1, timesteps + 1):
         # One run a step: the last one without the top needs no classifier.
-        wanted = [head.features[0], backbone.outputs[0]]
-        if include_top:
-            wanted = wanted[1:]
-        elif step == timesteps:
-            wanted = wanted[:1]
-        results = graph.rerun(backbone, image, edits, outputs=wanted, memo=memo)
-        outputs.append(results[0] if include_top else pool(results[0]))
+        wanted = [network.wanted(), *model.outputs][: 1 if step == timesteps else 2]
+        results = graph.rerun(model, network.image, edits, outputs=wanted, memo=memo)
+        outputs.append(results[0])
         if step < timesteps:
             prediction = results[-1]
             posterior = to_posterior(prediction) if head.is_logits else prediction
             edits = {site: emphasize[site].edit(posterior) for site in sites}
-    result = outputs[-1]
-    if return_sequences:
-        dtype = result.dtype
-        result = StackTimesteps(name=name_of("timesteps"), dtype=dtype)(outputs)
-    model = _factory.make_model(image, result, name)
-    if origin:
-        _origin.note(model, {"backbone": origin})
-    return model
+    return network.finish(outputs, return_sequences, name)
 
 
 class _Emphasizer:
@@ -163,41 +144,6 @@ class _Emphasizer:
     def edit(self, posterior):
         vector = self.feedback(posterior)
         return lambda features: self.emphasis(features, vector)
-
-
-def _named_backbone(name, weights, input_tensor, input_shape, classes, activation):
-    """The model of that name, and the weights that are left to load after it."""
-    # The backbone is built on an input of its own: the LRNet runs it on the tensor.
-    if input_tensor is not None and input_shape is None:
-        input_shape = getattr(input_tensor, "shape", (None,))[1:]
-    kwargs = {"input_shape": input_shape, "classifier_activation": activation}
-    if classes is not None:
-        kwargs["classes"] = _checks.integer("classes", classes)
-    if name == "vgg16":
-        _factory.image_input(input_tensor, input_shape, (224, 224, 3), 32)
-        _factory.check_activation(activation)
-        published = weights == _factory.IMAGENET
-        kwargs["weights"] = _factory.IMAGENET if published else None
-        weights = None if published else weights
-    weights_lib.check(weights)
-    return by_name(name)(**kwargs), weights
-
-
-def _image(backbone, input_tensor, input_shape):
-    """The symbolic image that the LRNet starts from."""
-    own = tuple(backbone.inputs[0].shape[1:])
-    if input_tensor is None and input_shape is None:
-        return graph.input_like(backbone)
-    image = _factory.image_input(
-        input_tensor, input_shape, own, 1, backbone.inputs[0].dtype
-    )
-    fits = all(n is None or n == m for n, m in zip(own, image.shape[1:], strict=True))
-    if not fits:
-        raise ValueError(
-            f"input_shape must fit backbone '{backbone.name}', {own}, got "
-            f"{tuple(image.shape[1:])}."
-        )
-    return image
 
 
 def _emphasis_sites(model, head, emphasis_layers):
@@ -226,20 +172,6 @@ def _emphasis_sites(model, head, emphasis_layers):
             )
         sites[layer] = channels.pop()
     return sites
-
-
-def _names(backbone, image):
-    """Function from a layer's usual name to one that no other operation has."""
-    before = graph.operation_names(keras.utils.get_source_inputs(image), [image])
-    inside = graph.operation_names(backbone.inputs, backbone.outputs)
-    calls = graph.nodes(backbone.inputs, backbone.outputs)
-    twice = before & {node.operation.name for node in calls}
-    if twice:
-        raise ValueError(
-            "input_tensor must come from layers with other names than those of "
-            f"'{backbone.name}', got {', '.join(sorted(twice))}."
-        )
-    return lambda base: graph.free_name(before | inside, base)
 
 
 def _listed_layers(model, emphasis_layers):

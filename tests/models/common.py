@@ -88,3 +88,26 @@ def residual_without_dense():
     x = layers.Add(name="add")([x, y])
     x = layers.GlobalAveragePooling2D(name="avg_pool")(x)
     return keras.Model(image, layers.Softmax(name="softmax")(x), name="mean_net")
+
+
+def stacked_net(batch_norm=False, size=8):
+    """Five convolutions and two poolings, for two loops one above the other.
+
+    Plain, `conv1` to `conv5` have their ReLU in them; with batch norms `relu1` to
+    `relu5` follow.
+    """
+    image = keras.Input((size, size, 2), name="image")
+    x = image
+    for number, filters in enumerate((3, 4, 4, 5, 6), start=1):
+        activation = None if batch_norm else "relu"
+        x = layers.Conv2D(
+            filters, 3, padding="same", activation=activation, name=f"conv{number}"
+        )(x)
+        if batch_norm:
+            x = layers.BatchNormalization(name=f"bn{number}")(x)
+            x = layers.ReLU(name=f"relu{number}")(x)
+        if number in (2, 4):
+            x = layers.MaxPooling2D(2, name=f"pool{number}")(x)
+    x = layers.GlobalAveragePooling2D(name="pool")(x)
+    x = layers.Dense(4, activation="softmax", dtype="float32", name="predictions")(x)
+    return keras.Model(image, x, name="stacked")

@@ -3,7 +3,14 @@ import numpy as np
 import pytest
 
 import kfeedback
-from kfeedback.models.backbones import LNIN, NIN, RCNN128, LeNet, VGGSmall
+from kfeedback.models.backbones import (
+    LNIN,
+    NIN,
+    RCNN128,
+    LeNet,
+    VGGAttention,
+    VGGSmall,
+)
 from tests import harness
 from tests.harness import tensorflow_only
 
@@ -13,6 +20,7 @@ FACTORIES = {
     "lnin": LNIN,
     "rcnn128": RCNN128,
     "vgg_small": VGGSmall,
+    "vgg_attention": VGGAttention,
 }
 THIN = {
     "lenet": {"input_shape": (16, 16, 1)},
@@ -20,6 +28,7 @@ THIN = {
     "lnin": {"input_shape": (8, 8, 3)},
     "rcnn128": {"input_shape": (8, 8, 3), "filters": 8},
     "vgg_small": {"width": 1 / 16},
+    "vgg_attention": {"width": 1 / 16},
 }
 
 

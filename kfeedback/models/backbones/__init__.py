@@ -6,8 +6,9 @@ from kfeedback.models.backbones.lenet import LeNet
 from kfeedback.models.backbones.nin import LNIN, NIN
 from kfeedback.models.backbones.rcnn import RCNN128
 from kfeedback.models.backbones.vgg import VGGSmall
+from kfeedback.models.backbones.vgg_attention import VGGAttention
 
-__all__ = ["LNIN", "NIN", "RCNN128", "LeNet", "VGGSmall", "by_name"]
+__all__ = ["LNIN", "NIN", "RCNN128", "LeNet", "VGGAttention", "VGGSmall", "by_name"]
 
 BACKBONES = {
     "lenet": LeNet,
@@ -15,6 +16,7 @@ BACKBONES = {
     "lnin": LNIN,
     "rcnn128": RCNN128,
     "vgg_small": VGGSmall,
+    "vgg_attention": VGGAttention,
     "vgg16": keras.applications.VGG16,
 }
 

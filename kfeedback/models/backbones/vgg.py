@@ -9,6 +9,36 @@ from kfeedback.models._factory import Factory, factory
 _BLOCKS = ((64,) * 2, (128,) * 2, (256,) * 3, (512,) * 3, (512,) * 3)
 
 
+def convolutions(x, width, batch_norm):
+    """The thirteen convolutions in five blocks, each with a max pooling at its end.
+
+    Args:
+        x: symbolic image.
+        width: factor on the filters.
+        batch_norm: bool, a batch norm between convolution and ReLU.
+
+    Returns:
+        what the last pooling gives, and what each block gives before its pooling.
+    """
+    maps = []
+    for block, block_filters in enumerate(_BLOCKS, start=1):
+        for number, filters in enumerate(block_filters, start=1):
+            suffix = f"{number}"
+            x = keras.layers.Conv2D(
+                max(1, round(width * filters)),
+                3,
+                padding="same",
+                kernel_initializer="he_normal",
+                name=f"block{block}_conv{suffix}",
+            )(x)
+            if batch_norm:
+                x = keras.layers.BatchNormalization(name=f"block{block}_bn{suffix}")(x)
+            x = keras.layers.ReLU(name=f"block{block}_relu{suffix}")(x)
+        maps.append(x)
+        x = keras.layers.MaxPooling2D(2, name=f"block{block}_pool")(x)
+    return x, maps
+
+
 @factory
 def VGGSmall(
     include_top=True,
@@ -66,21 +96,7 @@ def VGGSmall(
         default_shape=(32, 32, 3),
         minimum=32,
     )
-    x = build.input
-    for block, block_filters in enumerate(_BLOCKS, start=1):
-        for number, filters in enumerate(block_filters, start=1):
-            suffix = f"{number}"
-            x = keras.layers.Conv2D(
-                max(1, round(width * filters)),
-                3,
-                padding="same",
-                kernel_initializer="he_normal",
-                name=f"block{block}_conv{suffix}",
-            )(x)
-            if batch_norm:
-                x = keras.layers.BatchNormalization(name=f"block{block}_bn{suffix}")(x)
-            x = keras.layers.ReLU(name=f"block{block}_relu{suffix}")(x)
-        x = keras.layers.MaxPooling2D(2, name=f"block{block}_pool")(x)
+    x, _ = convolutions(build.input, width, batch_norm)
 
     def head(x):
         x = keras.layers.Flatten(name="flatten")(x)

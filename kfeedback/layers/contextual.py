@@ -1,0 +1,168 @@
+"""The contextual modules of contextual recurrent convolutional networks."""
+
+import operator
+
+import keras
+from keras import ops
+
+MODULES = ("proposed", 1, 2, 3)
+
+
+@keras.saving.register_keras_serializable(package="kfeedback")
+class Contextual(keras.layers.Layer):
+    """Feeds a higher layer's output back into a lower one.
+
+    With the lower layer's bottom-up output B and the higher layer's output of the
+    previous pass, brought to the size of B by nearest-neighbour upsampling and, where
+    channels differ, to its channels by a 1×1 convolution, U:
+
+    | module | gate | contextual | output |
+    | --- | --- | --- | --- |
+    | `"proposed"` | tanh(conv3×3([U, B])) | – | gate ∘ U + B |
+    | `1` | tanh(conv1×1(U)) | conv3×3([U, B]) | gate ∘ contextual + B |
+    | `2` | tanh(conv1×1([U, B])) | conv3×3([U, B]) | gate ∘ contextual + B |
+    | `3` | tanh(conv1×1(U)) | conv3×3([U, B]) | tanh(contextual) ∘ U + gate ∘
+    contextual + B |
+
+    The gate's convolution starts at zero, in module 3 the contextual one, and so does
+    every bias: at first the output is B.
+
+    Args:
+        module: `"proposed"`, 1, 2 or 3.
+        kernel_initializer: initializer of the kernels that do not start at zero.
+        kernel_regularizer: regularizer of all kernels.
+        **kwargs: arguments of `keras.layers.Layer`.
+
+    Call arguments:
+        bottom_up: B, `(B, H, W, C)`.
+        top_down: `(B, H/s, W/s, channels)` with an integer s, the same for both sides.
+
+    Returns:
+        `(B, H, W, C)`.
+
+    Raises:
+        ValueError: if there is no such module, or the sizes do not align.
+
+    Departures from the paper: it names neither the interpolation nor the initial
+    values.
+
+    Reference:
+        Wang et al., Contextual recurrent convolutional model for robust visual
+        learning, 2019, eq. (2) to (5).
+    """
+
+    is_feedback_connection = True
+
+    def __init__(
+        self,
+        module="proposed",
+        kernel_initializer="glorot_uniform",
+        kernel_regularizer=None,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.module = check_module("module", module)
+        self.kernel_initializer = keras.initializers.get(kernel_initializer)
+        self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
+
+    def build(self, bottom_up_shape, top_down_shape):
+        """Makes the convolutions that the module has."""
+        self.factor = upsampling_factor(bottom_up_shape, top_down_shape)
+        channels = bottom_up_shape[-1]
+        upsampled = (*bottom_up_shape[:-1], channels)
+        both = (*bottom_up_shape[:-1], 2 * channels)
+        self.align = None
+        if top_down_shape[-1] != channels:
+            self.align = self._conv("align", channels, 1, self.kernel_initializer)
+            self.align.build(top_down_shape)
+        self.gate = self.contextual = None
+        zeros, random = "zeros", self.kernel_initializer
+        if self.module == "proposed":
+            self.gate = self._conv("gate", channels, 3, zeros)
+            self.gate.build(both)
+            return
+        self.gate = self._conv(
+            "gate", channels, 1, random if self.module == 3 else zeros
+        )
+        self.gate.build(both if self.module == 2 else upsampled)
+        self.contextual = self._conv(
+            "contextual", channels, 3, zeros if self.module == 3 else random
+        )
+        self.contextual.build(both)
+
+    def _conv(self, name, filters, kernel_size, initializer):
+        return keras.layers.Conv2D(
+            filters,
+            kernel_size,
+            padding="same",
+            data_format="channels_last",
+            kernel_initializer=initializer,
+            kernel_regularizer=self.kernel_regularizer,
+            dtype=self.dtype_policy,
+            name=name,
+        )
+
+    def call(self, bottom_up, top_down):
+        """Returns the lower layer's output with feedback."""
+        # A 1×1 convolution is the same before the upsampling, and cheaper.
+        u = top_down if self.align is None else self.align(top_down)
+        for axis in (1, 2):
+            u = ops.repeat(u, self.factor, axis=axis) if self.factor > 1 else u
+        both = ops.concatenate([u, bottom_up], axis=-1)
+        if self.module == "proposed":
+            return ops.tanh(self.gate(both)) * u + bottom_up
+        gate = ops.tanh(self.gate(both if self.module == 2 else u))
+        contextual = self.contextual(both)
+        result = gate * contextual + bottom_up
+        if self.module == 3:
+            result = ops.tanh(contextual) * u + result
+        return result
+
+    def compute_output_shape(self, bottom_up_shape, top_down_shape):
+        """That of B."""
+        return bottom_up_shape
+
+    def get_config(self):
+        """The constructor's arguments."""
+        return {
+            **super().get_config(),
+            "module": self.module,
+            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
+            "kernel_regularizer": keras.regularizers.serialize(self.kernel_regularizer),
+        }
+
+
+def check_module(name, module):
+    """Returns `module`; raises a ValueError unless there is such a one.
+
+    NumPy's integers are integers, `True` and `1.0` are not.
+    """
+    if isinstance(module, str):
+        found = module
+    else:
+        try:
+            found = None if isinstance(module, bool) else operator.index(module)
+        except TypeError:
+            found = None
+    if found not in MODULES:
+        raise ValueError(f"{name} must be 'proposed', 1, 2 or 3, got {module!r}.")
+    return found
+
+
+def upsampling_factor(bottom_up_shape, top_down_shape, name="top_down"):
+    """The integer by which the higher layer's output is enlarged.
+
+    Raises:
+        ValueError: if sides are unknown or there is no such integer.
+    """
+    pairs = list(zip(bottom_up_shape[1:3], top_down_shape[1:3], strict=False))
+    known = len(bottom_up_shape) == len(top_down_shape) == 4
+    known = known and all(a and b for a, b in pairs)
+    factors = {a // b if a % b == 0 else None for a, b in pairs} if known else {None}
+    if len(factors) != 1 or None in factors:
+        raise ValueError(
+            f"{name} must have a height and width that an integer factor brings to "
+            f"those of the lower layer, {tuple(bottom_up_shape[1:3])}, got "
+            f"{tuple(top_down_shape[1:3])}."
+        )
+    return factors.pop()
