@@ -168,6 +168,43 @@ def json_flag(name):
     return value
 
 
+def stored_flags(run):
+    """The flags of the training run whose folder --run is."""
+    if not (run / "run.json").is_file():
+        raise ValueError(
+            f"--run must be a folder that applications.train wrote, got '{run}'."
+        )
+    try:
+        return dict(json.loads((run / "run.json").read_text())["flags"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"--run must be a folder that applications.train wrote, got {run}, whose "
+            f"run.json holds no flags ({error})."
+        ) from error
+
+
+def take_flags(stored):
+    """Makes flags of a training run the defaults here."""
+    for name, value in stored.items():
+        if name in FLAGS and name not in ("config", "traceback") and value is not None:
+            try:
+                FLAGS.set_default(name, value)
+            except flags.Error as error:
+                raise ValueError(
+                    f"--run must hold flags of applications.train, got {name} = "
+                    f"{value!r} ({error})."
+                ) from error
+
+
+def command_line():
+    """The flags of this run, without those that say where its files are."""
+    places = ("output_dir", "results", "data_dir", "manual_dir", "config", "seed")
+    given = [FLAGS[name] for name in FLAGS if FLAGS[name].present]
+    return " ".join(
+        flag.serialize() for flag in given if flag.name not in (*places, "run")
+    )
+
+
 def commit():
     """The short hash of the checkout, marked if files differ; empty without git."""
 

@@ -16,7 +16,6 @@ measured against those of all passes.
 """
 
 import csv
-import json
 import pathlib
 import sys
 
@@ -44,11 +43,7 @@ FLAGS = flags.FLAGS
 def main():
     """Evaluates, prints, writes."""
     run = pathlib.Path(_app.required("run"))
-    if not (run / "run.json").is_file():
-        raise ValueError(
-            f"--run must be a folder that applications.train wrote, got {FLAGS.run!r}."
-        )
-    _take_flags_of(run)
+    _app.take_flags(_app.stored_flags(run))
     _app.refuse(("flip", "shift"), "evaluation")
     model = _app.load_model("run", run / "model.keras")
     preprocess = _data.get_preprocess(run, fit=False)
@@ -172,25 +167,6 @@ def error_rows(posteriors, labels):
                 row[f"top{k}_error"] = f"{error:.2f}"
         rows.append(row)
     return rows
-
-
-def _take_flags_of(run):
-    """Makes the flags of the training run the defaults here."""
-    try:
-        stored = dict(json.loads((run / "run.json").read_text())["flags"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(
-            f"--run must be a folder that applications.train wrote, got {run}, whose "
-            f"run.json holds no flags ({error})."
-        ) from error
-    for name, value in stored.items():
-        if name in FLAGS and name not in ("config", "traceback") and value is not None:
-            try:
-                FLAGS.set_default(name, value)
-            except flags.Error as error:
-                raise ValueError(
-                    f"--run must hold flags of applications.train, got {run} ({error})."
-                ) from error
 
 
 if __name__ == "__main__":

@@ -304,15 +304,8 @@ def _row(errors, seconds, info):
         "dtype": keras.config.dtype_policy().name,
         "backend": keras.backend.backend(),
         "hardware": _app.hardware(),
-        "flags": _command_line(),
+        "flags": _app.command_line(),
     }
-
-
-def _command_line():
-    """The flags of this run, without those that say where its files are."""
-    places = ("output_dir", "results", "data_dir", "manual_dir", "config", "seed")
-    given = [FLAGS[name] for name in FLAGS if FLAGS[name].present]
-    return " ".join(flag.serialize() for flag in given if flag.name not in places)
 
 
 if __name__ == "__main__":
