@@ -7,12 +7,12 @@
 # passes add up, so VGG-small is also trained on at the doubled rate ("ft2lr").
 # Writes crcn_cifar10.csv (training), crcn_cifar10_robustness.csv and, from it,
 # crcn_cifar10.png beside itself, and skips what has a row there. TFDS_DATA_DIR must hold
-# CIFAR-10, or TFDS fetches it. PRECISION=--nomixed_precision for a CPU without AMX.
+# CIFAR-10, or TFDS fetches it. PRECISION=--mixed_precision for a CPU with AMX.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 PYTHON=${PYTHON:-.venv/bin/python}
 RUNS=${RUNS:-runs/crcn_cifar10}
-PRECISION=${PRECISION:---mixed_precision}
+PRECISION=${PRECISION:---nomixed_precision}
 E1=${E1:-12}          # epochs of the backbones
 E2=${E2:-6}           # epochs that all are trained on
 SEEDS=${SEEDS:-0 1}
