@@ -271,7 +271,7 @@ def test_what_is_no_model_is_refused():
 @pytest.mark.parametrize("backend", ["jax", "torch"])
 def test_the_other_backends(backend):
     pytest.importorskip(backend)
-    names = "closed_form or rounds_to_one or ball or timesteps or count or any_keras"
+    names = "closed_form or one_full_step or timesteps or count or any_keras"
     command = [sys.executable, "-m", "pytest", __file__, "-q", "-p", "no:cacheprovider"]
     result = subprocess.run(
         [*command, "-k", names],
