@@ -82,7 +82,7 @@ def arguments(flag, factory, taken):
     return found
 
 
-def check_images(flag, model, info):
+def check_images(flag, model, info, *, from_logits=False):
     """Refuses a model, named by a flag, whose input or output does not fit the data."""
     shape = model.input_shape[1:]
     if not fits_images(shape, info) or model.output_shape[-1] != info.num_classes:
@@ -92,7 +92,7 @@ def check_images(flag, model, info):
             f"{shape} with output {model.output_shape}."
         )
     wanted = "sigmoid" if info.multi_label else "softmax"
-    if posterior_kind(model) != wanted:
+    if posterior_kind(model) != wanted and not from_logits:
         raise ValueError(
             f"--{flag} must lead to a model that ends in a {wanted}, which the errors "
             f"are of for {info.name}, got '{model.name}', which does not."

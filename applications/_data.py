@@ -45,14 +45,15 @@ flags.DEFINE_integer(
 FLAGS = flags.FLAGS
 
 
-def get_preprocess(folder, *, fit):
+def get_preprocess(folder, *, fit, mode=None):
     """The function of a batch that --preprocessing names.
 
     Args:
         folder: where what is fitted is kept, `zca.npz` or `standardize.npz`.
         fit: bool, fit it on the training split and write that file, or read it.
+        mode: what to take instead of the flag.
     """
-    mode = FLAGS.preprocessing
+    mode = mode or FLAGS.preprocessing
     if mode in preprocessing.PREPROCESSING_MODES:
         return lambda images: preprocessing.preprocess_input(images, mode)
     path = pathlib.Path(folder, "zca.npz" if mode == "gcn_zca" else f"{mode}.npz")

@@ -4,6 +4,8 @@
     python -m applications.train --model=lrnet --backbone=lenet --epochs=4 \
         --init_from=runs/lenet/weights.h5 --output_dir=runs/lr_lenet
 
+lrnet and crcn give feedback to a --backbone; --init_from holds its trained weights.
+
 Into --output_dir go `model.keras`, `weights.h5` (for `kfeedback.weights.load`),
 `run.json` (every flag), `epochs.csv` and, with --tensorboard, its logs; one row with
 the error at every timestep is added to --results.
@@ -35,13 +37,15 @@ FACTORIES = {
     "cliquenet_s3": kfeedback.CliqueNetS3,
     "feedback_convlstm": kfeedback.FeedbackConvLSTMNet,
     "lrnet": kfeedback.LRNet,
+    "crcn": kfeedback.CRCN,
 }
+_GIVES_FEEDBACK = ("lrnet", "crcn")
 _TIME = ("timesteps", "return_sequences")
-_FEEDBACK_FLAGS = ("feedback_init", "feedback_lr_mult")
+_LRNET_FLAGS = ("feedback_init", "feedback_lr_mult")
 _ERRORS = 4  # columns of a row
 
 flags.DEFINE_enum("model", "lrnet", list(FACTORIES), "What to train.")
-flags.DEFINE_string("backbone", "lenet", "The network that lrnet gives feedback to.")
+flags.DEFINE_string("backbone", "lenet", "What lrnet or crcn gives feedback to.")
 flags.DEFINE_integer(
     "timesteps",
     None,
@@ -140,11 +144,11 @@ def main():
 
 
 def build(info):
-    """The model that the flags name, an lrnet with all its predictions."""
+    """The model that the flags name, one with feedback with all its predictions."""
     init = FLAGS.init_from
     if init is not None and not pathlib.Path(init).is_file():
         raise ValueError(f"--init_from must be a file, got {init!r}.")
-    is_feedback = FLAGS.model == "lrnet"
+    is_feedback = FLAGS.model in _GIVES_FEEDBACK
     if init is not None and init.endswith(".keras"):
         network = _app.load_model("init_from", init)
         init = None  # nothing is left to load
@@ -156,20 +160,21 @@ def build(info):
         init = None
     if not is_feedback:
         return network
-    initializer = "zeros"
-    if FLAGS.feedback_init:
-        initializer = keras.initializers.RandomNormal(
+    own = {}
+    if FLAGS.model == "lrnet" and FLAGS.feedback_init:
+        own["feedback_initializer"] = keras.initializers.RandomNormal(
             stddev=FLAGS.feedback_init, seed=FLAGS.seed
         )
+    factory = FACTORIES[FLAGS.model]
     fixed = ("backbone", "include_top", "weights", "pooling", "timesteps", "classes")
     fixed += ("feedback_initializer", "return_sequences", "input_shape")
-    return kfeedback.LRNet(
+    return factory(
         network,
         weights=init,
         timesteps=_timesteps(),
-        feedback_initializer=initializer,
         return_sequences=True,
-        **_app.arguments("model_args", kfeedback.LRNet, fixed),
+        **own,
+        **_app.arguments("model_args", factory, fixed),
     )
 
 
@@ -218,17 +223,19 @@ def _check_flags():
     if timesteps is None:
         _app.refuse(("timesteps", "discount"), f"--model={FLAGS.model}")
     if FLAGS.model != "lrnet":
-        only = ("backbone", "backbone_args", *_FEEDBACK_FLAGS)
-        _app.refuse(only, f"--model={FLAGS.model}")
+        _app.refuse(_LRNET_FLAGS, f"--model={FLAGS.model}")
+    if FLAGS.model not in _GIVES_FEEDBACK:
+        _app.refuse(("backbone", "backbone_args"), f"--model={FLAGS.model}")
         if (FLAGS.init_from or "").endswith(".keras"):
             raise ValueError(
-                "--init_from must be a weights.h5 for --model other than lrnet, got "
-                f"{FLAGS.init_from!r}; --model=lrnet --timesteps=1 trains a .keras on."
+                "--init_from must be a weights.h5 for --model other than "
+                f"{' or '.join(_GIVES_FEEDBACK)}, got {FLAGS.init_from!r}; "
+                "--model=lrnet --timesteps=1 trains a .keras on."
             )
     elif (FLAGS.init_from or "").endswith(".keras"):
         _app.refuse(("backbone", "backbone_args"), f"--init_from={FLAGS.init_from}")
     if timesteps == 1:
-        _app.refuse(("discount", *_FEEDBACK_FLAGS), "--timesteps=1")
+        _app.refuse(("discount", *_LRNET_FLAGS), "--timesteps=1")
     if FLAGS.results is None:
         _app.refuse(("experiment",), "no --results")
     elif (timesteps or 1) > _ERRORS:

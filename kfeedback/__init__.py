@@ -1,6 +1,8 @@
 """Feedback vision networks for Keras 3: networks that look more than once."""
 
 from kfeedback import (
+    attacks,
+    corruptions,
     datasets,
     graph,
     layers,
@@ -34,6 +36,8 @@ __all__ = [
     "FeedbackConvLSTMNet",
     "LRNet",
     "__version__",
+    "attacks",
+    "corruptions",
     "datasets",
     "early_exit",
     "graph",

@@ -308,6 +308,41 @@ def feedback_convlstm(images, weights, cells, timesteps, batch=False):
         timesteps: passes.
         batch: normalise by the statistics of the batch, as in training.
 
+    Returns:
+        `(B, timesteps, classes)`.
+    """
+    x = conv2d(images, weights["stem_conv/kernel"], weights["stem_conv/bias"], "same")
+    mean, variance = x.mean((0, 1, 2)), x.var((0, 1, 2))
+    if not batch:
+        mean, variance = (
+            weights[f"stem_bn/moving_{part}"] for part in ("mean", "variance")
+        )
+    gamma, beta = weights["stem_bn/gamma"], weights["stem_bn/beta"]
+    features = relu(batch_norm(x, gamma, beta, mean, variance, 1e-5))
+    first = conv_lstm_gates(
+        features, weights, "group1_cell1_input_gates", cells[0][0][1], batch=batch
+    )
+    states, predictions = {}, []
+    for step in range(timesteps):
+        x = first
+        for group, strides in enumerate(cells, start=1):
+            for cell, (_, stride) in enumerate(strides, start=1):
+                name = f"group{group}_cell{cell}"
+                x = relu(x) if cell > 1 else x
+                states[name] = conv_lstm_cell(
+                    x, states.get(name), weights, name, stride, step, batch
+                )
+                x = states[name][0]
+        b, h, w, c = x.shape
+        pooled = relu(x).reshape(b, h // 4, 4, w // 4, 4, c).mean(axis=(2, 4))
+        hidden = pooled.reshape(b, -1)
+        hidden = relu(dense(hidden, weights["dense/kernel"], weights["dense/bias"]))
+        output = dense(
+            hidden, weights["predictions/kernel"], weights["predictions/bias"]
+        )
+        predictions.append(softmax(output))
+    return np.stack(predictions, axis=1)
+
 
 def contextual(bottom_up, top_down, weights, module):
     """The contextual modules of CRCN, eq. (2) to (5).
@@ -351,39 +386,6 @@ def crcn_stacked(images, weights, timesteps, loops, module, bottom_up):
     Returns:
         `(B, timesteps, classes)`.
     """
-    x = conv2d(images, weights["stem_conv/kernel"], weights["stem_conv/bias"], "same")
-    mean, variance = x.mean((0, 1, 2)), x.var((0, 1, 2))
-    if not batch:
-        mean, variance = (
-            weights[f"stem_bn/moving_{part}"] for part in ("mean", "variance")
-        )
-    gamma, beta = weights["stem_bn/gamma"], weights["stem_bn/beta"]
-    features = relu(batch_norm(x, gamma, beta, mean, variance, 1e-5))
-    first = conv_lstm_gates(
-        features, weights, "group1_cell1_input_gates", cells[0][0][1], batch=batch
-    )
-    states, predictions = {}, []
-    for step in range(timesteps):
-        x = first
-        for group, strides in enumerate(cells, start=1):
-            for cell, (_, stride) in enumerate(strides, start=1):
-                name = f"group{group}_cell{cell}"
-                x = relu(x) if cell > 1 else x
-                states[name] = conv_lstm_cell(
-                    x, states.get(name), weights, name, stride, step, batch
-                )
-                x = states[name][0]
-        b, h, w, c = x.shape
-        pooled = relu(x).reshape(b, h // 4, 4, w // 4, 4, c).mean(axis=(2, 4))
-        hidden = pooled.reshape(b, -1)
-        hidden = relu(dense(hidden, weights["dense/kernel"], weights["dense/bias"]))
-        output = dense(
-            hidden, weights["predictions/kernel"], weights["predictions/bias"]
-        )
-        predictions.append(softmax(output))
-    return np.stack(predictions, axis=1)
-
-
     predictions, before = [], {}
     for step in range(timesteps):
         now, x = {}, np.asarray(images, "float64")

@@ -1,0 +1,169 @@
+"""Figures of applications.robustness: curves of accuracy, and t-SNE of layers."""
+
+import statistics
+
+import keras
+import numpy as np
+
+from applications._figures import pyplot, save
+from applications._robustness import CLEAN
+from kfeedback import corruptions, graph
+from kfeedback._compile import compiled
+
+# Okabe and Ito's colours, told apart with any colour vision; markers say it twice.
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+_MARKERS = "osD^vPX"
+_AXES = {
+    "noise": "σ of Gaussian noise (0–255)",
+    "occlusion": "hidden share of the image",
+    "blur": "σ of the blur (pixels)",
+    "contrast": "contrast",
+    "jpeg": "JPEG quality",
+    "fgsm": "ε of FGSM (0–255)",
+    "pgd": "ε of PGD (0–255)",
+}
+# What the severity of a clean image is.
+_UNCHANGED = dict.fromkeys(_AXES, 0.0) | {"contrast": 1.0, "jpeg": None}
+_MILD_IS_LARGE = ("contrast", "jpeg")
+
+
+def draw_curves(rows, path):
+    """A panel a corruption, a line a model; bars are deviations over the seeds."""
+    plt = pyplot()
+    found = dict.fromkeys(row["corruption"] for row in rows)
+    panels = [name for name in _AXES if name in found]
+    names = list(dict.fromkeys(row["model"] for row in rows))
+    columns = min(3, len(panels))
+    lines = -(-len(panels) // columns)
+    figure, axes = plt.subplots(
+        lines, columns, figsize=(4.4 * columns + 0.6, 3.6 * lines), squeeze=False
+    )
+    for axis, corruption in zip(axes.flat, panels, strict=False):
+        for n, name in enumerate(names):
+            points = {}
+            for row in rows:
+                if row["model"] != name:
+                    continue
+                severity = float(row["severity"])
+                if row["corruption"] == CLEAN:
+                    severity = _UNCHANGED[corruption]
+                elif row["corruption"] != corruption:
+                    continue
+                if severity is not None:
+                    points.setdefault(severity, []).append(float(row["accuracy"]))
+            places = sorted(points)
+            axis.errorbar(
+                places,
+                [statistics.mean(points[x]) for x in places],
+                [
+                    statistics.stdev(points[x]) if len(points[x]) > 1 else 0
+                    for x in places
+                ],
+                color=_COLOURS[n % len(_COLOURS)],
+                marker=_MARKERS[n % len(_MARKERS)],
+                linestyle=("-", "--", ":")[n // len(_COLOURS) % 3],
+                markersize=4,
+                capsize=3,
+                label=name,
+            )
+        if corruption in _MILD_IS_LARGE:
+            axis.invert_xaxis()
+        axis.set_xlabel(_AXES[corruption])
+        axis.set_ylim(0, 100)
+        axis.grid(alpha=0.3)
+    for axis in axes[:, 0]:
+        axis.set_ylabel("accuracy (%)")
+    for axis in axes.flat[len(panels) :]:
+        axis.axis("off")
+    axes[0, 0].legend(fontsize=8)
+    figure.tight_layout()
+    save(figure, path)
+
+
+def check_layers(entries, layers):
+    """Refuses names of layers that a model does not have."""
+    for entry in entries if layers else ():
+        graph.require_graph(entry.model, f"--tsne_layers: model '{entry.name}'")
+        for layer in layers:
+            graph.get_layer(entry.model, layer, "--tsne_layers")
+
+
+def draw_tsne(entries, layers, data, folder, sigma, seed):
+    """A figure a model: a row a layer, without noise and with it; yields the paths."""
+    from absl import flags
+
+    count = flags.FLAGS.tsne_examples
+    images, labels = _first(data, count)
+    noisy = corruptions.gaussian_noise(images, sigma, seed)
+    plt = pyplot()
+    for entry in entries:
+        figure, axes = plt.subplots(
+            len(layers), 2, figsize=(8.4, 4 * len(layers)), squeeze=False
+        )
+        for line, layer in zip(axes, layers, strict=True):
+            for axis, shown, title in (
+                (line[0], images, "without noise"),
+                (line[1], noisy, f"with noise of σ = {sigma:g}"),
+            ):
+                points = embed(_features(entry, layer, shown), seed)
+                for label in np.unique(labels):
+                    chosen = points[labels == label]
+                    axis.scatter(
+                        *chosen.T,
+                        s=9,
+                        color=_COLOURS[label % len(_COLOURS)],
+                        marker=_MARKERS[label // len(_COLOURS) % len(_MARKERS)],
+                        label=str(label),
+                    )
+                axis.set_title(f"{layer}, {title}", fontsize=9)
+                axis.set_xticks([])
+                axis.set_yticks([])
+        axes[0, 1].legend(fontsize=7, title="class", loc="center left")
+        axes[0, 1].get_legend().set_bbox_to_anchor((1.0, 0.5))
+        figure.suptitle(entry.name)
+        figure.tight_layout()
+        name = "".join(c if c.isalnum() or c in "-=." else "_" for c in entry.name)
+        path = folder / f"tsne_{name}_{entry.run}.png"
+        save(figure, path)
+        yield path
+
+
+def embed(features, seed):
+    """t-SNE of rows in two dimensions, from their 50 principal components."""
+    try:
+        from sklearn.decomposition import PCA
+        from sklearn.manifold import TSNE
+    except ImportError as error:
+        raise ImportError(
+            "--tsne_layers needs scikit-learn: pip install kfeedback[data]."
+        ) from error
+    if min(features.shape) > 50:
+        features = PCA(50, random_state=seed).fit_transform(features)
+    return TSNE(
+        2,
+        perplexity=min(30, (len(features) - 1) / 3),
+        init="pca" if features.shape[1] > 1 else "random",
+        random_state=seed,
+    ).fit_transform(features)
+
+
+def _features(entry, layer, images):
+    """What a layer gives at its last call, a row an image."""
+    output = graph.layer_outputs(
+        entry.model, graph.get_layer(entry.model, layer, "--tsne_layers")
+    )[-1]
+    run = compiled(keras.Model(entry.model.inputs[0], output))
+    batches = (images[start : start + 128] for start in range(0, len(images), 128))
+    rows = [keras.ops.convert_to_numpy(run(entry.preprocess(x))) for x in batches]
+    rows = np.concatenate(rows).astype("float32")
+    return rows.reshape(len(rows), -1)
+
+
+def _first(data, count):
+    images, labels = [], []
+    for batch, batch_labels in data:
+        images.append(keras.ops.convert_to_numpy(batch))
+        labels.append(keras.ops.convert_to_numpy(batch_labels).reshape(-1))
+        if sum(map(len, labels)) >= count:
+            break
+    return np.concatenate(images)[:count], np.concatenate(labels)[:count]
