@@ -183,7 +183,8 @@ def test_trains_on_several_labels_an_image(several_labels, name, steps):
 
 def test_several_labels_want_a_sigmoid(several_labels):
     code, output = several_labels[1]["softmax"]
-    assert code == 1 and "--model must end in a sigmoid" in output
+    assert code == 1
+    assert "error: --model must lead to a model that ends in a sigmoid" in output
     assert "Traceback" not in output
 
 
