@@ -56,7 +56,6 @@ for seed in $SEEDS; do
     --init_from="$RUNS/vgg_small-$seed/weights.h5"
   further lr-vgg_small lrnet --model_args='{}'
   further crcn-vgg_small crcn
-  # VGG-ATT, once the backbone of that name is there:
   baseline vgg_attention
 done
 
