@@ -16,23 +16,27 @@ def compiled(model):
         a function of the list of input tensors.
     """
     backend = keras.backend.backend()
+
+    def pack(inputs):
+        return keras.tree.pack_sequence_as(model.input, inputs)
+
     if backend == "tensorflow":
         import tensorflow as tf
 
         inputs = [tf.TensorSpec(x.shape, x.dtype) for x in model.inputs]
         return tf.function(
-            lambda inputs: model(inputs, training=False), input_signature=[inputs]
+            lambda inputs: model(pack(inputs), training=False), input_signature=[inputs]
         )
     if backend == "jax":
         import jax
 
         forward = jax.jit(stateless_forward(model))
-        return lambda inputs: forward(state(model), inputs)
+        return lambda inputs: forward(state(model), pack(inputs))
     import torch
 
     def run(inputs):
         with torch.no_grad():
-            return model(inputs, training=False)
+            return model(pack(inputs), training=False)
 
     return run
 
