@@ -154,7 +154,7 @@ def _features(entry, layer, images):
     )[-1]
     run = compiled(keras.Model(entry.model.inputs[0], output))
     batches = (images[start : start + 128] for start in range(0, len(images), 128))
-    rows = [keras.ops.convert_to_numpy(run(entry.preprocess(x))) for x in batches]
+    rows = [keras.ops.convert_to_numpy(run([entry.preprocess(x)])) for x in batches]
     rows = np.concatenate(rows).astype("float32")
     return rows.reshape(len(rows), -1)
 

@@ -41,8 +41,7 @@ def embeddings_of(model, layer):
             "--embedding_layer must name a layer with an output of known shape, got "
             f"{layer!r} with {found[0].shape[1:]}."
         )
-    # A later pass has more calls behind it; calls of equal depth come in any order.
-    return sorted(found, key=lambda x: len(graph.nodes(model.inputs, [x])))
+    return found
 
 
 def embedding_model(model, layer):

@@ -196,13 +196,19 @@ def get_layer(model, name, argument="layer"):
 
 
 def layer_outputs(model, layer):
-    """The symbolic outputs of a layer, one for each call that the model makes."""
+    """The symbolic outputs of a layer, one for each call that the model makes.
+
+    Later passes come later: the calls are in the order of how many calls lead to them.
+    """
     layer = get_layer(model, layer) if isinstance(layer, str) else layer
-    return [
+    found = [
         node.outputs[0]
         for node in nodes(model.inputs, model.outputs)
         if node.operation is layer
     ]
+    if len(found) == 1:
+        return found
+    return sorted(found, key=lambda x: len(nodes(model.inputs, [x])))
 
 
 def nodes(inputs, outputs):

@@ -227,7 +227,7 @@ BAD = {
     "--models=nowhere.keras --dataset=synthetic": "--models",
     "--models=FOREIGN.keras --dataset=mnist_background_images_sample": "--models",
     "--models=FOREIGN.keras --dataset=synthetic --preprocessing=gcn_zca": "--prepro",
-    "--models=LOGITS.keras --dataset=synthetic --fgsm=1": "distribution",
+    "--models=LOGITS.keras --dataset=synthetic --fgsm=1": "ends in a softmax",
     "--preprocessing=centre": "--preprocessing",
     "--runs=ZCA --fgsm=1": "--fgsm",
     "--runs= --dataset=synthetic": "--runs",
