@@ -49,10 +49,10 @@ def lively(model):
 # --- The harness ---------------------------------------------------------------------
 
 
-# JAX compiles each operation for each shape: the other options run there by
-# KERAS_BACKEND=jax python -m pytest -m slow tests/models/test_feedback_convlstm.py
+# The heads of the others change little, and JAX compiles each operation for each shape:
+# the others run by (KERAS_BACKEND=jax) python -m pytest -m slow and this file.
 IS_TENSORFLOW = keras.backend.backend() == "tensorflow"
-QUICK = OPTIONS if IS_TENSORFLOW else ("default",)
+QUICK = ("default", "no batch norm") if IS_TENSORFLOW else ("default",)
 SLOW_ELSEWHERE = () if IS_TENSORFLOW else pytest.mark.slow
 
 

@@ -89,7 +89,7 @@ FAULTS = {
     "missing": "404",
     "stalled": "time limit",
     "http": "not https",
-    "file": "not https",
+    "file": "is not allowed",
     "long": "announced",
     "silent": "time limit",
     "drip": "time limit",
