@@ -15,6 +15,9 @@ TRAIN = [*DATA, "--epochs=1", "--verbose=0", "--validation_freq=0"]
 TRAIN += ["--preprocessing=standardize", "--batch_size=32"]
 
 
+pytestmark = pytest.mark.slow  # it trains and attacks several networks
+
+
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     """A tiny VGG-small, a CRCN and an LRNet on it, and a model of nobody's."""
