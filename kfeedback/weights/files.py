@@ -5,16 +5,15 @@ another order load silently into each other; and a load that fails half-way leav
 mixed model. Here names and shapes must match on both sides before anything is read,
 and either all variables are assigned or none.
 
-Every tensor has a SHA-256 of its name, type, shape and values, so one that was put in
-the place of another is found. All else in the file is under a seal, see `_seal.py`,
-that is checked before anything is parsed.
+Every tensor has a SHA-256 of its name, type, shape and values (`_digests.py`), so one
+that was put in the place of another is found. All else in the file is under a seal
+(`_seal.py`), that is checked before anything is parsed.
 
 A model of one timestep has no use for feedback connections. So the tensors of those,
 and only those, may be left out on request, all of them together.
 """
 
 import concurrent.futures
-import hashlib
 import json
 import os
 import pathlib
@@ -24,8 +23,17 @@ import h5py
 import numpy as np
 
 from kfeedback import _checks
-from kfeedback.weights import _hdf5, _model, _origin, _seal, keras_files, registry
+from kfeedback.weights import (
+    _digests,
+    _hdf5,
+    _model,
+    _origin,
+    _seal,
+    keras_files,
+    registry,
+)
 
+_WORKERS = 4
 _OVERHEAD = 2**26  # bytes that a file may have besides 16 for each parameter
 
 ABOUT = {
@@ -94,7 +102,8 @@ def save(model, path, *, compress=False, dtype=None, **about):
                 dataset = file.create_dataset(name, data=value, **filters)
                 flag = b"true" if id(variable) in feedback else b"false"
                 dataset.attrs["feedback"] = np.bytes_(flag)
-                dataset.attrs["sha256"] = np.bytes_(_digest(name, value, flag.decode()))
+                digest = _digests.of(name, value, flag.decode(), _digests.hashes(value))
+                dataset.attrs["sha256"] = np.bytes_(digest)
                 extents.append((dataset.id.get_offset(), dataset.id.get_storage_size()))
         _seal.write(temporary, extents)
         os.replace(temporary, path)
@@ -163,20 +172,27 @@ def load(
 
 
 def _read(tensors, plan, variables, path, is_ours):
-    """Dict of the values to assign, each checked while the next one is read."""
+    """Dict of the values to assign, each checked while the next ones are read."""
 
-    def checked(name, value, text):
-        if is_ours:
-            _check_digest(name, value, text, path)
+    def assigned(name, value):
         return _model.as_assigned(name, plan[name](value), variables[name], path)
 
-    values = {}
-    with concurrent.futures.ThreadPoolExecutor(4) as pool:
-        for name in plan:
+    waiting = []
+    with concurrent.futures.ThreadPoolExecutor(_WORKERS) as pool:
+        # The largest first: there is always something to do while the others are read.
+        for name in sorted(plan, key=lambda name: -tensors[name].size):
             item = tensors[name]
-            text = [_hdf5.text(item, x) for x in ("feedback", "sha256") if is_ours]
-            values[name] = pool.submit(checked, name, item[...], text)
-        return {name: value.result() for name, value in values.items()}
+            value = item[...]
+            hashes = _digests.hashes(value, pool.map) if is_ours else None
+            waiting.append(
+                (name, item, value, hashes, pool.submit(assigned, name, value))
+            )
+        values = {}
+        for name, item, value, hashes, result in waiting:
+            if is_ours:
+                _check_digest(name, item, value, hashes, path)
+            values[name] = result.result()
+    return values
 
 
 def describe(path):
@@ -292,7 +308,7 @@ def _attributes(about):
                 f"about must have values of at most 60000 characters, got {name} with "
                 f"{len(texts[name])}."
             )
-    return texts
+    return {name: texts[name] for name in ABOUT if name in texts}
 
 
 def _about(file):
@@ -309,16 +325,9 @@ def _is_feedback(item):
     return _hdf5.text(item, "feedback") == "true"
 
 
-def _digest(name, value, feedback):
-    header = json.dumps([name, value.dtype.str, list(value.shape), feedback])
-    digest = hashlib.sha256(header.encode())
-    digest.update(np.ascontiguousarray(value).reshape(-1).view("uint8"))
-    return digest.hexdigest()
-
-
-def _check_digest(name, value, text, path):
-    feedback, digest = text
-    if _digest(name, value, feedback) != digest:
+def _check_digest(name, item, value, hashes, path):
+    feedback, digest = (_hdf5.text(item, x) for x in ("feedback", "sha256"))
+    if _digests.of(name, value, feedback, hashes) != digest:
         raise ValueError(
             f"weights must have tensors as they were written, got {name} in {path}, "
             "which has another SHA-256."

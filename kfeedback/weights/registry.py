@@ -40,7 +40,7 @@ class Entry:
 _LENET = Entry(
     tag="lenet_mnist_bg_sample",
     file="lenet_mnist_bg_sample.h5",
-    sha256="f7c5fc8b684d7e2d182d766cbd52e3c9f83e7fc4d77c997075a5ab56844785fd",
+    sha256="503406c7c65c9858559ee561320369b84907234e27f53d1c9821e7dfbb9bc301",
     size=833_469,
     about={
         "factory": "LeNet",

@@ -8,8 +8,11 @@ import zipfile
 import numpy as np
 import pytest
 
+import kfeedback
 from kfeedback import weights
+from kfeedback.models import backbones
 from kfeedback.models.backbones import LeNet
+from kfeedback.weights import registry
 from tests import harness
 from tests.weights.common import assert_same, dense_net, refused, values
 
@@ -24,15 +27,28 @@ FORMATS = [
 def test_no_bit_flip_loads_wrong(tmp_path, options):
     """200 of them, in a network one of whose tensors the seal leaves to its SHA-256."""
     model = harness.randomize(LeNet())
-    path, bad = tmp_path / "model.h5", tmp_path / "bad.h5"
+    path = tmp_path / "model.h5"
     weights.save(model, path, **options)
     data = path.read_bytes()
     assert (b" - " in data[:512]) is (options != FORMATS[0])
+    refuses_flips(model, data, tmp_path)
+
+
+@pytest.mark.parametrize("tag", registry.ENTRIES)
+def test_no_bit_flip_of_a_published_file_loads_wrong(tmp_path, tag):
+    about = weights.describe(tag)["about"]
+    factory = {**vars(backbones), **vars(kfeedback)}[about["factory"]]
+    model = factory(**about["arguments"])
+    refuses_flips(model, registry.locate(tag).read_bytes(), tmp_path)
+
+
+def refuses_flips(model, data, folder):
     before = values(model)
     draw = random.Random(0)
     for _ in range(200):
         flipped = bytearray(data)
         flipped[draw.randrange(len(data))] ^= 1 << draw.randrange(8)
+        bad = folder / "bad.h5"
         bad.write_bytes(flipped)
         with pytest.raises(ValueError, match="weights must"):
             weights.load(model, bad)

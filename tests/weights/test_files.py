@@ -254,7 +254,7 @@ def test_refuses_files_of_others(path, tmp_path):
     refused(model, 3)
     weights.save(model, path)
     data = path.read_bytes()
-    path.write_bytes(data.replace(b"weights 2", b"weights 9", 1))
+    path.write_bytes(data.replace(b"weights 3", b"weights 9", 1))
     refused(model, path, "9")
     path.write_bytes(data.replace(b"kfeedback", b"_feedback", 1))
     refused(model, path)
