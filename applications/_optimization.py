@@ -1,5 +1,6 @@
 """Optimizer, loss and metrics of a training run."""
 
+import contextlib
 import math
 
 import keras
@@ -22,6 +23,11 @@ _app.define_number(
 )
 flags.DEFINE_enum(
     "weight_decay_on", "kernels", ["kernels", "all"], "Kernels only, or all weights."
+)
+flags.DEFINE_bool(
+    "freeze_batch_norm",
+    False,
+    "Batch norms keep the statistics, scale and shift of --init_from, also in training.",
 )
 _app.define_number("discount", 1.0, "γ: timestep t weighs γ^t, t from 0.", above=0)
 FLAGS = flags.FLAGS
@@ -106,6 +112,35 @@ def compile_model(model, steps, multi_label=False, *, lr=None, epochs=None):
             for step in range(model.output_shape[1])
         ],
     )
+
+
+@contextlib.contextmanager
+def frozen_batch_norms(network):
+    """Freezes the batch norms of a network meanwhile, if --freeze_batch_norm says so.
+
+    All passes of a network share a batch norm, but what they bring to it differs: in
+    training each is normalised by its own statistics, in inference all by their mean.
+    Frozen, a batch norm does the same in both.
+    """
+    norms = [
+        layer
+        for layer in network._flatten_layers()
+        if FLAGS.freeze_batch_norm
+        and isinstance(layer, keras.layers.BatchNormalization)
+    ]
+    if FLAGS.freeze_batch_norm and not norms:
+        raise ValueError(
+            "--freeze_batch_norm must be given for a network with layers "
+            f"BatchNormalization only, got '{network.name}', which has none."
+        )
+    before = [layer.trainable for layer in norms]
+    for layer in norms:
+        layer.trainable = False
+    try:
+        yield
+    finally:
+        for layer, trainable in zip(norms, before, strict=True):
+            layer.trainable = trainable
 
 
 def drops():

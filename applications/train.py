@@ -109,11 +109,29 @@ def main():
     test, test_info = _data.get_data(FLAGS.eval_split, preprocess, training=False)
     if FLAGS.results:
         _app.open_rows(FLAGS.results, _row([], 0.0, test_info))[0].close()
-    with scope:
-        network = build(info)
-        model = with_timesteps(network)
-        _optimization.compile_model(model, len(train), info.multi_label)
-    _write_run(output, info)
+    with contextlib.ExitStack() as frozen:
+        with scope:
+            network = build(info)
+            model = with_timesteps(network)
+            frozen.enter_context(_optimization.frozen_batch_norms(network))
+            _optimization.compile_model(model, len(train), info.multi_label)
+        _write_run(output, info)
+        seconds = _fit(model, train, test, output)
+
+    errors = timestep_errors(model, test)
+    # Without the optimizer, so that it reloads anywhere.
+    about = _about(network, errors, info, test_info)
+    network = keras.Model(network.inputs[0], network.outputs[0], name=FLAGS.model)
+    network.save(output / "model.keras")
+    weights_lib.save(network, output / "weights.h5", **about)
+    for step, error in enumerate(errors, start=1):
+        print(f"error at timestep {step}: {error:.2f} %")
+    if FLAGS.results:
+        _app.append_row(FLAGS.results, _row(errors, seconds, test_info))
+
+
+def _fit(model, train, test, output):
+    """The seconds that training took."""
     start = time.time()
     try:
         model.fit(
@@ -129,18 +147,7 @@ def main():
         raise ValueError(
             f"--lr must be one at which training stays finite, got {FLAGS.lr}: {error}"
         ) from error
-    seconds = time.time() - start
-
-    errors = timestep_errors(model, test)
-    # Without the optimizer, so that it reloads anywhere.
-    about = _about(network, errors, info, test_info)
-    network = keras.Model(network.inputs[0], network.outputs[0], name=FLAGS.model)
-    network.save(output / "model.keras")
-    weights_lib.save(network, output / "weights.h5", **about)
-    for step, error in enumerate(errors, start=1):
-        print(f"error at timestep {step}: {error:.2f} %")
-    if FLAGS.results:
-        _app.append_row(FLAGS.results, _row(errors, seconds, test_info))
+    return time.time() - start
 
 
 def build(info):
@@ -234,6 +241,8 @@ def _check_flags():
             )
     elif (FLAGS.init_from or "").endswith(".keras"):
         _app.refuse(("backbone", "backbone_args"), f"--init_from={FLAGS.init_from}")
+    if FLAGS.init_from is None:
+        _app.refuse(("freeze_batch_norm",), "no --init_from")
     if timesteps == 1:
         _app.refuse(("discount", *_LRNET_FLAGS), "--timesteps=1")
     if FLAGS.results is None:

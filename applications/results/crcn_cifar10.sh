@@ -54,13 +54,19 @@ for seed in $SEEDS; do
   train ft2lr-vgg_small vgg_small_cifar10 "$E2" --model_args="$ARGUMENTS" \
     --lr="$("$PYTHON" -c "print(2 * $LR2)")" \
     --init_from="$RUNS/vgg_small-$seed/weights.h5"
-  further lr-vgg_small lrnet --model_args='{}'
-  further crcn-vgg_small crcn
+  train frozen-vgg_small vgg_small_cifar10 "$E2" --model_args="$ARGUMENTS" \
+    --lr="$LR2" --init_from="$RUNS/vgg_small-$seed/weights.h5" --freeze_batch_norm
+  further lr-vgg_small lrnet --model_args='{}' --freeze_batch_norm
+  further crcn-vgg_small crcn --freeze_batch_norm
+  if [ "$seed" = 0 ]; then
+    further free-lr-vgg_small lrnet --model_args='{}'
+    further free-crcn-vgg_small crcn
+  fi
   baseline vgg_attention
 done
 
 runs=() names=()
-for name in ft-vgg_small ft2lr-vgg_small ft-vgg_attention lr-vgg_small crcn-vgg_small; do
+for name in ft-vgg_small frozen-vgg_small ft-vgg_attention lr-vgg_small crcn-vgg_small; do
   for seed in $SEEDS; do
     if [ -d "$RUNS/$name-$seed" ]; then
       runs+=("$RUNS/$name-$seed")

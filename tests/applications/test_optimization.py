@@ -53,3 +53,37 @@ def test_weight_decay_is_l2_of_the_chosen_weights(on, count):
     sizes = [np.prod(v.shape) for v in model.trainable_variables]
     expected = 0.1 / 2 * 4 * sum(sorted(sizes)[-count:])
     np.testing.assert_allclose(float(sum(model.losses)), expected, rtol=1e-5)
+
+
+def test_frozen_batch_norms_keep_what_they_are_and_thaw():
+    from absl.testing import flagsaver
+
+    from applications import _app, _optimization
+
+    if not _app.FLAGS.is_parsed():
+        _app.FLAGS(["test"])
+    image = keras.Input((3,))
+    norm = keras.layers.BatchNormalization()
+    x = keras.layers.Dense(4, use_bias=False)(image)
+    x = keras.layers.Reshape((1, 4))(keras.layers.Softmax()(norm(x)))
+    model = keras.Model(image, x)
+    images = np.random.default_rng(0).normal(3, 2, (8, 3)).astype("float32")
+
+    def changed():
+        before = [v.numpy() for v in model.weights]
+        _optimization.compile_model(model, steps=1)
+        model.train_on_batch(images, np.zeros(8, int))
+        return [
+            np.any(v.numpy() != old)
+            for v, old in zip(model.weights, before, strict=True)
+        ]
+
+    with flagsaver.flagsaver(freeze_batch_norm=True):
+        with _optimization.frozen_batch_norms(model):
+            assert changed() == [True] + 4 * [False]
+        assert norm.trainable
+        with pytest.raises(ValueError, match="--freeze_batch_norm must .* has none"):
+            bare = keras.Model(image, keras.layers.Dense(2)(image))
+            _optimization.frozen_batch_norms(bare).__enter__()
+    with _optimization.frozen_batch_norms(model):
+        assert changed() == 5 * [True]

@@ -254,6 +254,7 @@ BAD = {
     "--timesteps=1 --feedback_init=0.5": "feedback_init",
     "--logical_cpus=2": "logical_cpus",
     "--results=OTHER_COLUMNS": "results",
+    "--freeze_batch_norm": "freeze_batch_norm",
     "--lr=1e30": "lr",
     "--init_from=DAMAGED.keras": "init_from",
     "--init_from=LOGITS.keras": "softmax",
