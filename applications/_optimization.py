@@ -27,7 +27,7 @@ flags.DEFINE_enum(
 flags.DEFINE_bool(
     "freeze_batch_norm",
     False,
-    "Batch norms keep the statistics, scale and shift of --init_from, also in training.",
+    "Batch norms keep the statistics, scale and shift of --init_from.",
 )
 _app.define_number("discount", 1.0, "γ: timestep t weighs γ^t, t from 0.", above=0)
 FLAGS = flags.FLAGS

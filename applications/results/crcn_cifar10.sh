@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
 # CRCN against its rivals on CIFAR-10, clean and corrupted, on a short schedule for two
-# CPU cores: VGG-small of half the width, E1 epochs; then from it, each for E2 more
+# CPU cores: VGG-small of a quarter of the width, E1 epochs; then from it, each for E2 more
 # epochs, itself ("ft"), LRNet and CRCN with loops 1 and 2, both with two passes; and
 # VGG-ATT for E1 and E2 epochs of its own. All training and test images, two seeds.
 # (The paper: the full width and a schedule that it does not tell.) The losses of two
-# passes add up, so VGG-small is also trained on at the doubled rate ("ft2lr").
+# passes add up, so VGG-small is also trained on at the doubled rate ("ft2lr"). The
+# batch norms of those with feedback are frozen (see --freeze_batch_norm), as are those
+# of VGG-small in "frozen"; "free" are the first seed's without that.
 # Writes crcn_cifar10.csv (training), crcn_cifar10_robustness.csv and, from it,
 # crcn_cifar10.png beside itself, and skips what has a row there. TFDS_DATA_DIR must hold
 # CIFAR-10, or TFDS fetches it. PRECISION=--mixed_precision for a CPU with AMX.
@@ -13,12 +15,12 @@ cd "$(dirname "$0")/../.."
 PYTHON=${PYTHON:-.venv/bin/python}
 RUNS=${RUNS:-runs/crcn_cifar10}
 PRECISION=${PRECISION:---nomixed_precision}
-E1=${E1:-12}          # epochs of the backbones
-E2=${E2:-6}           # epochs that all are trained on
+E1=${E1:-10}          # epochs of the backbones
+E2=${E2:-5}           # epochs that all are trained on
 SEEDS=${SEEDS:-0 1}
 LR1=${LR1:-0.05}
 LR2=${LR2:-0.01}
-WIDTH=${WIDTH:-0.5}
+WIDTH=${WIDTH:-0.25}
 TRAIN_SPLIT=${TRAIN_SPLIT:-train}
 EVAL_SPLIT=${EVAL_SPLIT:-test}
 RESULTS=${RESULTS:-applications/results}

@@ -82,7 +82,7 @@ def test_frozen_batch_norms_keep_what_they_are_and_thaw():
         with _optimization.frozen_batch_norms(model):
             assert changed() == [True] + 4 * [False]
         assert norm.trainable
-        with pytest.raises(ValueError, match="--freeze_batch_norm must .* has none"):
+        with pytest.raises(ValueError, match=r"--freeze_batch_norm must .* has none"):
             bare = keras.Model(image, keras.layers.Dense(2)(image))
             _optimization.frozen_batch_norms(bare).__enter__()
     with _optimization.frozen_batch_norms(model):
