@@ -16,7 +16,7 @@ from absl import flags
 import kfeedback
 from applications import _app, _data
 from kfeedback import corruptions
-from kfeedback.attacks import Attack
+from kfeedback.attacks import Attack, check_kind
 from kfeedback.models.backbones import by_name
 
 FLAGS = flags.FLAGS
@@ -51,6 +51,7 @@ class Entry:
         train_seed: that of its run, or empty.
         timesteps: its passes as --timesteps asks for them, or empty.
         model: `keras.Model`.
+        preprocessing: of a model of --models, whose file does not say it, or empty.
         preprocess: function of images of 0 to 255, arrays or tensors.
         attack: `Attack`, or `None` if there are no attacks.
     """
@@ -61,6 +62,7 @@ class Entry:
     train_seed: str
     timesteps: str
     model: keras.Model
+    preprocessing: str
     preprocess: Callable
     attack: Attack | None
 
@@ -86,6 +88,7 @@ def load_models(places, timesteps, info, attacked):
         for steps, model, file in _models(path, stored, timesteps, info):
             flag = "models" if stored is None else "runs"
             _app.check_images(flag, model, info, from_logits=FLAGS.from_logits)
+            check_kind(model, FLAGS.from_logits)
             entries.append(
                 Entry(
                     f"{name} T={steps}" if len(timesteps) > 1 and steps else name,
@@ -94,9 +97,17 @@ def load_models(places, timesteps, info, attacked):
                     str((stored or {}).get("seed", "")),
                     str(steps),
                     model,
+                    mode if stored is None else "",
                     preprocess,
                     _attack(model, preprocess) if attacked else None,
                 )
+            )
+    seen = [(x.name, x.run, x.weights, x.timesteps) for x in entries]
+    for entry, key in zip(entries, seen, strict=True):
+        if seen.count(key) > 1:
+            raise ValueError(
+                "--runs and --models must not name a model twice, got "
+                f"'{entry.run}' more than once as '{entry.name}'."
             )
     if timesteps and not any(entry.timesteps for entry in entries):
         raise ValueError(
@@ -263,7 +274,7 @@ class Sweep:
             "corruption": name,
             "severity": f"{severity:g}",
             "seed": seed,
-            "settings": _settings(name),
+            "settings": _settings(name, entry.preprocessing),
             "accuracy": f"{accuracy:.2f}",
             "drop": f"{drop:.2f}",
             # The paper's: how far the attack brings accuracy down.
@@ -317,9 +328,14 @@ def _dataset():
     return f"{FLAGS.dataset}{chosen}{size}"
 
 
-def _settings(name):
+def _settings(name, preprocessing):
+    """What else a row depends on."""
+    settings = [preprocessing] if preprocessing else []
     if name == "occlusion":
-        return FLAGS.occluder
+        patches = FLAGS.occluder == "patches"
+        settings.append(
+            f"patches of {FLAGS.train_split}" if patches else FLAGS.occluder
+        )
     if name == "pgd":
-        return f"{FLAGS.pgd_steps} steps of {FLAGS.pgd_step_share:g} ε"
-    return ""
+        settings.append(f"{FLAGS.pgd_steps} steps of {FLAGS.pgd_step_share:g} ε")
+    return ", ".join(settings)

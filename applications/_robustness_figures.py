@@ -84,8 +84,13 @@ def check_layers(entries, layers):
     """Refuses names of layers that a model does not have."""
     for entry in entries if layers else ():
         graph.require_graph(entry.model, f"--tsne_layers: model '{entry.name}'")
-        for layer in layers:
-            graph.get_layer(entry.model, layer, "--tsne_layers")
+        for name in layers:
+            layer = graph.get_layer(entry.model, name, "--tsne_layers")
+            if not graph.layer_outputs(entry.model, layer):
+                raise ValueError(
+                    "--tsne_layers must name layers that compute something, got the "
+                    f"input {name!r} of model '{entry.name}'."
+                )
 
 
 def draw_tsne(entries, layers, data, folder, sigma, seed):
@@ -123,7 +128,10 @@ def draw_tsne(entries, layers, data, folder, sigma, seed):
         figure.suptitle(entry.name)
         figure.tight_layout()
         name = "".join(c if c.isalnum() or c in "-=." else "_" for c in entry.name)
-        path = folder / f"tsne_{name}_{entry.run}.png"
+        # Runs of several folders may have one name.
+        twins = [x for x in entries if (x.name, x.run) == (entry.name, entry.run)]
+        weights = f"_{entry.weights}" if len(twins) > 1 else ""
+        path = folder / f"tsne_{name}_{entry.run}{weights}.png"
         save(figure, path)
         yield path
 

@@ -12,7 +12,7 @@ otherwise; the models of --models get --preprocessing.
 Into --output_dir go `robustness.csv`, one row per model, corruption, severity and seed
 (what has a row already is not measured again); `robustness.png`, accuracy against
 severity with the standard deviation over the seeds of training and corruption; and,
-with --tsne_layers, `tsne_<model>.png`.
+with --tsne_layers, `tsne_<model>_<run>.png`.
 """
 
 import logging
@@ -54,7 +54,7 @@ for _name, _help in _SEVERITIES.items():
 flags.DEFINE_enum("occluder", "rectangles", OCCLUDERS, "What hides a part.")
 flags.DEFINE_integer("pgd_steps", 10, "Steps of PGD.", lower_bound=1)
 _app.define_number("pgd_step_share", 0.25, "A step of PGD, as a share of ε.", above=0)
-flags.DEFINE_bool("from_logits", False, "The models to attack end in logits.")
+flags.DEFINE_bool("from_logits", False, "The models end in logits.")
 flags.DEFINE_list("seeds", ["0"], "Seeds of what is random in a corruption.")
 flags.DEFINE_list("tsne_layers", [], "Names of layers to draw by t-SNE.")
 _app.define_number("tsne_noise", 30.0, "Noise of the second t-SNE figure.", above=0)
@@ -161,8 +161,6 @@ def _check_flags(severities):
     ):
         if not severities[needs]:
             _app.refuse((flag,), f"no --{needs}")
-    if not any(severities[name] for name in ATTACKS):
-        _app.refuse(("from_logits",), "no attack")
     if not FLAGS.tsne_layers:
         _app.refuse(("tsne_noise", "tsne_examples"), "no --tsne_layers")
     _app.refuse(("flip", "shift"), "evaluation")

@@ -130,6 +130,7 @@ class Attack:
         self._batch_size = _checks.integer("batch_size", batch_size)
         self._preprocess = preprocess
         self._classes = None  # known when the model has been checked
+        self._has_gradient = False  # seen to be elsewhere than zero
         check_kind(model, from_logits)
         last = predictions == "last"
         self._gradient = input_gradient(
@@ -179,16 +180,32 @@ class Attack:
         for begin in range(0, len(images), self._batch_size):
             part = slice(begin, begin + self._batch_size)
             for _ in range(steps):
-                gradient = self._gradient(attacked[part], labels[part])[1]
+                losses, gradient = self._gradient(attacked[part], labels[part])
                 gradient = ops.convert_to_numpy(gradient)
                 if not np.isfinite(gradient).all():
                     raise ValueError(
                         "model must have a finite gradient with respect to images, got "
                         f"one with NaN or infinity from '{self.model.name}'."
                     )
+                if not (self._has_gradient or gradient.any()):
+                    noise = start_noise(attacked[part], epsilon, seed=0)
+                    moved = np.clip(attacked[part] + noise, low[part], high[part])
+                    self._check_constant(losses, moved, labels[part])
+                self._has_gradient = self._has_gradient or gradient.any()
                 moved = attacked[part] + np.float32(step_size) * np.sign(gradient)
                 attacked[part] = np.clip(moved, low[part], high[part])
         return attacked
+
+    def _check_constant(self, losses, images, labels):
+        """Refuses losses that change with the images but have no gradient."""
+        others = self._gradient(images, labels)[0]
+        if not np.array_equal(*map(ops.convert_to_numpy, (losses, others))):
+            raise ValueError(
+                "model must have a gradient with respect to images, got zero from "
+                f"'{self.model.name}', whose loss changes with them: an input or "
+                "`preprocess` of whole numbers has none, nor has a posterior that "
+                "float32 rounds to 1."
+            )
 
     def _check(self, images, labels, epsilon):
         epsilon = _checks.number("epsilon", epsilon, least=0, most=255)

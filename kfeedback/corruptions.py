@@ -61,7 +61,8 @@ def occlude(
         boxes: the objects' boxes `(N, 4)`, whole pixels (top, left, bottom, right), the
             ends excluded; by default the whole images.
         others: for `"patches"`, the images to take them from, `(M, H, W, C)`. By
-            default the other ones of `images`.
+            default the other ones of `images`, so that a data set in batches, with
+            `first`, gets other patches than as a whole.
         first: int ≥ 0, the number of the first image.
 
     Returns:

@@ -39,7 +39,7 @@ def require_graph(model, argument="model"):
         raise TypeError(
             f"{argument} must be a functional keras.Model, got {type(model).__name__}."
         )
-    if not _has_graph(model):
+    if not has_graph(model):
         kind = type(model).__name__
         raise ValueError(
             f"{argument} must be a functional keras.Model, got {kind} "
@@ -127,7 +127,7 @@ def flatten(model, argument="model"):
         ValueError: if it has no graph, or two layers then have one name.
     """
     require_graph(model, argument)
-    if not any(_has_graph(layer) for layer in model.layers):
+    if not any(has_graph(layer) for layer in model.layers):
         return model
     inputs = input_like(model)
     outputs = _expand(model, [inputs], training=None)
@@ -255,7 +255,7 @@ def free_name(taken, name):
     return next(candidate for candidate in candidates if candidate not in taken)
 
 
-def _has_graph(layer):
+def has_graph(layer):
     """Whether a layer is a model that computes what its graph of layers says."""
     if not isinstance(layer, keras.Model) or not getattr(layer, "inputs", None):
         return False
@@ -267,7 +267,7 @@ def _expand(model, values, training):
     def call(operation, *args, **kwargs):
         if training is not None and operation._call_has_training_arg:
             kwargs["training"] = training
-        if _has_graph(operation):
+        if has_graph(operation):
             inner = _expand(operation, tree.flatten(args), kwargs.get("training"))
             return inner[0] if len(inner) == 1 else inner
         return operation(*args, **kwargs)

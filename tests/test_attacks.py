@@ -198,6 +198,17 @@ def test_new_weights_count(data):
     assert not np.array_equal(attack.fgsm(images, labels, 4), before)
 
 
+@pytest.mark.parametrize("from_logits", [False, True])
+def test_what_a_nested_model_ends_in_is_seen(from_logits):
+    inner = _linear(activation="linear" if from_logits else "softmax")
+    image = keras.Input((16, 16, 1))
+    model = keras.Model(image, inner(keras.layers.Rescaling(SCALE)(image)))
+    assert attacks.Attack(model, from_logits=from_logits)
+    if not from_logits:
+        with pytest.raises(ValueError, match="from_logits must be False"):
+            attacks.Attack(model, from_logits=True)
+
+
 def test_any_keras_model_can_be_attacked(data):
     images, labels = data
 
@@ -214,6 +225,34 @@ def test_any_keras_model_can_be_attacked(data):
     for model in (Subclassed(), nested):
         result = attacks.fgsm(model, images, labels, 2, preprocess=_scale)
         assert np.abs(result - images).max() == 2
+
+
+@pytest.mark.parametrize("kind", ["input", "nested input", "preprocess"])
+def test_whole_numbers_have_no_gradient(data, kind):
+    """Else nothing would be attacked, and the model would look robust."""
+    images, labels = data
+    whole = "uint8" if "input" in kind else "float32"
+    image = keras.Input((16, 16, 1), dtype=whole)
+    model = keras.Model(image, _linear()(keras.layers.Rescaling(SCALE)(image)))
+    if kind == "nested input":
+        model = keras.Sequential([keras.Input((16, 16, 1)), model])
+    preprocess = keras.ops.round if kind == "preprocess" else None
+    attack = attacks.Attack(model, preprocess=preprocess)
+    with pytest.raises(ValueError, match="gradient") as error:
+        attack.fgsm(images, labels, 4)
+    harness.assert_one_sentence(error.value, "model")
+    with pytest.raises(ValueError, match="gradient"):
+        attack.pgd(images, labels, 4, 1, 2)
+
+
+def test_a_model_that_does_not_look_cannot_be_fooled(data):
+    images, labels = data
+    model = _linear(scale=0.0)
+    for result in (
+        attacks.fgsm(model, images, labels, 4),
+        attacks.pgd(model, images, labels, 4, 1, 2, random_start=False),
+    ):
+        assert np.array_equal(result, images)
 
 
 def _model_bad(kind):
@@ -271,7 +310,7 @@ def test_what_is_no_model_is_refused():
 @pytest.mark.parametrize("backend", ["jax", "torch"])
 def test_the_other_backends(backend):
     pytest.importorskip(backend)
-    names = "closed_form or one_full_step or timesteps or count or any_keras"
+    names = "closed_form or one_full_step or timesteps or count or any_keras or whole"
     command = [sys.executable, "-m", "pytest", __file__, "-q", "-p", "no:cacheprovider"]
     result = subprocess.run(
         [*command, "-k", names],

@@ -96,6 +96,8 @@ def _has_weights(node):
 
 def _kind_of(node):
     """`"softmax"` or `"sigmoid"` if that is what a call ends in, else `None`."""
+    if graph.has_graph(node.operation):
+        return posterior_kind(node.operation)
     activation = getattr(node.operation, "activation", None)
     kind = getattr(activation, "__name__", type(node.operation).__name__.lower())
     return kind if kind in ("softmax", "sigmoid") else None

@@ -97,7 +97,7 @@ def CRCN(
     timesteps = _checks.integer("timesteps", timesteps)
     _checks.boolean("return_sequences", return_sequences)
     check_module("contextual_module", contextual_module)
-    if bottom_up not in ("recomputed", "carried"):
+    if not isinstance(bottom_up, str) or bottom_up not in ("recomputed", "carried"):
         raise ValueError(
             f"bottom_up must be 'recomputed' or 'carried', got {bottom_up!r}."
         )

@@ -33,11 +33,16 @@ def runs(tmp_path_factory):
         line.append(f"--output_dir={folder / name}")
     for code, output in run_each("applications.train", lines):
         assert code == 0, output
-    image = keras.Input((None, None, 3))
+    image = keras.Input((None, None, 3), name="image")
     x = keras.layers.Conv2D(4, 3, activation="relu")(image)
     x = keras.layers.GlobalAveragePooling2D()(x)
     model = keras.Model(image, keras.layers.Dense(10, activation="softmax")(x))
     model.save(folder / "foreign.keras")
+    image = keras.Input((32, 32, 3))
+    nested = keras.Model(image, model(keras.layers.Rescaling(1 / 127.5, -1)(image)))
+    nested.save(folder / "nested.keras")
+    (folder / "elsewhere").mkdir()
+    shutil.copytree(folder / "lrnet", folder / "elsewhere" / "vgg")
     LeNet(input_shape=(32, 32, 3), classifier_activation=None).save(
         folder / "logits.keras"
     )
@@ -71,6 +76,35 @@ def results(runs):
             two,
             "--timesteps=1,3",
         ],
+        "logits on noise": [
+            f"--models={runs / 'logits.keras'}",
+            "--dataset=synthetic",
+            "--eval_split=test[:8]",
+            "--noise=5",
+            "--from_logits",
+        ],
+        "nested": [
+            f"--models={runs / 'nested.keras'}",
+            "--preprocessing=none",
+            "--dataset=synthetic",
+            "--eval_split=test[:40]",
+            "--fgsm=8",
+        ],
+        "one name": [
+            f"--runs={runs / 'vgg'},{runs / 'elsewhere' / 'vgg'}",
+            "--tsne_layers=block1_conv1",
+            "--tsne_examples=10",
+        ],
+        **{
+            mode: [
+                f"--models={runs / 'foreign.keras'}",
+                f"--preprocessing={mode}",
+                "--dataset=synthetic",
+                "--eval_split=test[:40]",
+                f"--results={runs / 'modes.csv'}",
+            ]
+            for mode in ("centre", "caffe")
+        },
         "tsne": [two, "--tsne_layers=block3_conv3,predictions", "--tsne_examples=20"],
         "logits": [
             f"--models={runs / 'logits.keras'}",
@@ -154,7 +188,7 @@ def test_models_of_one_name_are_one_line(runs, results):
     assert code == 0, output
     assert "±" in output
     rows = _rows(runs / "patches" / "robustness.csv")
-    assert {row["settings"] for row in rows} == {"", "patches"}
+    assert {row["settings"] for row in rows} == {"", "patches of train[:64]"}
     assert {row["run"] for row in rows} == {"vgg", "crcn"}
 
 
@@ -194,10 +228,40 @@ def test_tsne_of_layers(runs, results):
         assert (runs / "tsne" / name).stat().st_size > 10_000
 
 
-def test_logits_can_be_attacked(runs, results):
-    code, output = results["logits"]
+def test_runs_of_one_name_have_a_figure_each(runs, results):
+    code, output = results["one name"]
     assert code == 0, output
-    assert "fgsm" in output
+    assert len(list((runs / "one name").glob("tsne_vgg_vgg_*.png"))) == 2
+
+
+def test_logits_can_be_measured_and_attacked(results):
+    for name, corruption in (("logits", "fgsm"), ("logits on noise", "noise")):
+        code, output = results[name]
+        assert code == 0, output
+        assert corruption in output
+
+
+def test_a_model_nested_in_another(runs, results):
+    """It is the foreign one behind its preprocessing: the same rows."""
+    code, output = results["nested"]
+    assert code == 0, output
+    wanted = {
+        row["corruption"]: row["accuracy"]
+        for row in _rows(runs / "all" / "robustness.csv")
+        if row["model"] == "foreign" and row["severity"] in ("0", "8")
+        if row["corruption"] == "none" or row["severity"] == "8"
+    }
+    found = _rows(runs / "nested" / "robustness.csv")
+    assert {row["corruption"]: row["accuracy"] for row in found} == {
+        name: wanted[name] for name in ("none", "fgsm")
+    }
+
+
+def test_another_preprocessing_is_measured_anew(runs, results):
+    for mode in ("centre", "caffe"):
+        assert results[mode][0] == 0, results[mode]
+    rows = _rows(runs / "modes.csv")
+    assert [row["settings"] for row in rows] == ["centre", "caffe"]
 
 
 BAD = {
@@ -218,7 +282,9 @@ BAD = {
     "--pgd=2 --pgd_step_share=0": "--pgd_step_share",
     "--pgd_steps=3": "--pgd_steps",
     "--occluder=patches": "--occluder",
-    "--from_logits": "--from_logits",
+    "--from_logits": "from_logits must be False",
+    "--runs=VGG,VGG": "twice",
+    "--models=FOREIGN.keras --dataset=synthetic --tsne_layers=image": "the input",
     "--seeds=a": "--seeds",
     "--seeds=": "--seeds",
     "--seeds=-1": "--seeds",

@@ -187,6 +187,7 @@ ARGUMENTS = [
     ({"contextual_module": None}, ValueError, "contextual_module"),
     ({"bottom_up": "kept"}, ValueError, "bottom_up"),
     ({"bottom_up": True}, ValueError, "bottom_up"),
+    ({"bottom_up": np.array(["carried", "kept"])}, ValueError, "bottom_up"),
     ({"bottom_up": None}, ValueError, "bottom_up"),
     ({"include_top": "no"}, TypeError, "include_top"),
     ({"pooling": "avg"}, ValueError, "pooling"),
