@@ -1,5 +1,7 @@
 """CRCN: contextual feedback from higher to lower layers of a convolutional network."""
 
+import numbers
+
 import keras
 
 from kfeedback import _checks, graph
@@ -88,7 +90,8 @@ def CRCN(
     But then a lower layer never sees again what lies below it, so that of two loops one
     above the other the lower one has no effect on the prediction; so the default is
     `"recomputed"`. With a batch norm behind a convolution of a loop, the output of the
-    ReLU behind that is meant.
+    ReLU behind that is meant. All passes share a batch norm and its moving statistics;
+    `python -m applications.train --freeze_batch_norm` trains with those of the backbone.
 
     Reference:
         Wang et al., Contextual recurrent convolutional model for robust visual
@@ -192,7 +195,8 @@ def _is_channels_first(layer):
 
 
 def _check_pair(model, loop, image):
-    names = LOOPS.get(loop) if isinstance(loop, int) else loop
+    is_number = isinstance(loop, numbers.Integral)
+    names = LOOPS.get(loop) if is_number else loop
     valid = isinstance(names, list | tuple) and len(names) == 2
     if isinstance(loop, bool) or not valid:
         raise ValueError(
@@ -200,7 +204,7 @@ def _check_pair(model, loop, image):
             f"got {loop!r} among them."
         )
     higher, lower = (graph.get_layer(model, name, "loops") for name in names)
-    if isinstance(loop, int):
+    if is_number:
         higher, lower = _activated(model, higher), _activated(model, lower)
     tensors = []
     for layer in (higher, lower):

@@ -425,7 +425,7 @@ def test_loops_of_vgg_small_join_what_the_relus_give(batch_norm):
 @tensorflow_only
 def test_loops_of_vgg16():
     net, _, _ = vgg16()
-    assert sorted(modules(CRCN(net, loops=[1, 2, 3]))) == [
+    assert sorted(modules(CRCN(net, loops=[1, np.int64(2), 3]))) == [
         "block2_conv2_contextual",
         "block3_conv3_contextual",
         "block4_conv3_contextual",
