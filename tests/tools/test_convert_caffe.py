@@ -1,14 +1,10 @@
-import sys
-
 import numpy as np
 import pytest
-from absl import flags
 
-from kfeedback import preprocessing, weights
-from kfeedback.models.backbones import AlexNet, GoogLeNet
+from kfeedback import preprocessing
 from tests import harness
 from tests.tools import caffe_files
-from tools import convert_caffe, convert_weights
+from tools import convert_caffe
 
 TOLERANCE = 1e-5  # of the largest output
 CLASSES = 7

@@ -85,6 +85,12 @@ def AlexNet(
         minimum=39,
     )
 
+    if include_top and None in build.input.shape[1:3]:
+        raise ValueError(
+            "input_shape must have a known height and width with include_top=True, got "
+            f"{tuple(build.input.shape[1:])}."
+        )
+
     def even(count):
         return 2 * max(1, round(width * count / 2))
 
