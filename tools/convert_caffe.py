@@ -17,6 +17,7 @@ needs the extra `caffe`: OpenCV 5 has no reader of caffemodels any more.
 
 import functools
 import json
+import os
 import pathlib
 import re
 from typing import NamedTuple
@@ -56,6 +57,7 @@ def read(path):
             "A caffemodel is read by OpenCV before version 5, which `pip install "
             "'kfeedback[caffe]'` installs."
         ) from error
+    path = os.fspath(path)
     if not pathlib.Path(path).is_file():
         raise ValueError(f"--source must be a file, got {path!r}.")
     content = pathlib.Path(path).read_bytes()
