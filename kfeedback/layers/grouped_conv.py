@@ -10,8 +10,8 @@ class GroupedConv2D(keras.layers.Conv2D):
 
     With g groups the channels of the input and the filters are cut into g parts each,
     in their order, and filters see the channels of their own part only. Arguments,
-    weights and results are those of `Conv2D(groups=g)`, which TensorFlow hands to XLA:
-    on a CPU the gradient of AlexNet's second convolution took 13 times as long there.
+    weights and results are those of `Conv2D(groups=g)`, which Keras hands to XLA under
+    TensorFlow, where its gradient takes a CPU ten times as long.
 
     Args:
         *args: arguments of `keras.layers.Conv2D`.
