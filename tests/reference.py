@@ -46,6 +46,25 @@ def max_pool2(x):
     return x.reshape(b, h // 2, 2, w // 2, 2, c).max(axis=(2, 4))
 
 
+def ceil_max_pool(x, size, stride):
+    """Windows cut off at the border; the last one still starts inside."""
+
+    def places(side):
+        return range(0, max(side - size, 0) + stride, stride)
+
+    rows = [
+        np.stack(
+            [
+                x[:, i : i + size, j : j + size].max(axis=(1, 2))
+                for j in places(x.shape[2])
+            ],
+            axis=1,
+        )
+        for i in places(x.shape[1])
+    ]
+    return np.stack(rows, axis=1)
+
+
 def dense(x, kernel, bias):
     return np.asarray(x, "float64") @ np.asarray(kernel, "float64") + bias
 

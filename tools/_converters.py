@@ -168,7 +168,7 @@ def feedback_convlstm_torch(model, tensors):
     if "dense" in layers:
         shape = layers["flatten"].input.shape[1:]
         entries += [
-            Entry(("dense/kernel",), ("linear.weight",), _rows_of_flattened(shape)),
+            Entry(("dense/kernel",), ("linear.weight",), rows_of_flattened(shape)),
             Entry(("dense/bias",), ("linear.bias",)),
             Entry(("predictions/kernel",), ("output.weight",), transposed),
             Entry(("predictions/bias",), ("output.bias",)),
@@ -230,7 +230,7 @@ def _gates(ours, gates, source, of):
     yield Entry(targets, tuple(biases), make)
 
 
-def _rows_of_flattened(shape):
+def rows_of_flattened(shape):
     """`(units, C H W)` to `(H W C, units)`, for a dense layer on a flattened map."""
     height, width, channels = shape
 
@@ -264,7 +264,7 @@ def torchvision_vgg16(model, tensors):
         elif isinstance(layer, keras.layers.Dense):
             source = f"classifier.{classifier}"
             if flattened is not None:
-                make, flattened = _rows_of_flattened(flattened), None
+                make, flattened = rows_of_flattened(flattened), None
             classifier += 3  # dense, ReLU, dropout
         else:
             continue

@@ -145,20 +145,27 @@ def without_module(tensors):
     return tensors
 
 
-def define_flags(values):
+def define_flags(values, formats):
     """Defines the flags in `values`, so that importing this module defines none."""
     define = {"flag_values": values}
     flags.DEFINE_string("source", None, "The published file.", **define)
-    flags.DEFINE_enum("format", None, [*FORMATS], "What it is.", **define)
+    flags.DEFINE_enum("format", None, [*formats], "What it is.", **define)
     flags.DEFINE_string("output", None, "The file to write.", **define)
-    flags.DEFINE_string(
-        "model", None, "Dotted name of the factory, if not the usual one.", **define
-    )
     flags.DEFINE_string("kwargs", "{}", "The model's arguments, as JSON.", **define)
 
 
-def main(values):
-    """Converts what the parsed flags say and writes the file."""
+def define_model_flag(values):
+    """Defines `--model`, of the formats that several factories have."""
+    flags.DEFINE_string(
+        "model",
+        None,
+        "Dotted name of the factory, if not the usual one.",
+        flag_values=values,
+    )
+
+
+def model_kwargs(values):
+    """Checks that the flags are given; returns the arguments of the model."""
     for name in ("source", "format", "output"):
         if getattr(values, name) is None:
             raise ValueError(f"--{name} must be given, got None.")
@@ -170,6 +177,12 @@ def main(values):
         raise ValueError(
             f"--kwargs must be a JSON object without weights, got {values.kwargs!r}."
         )
+    return kwargs
+
+
+def main(values):
+    """Converts what the parsed flags say and writes the file."""
+    kwargs = model_kwargs(values)
     factory, _ = find_factory(values.model or FORMATS[values.format][2])
     tensors = read(values.source, values.format)
     model = factory(weights=None, **kwargs)
@@ -179,5 +192,6 @@ def main(values):
 
 
 if __name__ == "__main__":
-    define_flags(flags.FLAGS)
+    define_flags(flags.FLAGS, FORMATS)
+    define_model_flag(flags.FLAGS)
     _app.launch(lambda: main(flags.FLAGS))

@@ -14,8 +14,9 @@ def local_response_normalization(x, size, alpha, beta, k):
     # product, where slices and pooling over the last axis would be strided traffic.
     distance = np.abs(np.subtract.outer(np.arange(channels), np.arange(channels)))
     band = ops.convert_to_tensor((distance <= size // 2).astype("float32"))
-    sums = ops.matmul(ops.square(x), ops.cast(band, x.dtype))
-    denominator = k + (alpha / size) * sums
+    # Scaled before it is squared: in float16 the square of 256 is infinite.
+    energy = ops.square(x * (alpha / size) ** 0.5)
+    denominator = k + ops.matmul(energy, ops.cast(band, x.dtype))
     if beta == 0.75:  # the usual value, and two roots cost far less than a power
         inverse_root = ops.rsqrt(denominator)
         return x * (inverse_root * ops.sqrt(inverse_root))
@@ -44,7 +45,7 @@ class LocalResponseNormalization(keras.layers.Layer):
         a tensor like `x`.
 
     Raises:
-        ValueError: if `size` is not an odd positive integer.
+        ValueError: if `size` is not an odd positive integer or `alpha` is negative.
 
     Reference:
         Krizhevsky et al., ImageNet classification with deep convolutional neural
@@ -54,7 +55,7 @@ class LocalResponseNormalization(keras.layers.Layer):
     def __init__(self, size=5, alpha=1e-4, beta=0.75, k=1.0, **kwargs):
         super().__init__(**kwargs)
         self.size = _checks.odd_integer("size", size)
-        self.alpha = alpha
+        self.alpha = _checks.number("alpha", alpha, least=0)
         self.beta = beta
         self.k = k
 

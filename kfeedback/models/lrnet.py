@@ -47,8 +47,9 @@ def LRNet(
 
     Args:
         backbone: `"lenet"`, `"nin"`, `"lnin"`, `"rcnn128"`, `"vgg_small"`,
-            `"vgg_attention"`, `"vgg16"`, or any functional `keras.Model` that
-            classifies: its layers, with their weights, become layers of the LRNet.
+            `"vgg_attention"`, `"alexnet"`, `"googlenet"`, `"vgg16"`, or any functional
+            `keras.Model` that classifies: its layers, with their weights, become
+            layers of the LRNet.
             Softmax and sigmoid outputs are fed back as they are, other outputs as
             softmax(logits).
         include_top: bool; without the top the output is the last feature map
@@ -62,8 +63,8 @@ def LRNet(
         input_tensor: `None` or a symbolic image to start from.
         input_shape: `None` for the backbone's own, or `(H, W, C)`.
         pooling: without the top: `None`, `"avg"` or `"max"`.
-        classes: `None` for the backbone's own number (1000 for `"vgg16"`, 10 for
-            the others), or an int.
+        classes: `None` for the backbone's own number (1000 for those of ImageNet,
+            `"alexnet"`, `"googlenet"` and `"vgg16"`, 10 for the others), or an int.
         classifier_activation: activation of a backbone given by name, `None` for
             logits. A backbone given as a model keeps its own.
         name: name of the model.

@@ -65,6 +65,23 @@ def test_gradient():
         )
 
 
+def test_large_activations_in_float16():
+    """Those of images of 255 have squares that float16 cannot hold."""
+    x = 200 * X
+    layer = LocalResponseNormalization(dtype="float16")
+    expected = reference.lrn(x, 5, 1e-4, 0.75, 1.0)
+    np.testing.assert_allclose(
+        harness.to_numpy(layer(x)), expected, rtol=0.01, atol=0.01
+    )
+
+
+@pytest.mark.parametrize("alpha", [-1e-4, float("nan"), "1"])
+def test_refuses_alpha(alpha):
+    with pytest.raises(ValueError) as caught:
+        LocalResponseNormalization(alpha=alpha)
+    harness.assert_one_sentence(caught.value, "alpha")
+
+
 @pytest.mark.parametrize("size", [0, 2, -3, 3.0, True, None])
 def test_refuses(size):
     with pytest.raises(ValueError, match=r"^size must .*, got .*\.$"):

@@ -7,6 +7,8 @@ from kfeedback.models.backbones import (
     LNIN,
     NIN,
     RCNN128,
+    AlexNet,
+    GoogLeNet,
     LeNet,
     VGGAttention,
     VGGSmall,
@@ -21,6 +23,8 @@ FACTORIES = {
     "rcnn128": RCNN128,
     "vgg_small": VGGSmall,
     "vgg_attention": VGGAttention,
+    "alexnet": AlexNet,
+    "googlenet": GoogLeNet,
 }
 THIN = {
     "lenet": {"input_shape": (16, 16, 1)},
@@ -29,7 +33,14 @@ THIN = {
     "rcnn128": {"input_shape": (8, 8, 3), "filters": 8},
     "vgg_small": {"width": 1 / 16},
     "vgg_attention": {"width": 1 / 16},
+    "alexnet": {"width": 1 / 16, "input_shape": (39, 39, 3)},
+    "googlenet": {"width": 1 / 16, "input_shape": (32, 32, 3)},
 }
+# Each GoogLeNet takes a second to build, and more to call.
+QUICK_FIRST = [
+    pytest.param(name, marks=[pytest.mark.slow] if name == "googlenet" else [])
+    for name in FACTORIES
+]
 
 
 @tensorflow_only
@@ -42,6 +53,8 @@ THIN = {
         (LNIN, 10, 966_986),
         (LNIN, 100, 984_356),
         (RCNN128, 10, 1_191_178),
+        pytest.param(AlexNet, 1000, 60_965_224, marks=pytest.mark.slow),  # 61 million
+        (GoogLeNet, 1000, 6_998_552),
     ],
 )
 def test_parameters(factory, classes, parameters):
@@ -58,7 +71,7 @@ def test_vgg_small_has_the_convolutions_of_vgg16():
 
 
 @tensorflow_only
-@pytest.mark.parametrize("name", FACTORIES)
+@pytest.mark.parametrize("name", QUICK_FIRST)
 def test_shapes(name):
     make, small = FACTORIES[name], THIN[name]
     model = make(**small, classes=7)
@@ -81,7 +94,7 @@ def test_shapes(name):
 
 
 @tensorflow_only
-@pytest.mark.parametrize("name", FACTORIES)
+@pytest.mark.parametrize("name", QUICK_FIRST)
 def test_logits(name):
     make, small = FACTORIES[name], THIN[name]
     images = harness.random_images(make(**small).input.shape[1:], 2)
@@ -159,6 +172,12 @@ def test_refuses(name, arguments, error, argument):
         (VGGSmall, {"width": "1"}),
         (VGGSmall, {"width": float("nan")}),
         (VGGSmall, {"width": float("inf")}),
+        (AlexNet, {"width": 0}),
+        (AlexNet, {"dropout": 1}),
+        (AlexNet, {"input_shape": (38, 39, 3)}),
+        (GoogLeNet, {"width": "1"}),
+        (GoogLeNet, {"dropout": -0.1}),
+        (GoogLeNet, {"input_shape": (32, 31, 3)}),
     ],
     ids=str,
 )
@@ -168,9 +187,11 @@ def test_refuses_its_own_arguments(factory, arguments):
     harness.assert_one_sentence(caught.value, next(iter(arguments)))
 
 
-def test_vgg_small_refuses_what_is_no_bool():
+def test_refuses_what_is_no_bool():
     with pytest.raises(TypeError, match=r"^batch_norm must"):
         VGGSmall(batch_norm="yes")
+    with pytest.raises(TypeError, match=r"^pool_first must"):
+        AlexNet(pool_first=1)
 
 
 def test_input_shape_and_input_tensor_must_agree():

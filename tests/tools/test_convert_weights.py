@@ -280,7 +280,8 @@ def write_checkpoint(path, tensors):
 
 def command(*arguments):
     values = flags.FlagValues()
-    convert_weights.define_flags(values)
+    convert_weights.define_flags(values, convert_weights.FORMATS)
+    convert_weights.define_model_flag(values)
     values(["convert_weights", *map(str, arguments)])
     convert_weights.main(values)
 

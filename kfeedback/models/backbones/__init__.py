@@ -2,13 +2,25 @@
 
 import keras
 
+from kfeedback.models.backbones.alexnet import AlexNet
+from kfeedback.models.backbones.googlenet import GoogLeNet
 from kfeedback.models.backbones.lenet import LeNet
 from kfeedback.models.backbones.nin import LNIN, NIN
 from kfeedback.models.backbones.rcnn import RCNN128
 from kfeedback.models.backbones.vgg import VGGSmall
 from kfeedback.models.backbones.vgg_attention import VGGAttention
 
-__all__ = ["LNIN", "NIN", "RCNN128", "LeNet", "VGGAttention", "VGGSmall", "by_name"]
+__all__ = [
+    "LNIN",
+    "NIN",
+    "RCNN128",
+    "AlexNet",
+    "GoogLeNet",
+    "LeNet",
+    "VGGAttention",
+    "VGGSmall",
+    "by_name",
+]
 
 BACKBONES = {
     "lenet": LeNet,
@@ -17,6 +29,8 @@ BACKBONES = {
     "rcnn128": RCNN128,
     "vgg_small": VGGSmall,
     "vgg_attention": VGGAttention,
+    "alexnet": AlexNet,
+    "googlenet": GoogLeNet,
     "vgg16": keras.applications.VGG16,
 }
 
