@@ -150,7 +150,7 @@ def load(
     try:
         with h5py.File(path, "r") as file:
             if is_ours:
-                tensors = _hdf5.datasets(file)
+                tensors = _hdf5.datasets(file, len(variables))
                 feedback = {n for n, x in tensors.items() if _is_feedback(x)}
                 about = _about(file)
             else:
@@ -182,7 +182,7 @@ def _read(tensors, plan, variables, path, is_ours):
         # The largest first: there is always something to do while the others are read.
         for name in sorted(plan, key=lambda name: -tensors[name].size):
             item = tensors[name]
-            value = item[...]
+            value = _hdf5.read(item)
             hashes = _digests.hashes(value, pool.map) if is_ours else None
             waiting.append(
                 (name, item, value, hashes, pool.submit(assigned, name, value))
