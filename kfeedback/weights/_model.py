@@ -14,7 +14,17 @@ def keyed(model):
     The key is the name of the model's layer and the variable's path from there on: the
     path itself begins with the model in which the layer was first built, which a
     network that is taken apart or reloaded no longer has.
+
+    Raises:
+        TypeError: if it is no model.
+        ValueError: if it has no variables yet, or two of one key.
     """
+    if not isinstance(model, keras.Model):
+        raise TypeError(f"model must be a keras.Model, got {type(model).__name__}.")
+    if not model.built and not model.weights:
+        raise ValueError(
+            f"model must be built, so that it has its weights, got '{model.name}'."
+        )
     variables = {}
     in_layers = list(_in_layers(model))
     known = {id(variable) for _, variable in in_layers}

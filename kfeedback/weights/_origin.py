@@ -8,11 +8,12 @@ where both sides know, they must agree.
 import json
 import operator
 
-# What may differ: it changes no weight's meaning, or the shapes decide.
+# What may differ: it changes no weight's meaning, or names and shapes decide.
 _FREE = {
     "classes",
     "classifier_activation",
     "dropout",
+    "emphasis_layers",
     "feedback_initializer",
     "head_dropout",
     "include_top",
@@ -91,7 +92,8 @@ def _arguments(arguments):
 
 
 def _is_origin(value):
-    return isinstance(value, dict) and set(value) == {"factory", "arguments"}
+    same = isinstance(value, dict) and set(value) == {"factory", "arguments"}
+    return same and isinstance(value["arguments"], dict)
 
 
 def _wraps(one):

@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 import pytest
 
-from kfeedback import CRCN, weights
+from kfeedback import CRCN, LRNet, weights
 from kfeedback.models.backbones import LNIN, NIN, VGGSmall
 from tests import harness
 from tests.weights.common import dense_net, refused, reseal, rewrite
@@ -270,6 +270,12 @@ def test_other_arguments_are_refused(tmp_path):
     refused(make(3), path, "another contextual_module")
     refused(make(1, dropout=0.5, batch_norm=False), path, "another backbone")
     weights.load(make(1, timesteps=3), path)
+    # Names tell which layers are emphasised, however they were given.
+    harness.fresh_names()
+    weights.save(LRNet("lenet"), tmp_path / "lrnet.h5")
+    weights.load(
+        LRNet("lenet", emphasis_layers=["conv1", "conv2"]), tmp_path / "lrnet.h5"
+    )
     # The backbone has no use for the module.
     harness.fresh_names()
     weights.load(VGGSmall(width=0.05), path, without_feedback=True)
