@@ -125,8 +125,8 @@ def load(
         without_feedback: bool; `True` leaves out the feedback connections of the file,
             for a model of one timestep, which has none.
         replace_head: bool; `True` leaves the head as the model has it, for another
-            number of classes: the last layer with weights, and feedback connections,
-            which read its output. Only their shapes may differ.
+            number of classes: the last layer with weights, and the feedback
+            connections that read its output. Only their shapes may differ.
         adapt_channels: bool; `True` lets the convolutions that see the image differ as
             1 and 3 channels do. From 3 to 1 their kernels are summed, so a grey image
             gives what three equal channels gave; from 1 to 3 they are divided by 3 and
