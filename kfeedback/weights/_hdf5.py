@@ -2,17 +2,23 @@
 
 HDF5 can point out of a file, name one object twice, declare any shape and name filters
 that are plugins, code that runs when data are read. All of that is refused from the
-headers, before anything is read.
+headers, before anything is read. It inflates whatever a chunk holds, however long, and
+makes up values that a file does not have. So chunks are looked at before it reads them.
 """
+
+import math
+import zlib
 
 import h5py
 
-_FILTERS = {
-    h5py.h5z.FILTER_DEFLATE,
+# In this order, and each at most once: deflate of deflate is a bomb.
+_FILTERS = (
     h5py.h5z.FILTER_SHUFFLE,
+    h5py.h5z.FILTER_DEFLATE,
     h5py.h5z.FILTER_FLETCHER32,
-}
+)
 _MOST_OBJECTS = 50_000
+_MOST_OF_MODEL = 1000, 16  # objects of a file for a model, and more for each variable
 _DEEPEST = 32  # groups in groups
 _LONGEST = 2**16  # bytes of an attribute
 
@@ -29,14 +35,22 @@ ERRORS = (
 )
 
 
-def datasets(file):
+def datasets(file, variables=None):
     """Dict from its path to each data set of an opened file or group.
+
+    Args:
+        file: an opened `h5py.File` or group.
+        variables: how many the model has that it should fit, `None` if there is none.
 
     Raises:
         ValueError: if the file has links other than its tree's, data outside of it,
-            filters other than deflate, shuffle and fletcher32, chunks larger than
-            the tensor, or objects that are neither groups nor tensors.
+            filters other than shuffle, deflate and fletcher32, chunks larger than
+            the tensor, far too many objects, or some that are neither groups nor
+            tensors.
     """
+    most = _MOST_OBJECTS
+    if variables is not None:
+        most = min(most, _MOST_OF_MODEL[0] + _MOST_OF_MODEL[1] * variables)
     found, seen = {}, {_address(file)}
     waiting = [(file, "", 1)]
     while waiting:
@@ -52,10 +66,8 @@ def datasets(file):
             if address in seen:
                 raise ValueError(f"weights must name no object twice, got {name}.")
             seen.add(address)
-            if len(seen) > _MOST_OBJECTS:
-                raise ValueError(
-                    f"weights must hold at most {_MOST_OBJECTS} objects, got more."
-                )
+            if len(seen) > most:
+                raise ValueError(f"weights must hold at most {most} objects, got more.")
             if isinstance(item, h5py.Group):
                 waiting.append((item, name + "/", depth + 1))
             else:
@@ -89,11 +101,11 @@ def _check_dataset(item, name):
     if not plain or item.is_virtual or item.external:
         raise ValueError(f"weights must hold plain tensors, got {name}.")
     made = item.id.get_create_plist()
-    filters = {made.get_filter(index)[0] for index in range(made.get_nfilters())}
-    if filters - _FILTERS:
+    filters = [made.get_filter(index)[0] for index in range(made.get_nfilters())]
+    if filters != [known for known in _FILTERS if known in filters]:
         raise ValueError(
-            "weights must hold tensors with the filters deflate, shuffle and "
-            f"fletcher32 only, got {sorted(filters - _FILTERS)} on {name}."
+            "weights must hold tensors with the filters shuffle, deflate and "
+            f"fletcher32 only, in this order, got {filters} on {name}."
         )
     if item.chunks:
         pairs = list(zip(item.chunks, item.shape, strict=True))
@@ -101,4 +113,52 @@ def _check_dataset(item, name):
             raise ValueError(
                 f"weights must hold tensors of a fixed shape, got {name} of shape "
                 f"{item.shape} in chunks of {item.chunks}."
+            )
+
+
+def read(item):
+    """The values of a data set of `datasets`, all of which are in the file.
+
+    Raises:
+        ValueError: if some are not, or a chunk holds more or fewer than it should.
+    """
+    if item.chunks:
+        _check_chunks(item)
+    elif item.id.get_storage_size() != item.size * item.dtype.itemsize:
+        raise _not_all(item)
+    return item[...]
+
+
+def _not_all(item):
+    return ValueError(f"weights must hold all values of a tensor, got {item.name}.")
+
+
+def _check_chunks(item):
+    sides = zip(item.shape, item.chunks, strict=True)
+    count = math.prod(-(-side // chunk) for side, chunk in sides)
+    if count > _MOST_OBJECTS:
+        raise ValueError(
+            f"weights must hold tensors of at most {_MOST_OBJECTS} chunks, got "
+            f"{item.name} with {count}."
+        )
+    if item.id.get_num_chunks() != count:
+        raise _not_all(item)
+    made = item.id.get_create_plist()
+    filters = [made.get_filter(index)[0] for index in range(made.get_nfilters())]
+    size = math.prod(item.chunks) * item.dtype.itemsize
+    for place in item.iter_chunks():
+        skipped, chunk = item.id.read_direct_chunk(tuple(x.start for x in place))
+        used = [x for index, x in enumerate(filters) if not skipped >> index & 1]
+        if h5py.h5z.FILTER_FLETCHER32 in used:
+            chunk = chunk[:-4]
+        if h5py.h5z.FILTER_DEFLATE in used:
+            try:
+                # One byte too many shows a bomb, and is all that is inflated of it.
+                chunk = zlib.decompressobj().decompress(chunk, size + 1)
+            except zlib.error:
+                chunk = b""
+        if len(chunk) != size:
+            raise ValueError(
+                "weights must hold chunks of the size that they declare, got "
+                f"{item.name} with one of another size than {size} bytes."
             )

@@ -14,7 +14,17 @@ def keyed(model):
     The key is the name of the model's layer and the variable's path from there on: the
     path itself begins with the model in which the layer was first built, which a
     network that is taken apart or reloaded no longer has.
+
+    Raises:
+        TypeError: if it is no model.
+        ValueError: if it has no variables yet, or two of one key.
     """
+    if not isinstance(model, keras.Model):
+        raise TypeError(f"model must be a keras.Model, got {type(model).__name__}.")
+    if not model.built and not model.weights:
+        raise ValueError(
+            f"model must be built, so that it has its weights, got '{model.name}'."
+        )
     variables = {}
     in_layers = list(_in_layers(model))
     known = {id(variable) for _, variable in in_layers}
@@ -81,7 +91,7 @@ def fit(model, tensors, path, *, replace_head=False, adapt_channels=False):
         model: a `keras.Model`.
         tensors: dict from key to whatever has `shape` and `dtype`.
         path: of the file.
-        replace_head: bool, leave out the head, and the feedback, which reads it.
+        replace_head: bool, leave out the head, and the feedback that reads it.
         adapt_channels: bool, let the first convolutions differ as 1 and 3 channels.
 
     Returns:
@@ -155,9 +165,7 @@ def _head_names(model, variables):
     """Keys of the last layer with weights, and of feedback that reads its output."""
     nodes = []
     if getattr(model, "_nodes", None) and model.outputs:
-        nodes = graph.nearest(
-            model.outputs, lambda n: bool(getattr(n.operation, "weights", None))
-        )
+        nodes = _nearest_weights(model.outputs)
     layers = list({id(n.operation): n.operation for n in nodes}.values())
     for layer in layers or [None]:
         dense = isinstance(layer, keras.layers.Dense)
@@ -168,8 +176,18 @@ def _head_names(model, variables):
                 "layer or a 1×1 convolution, got True for "
                 f"'{model.name}' with {getattr(layer, 'name', None)!r}."
             )
-    ids = {id(v) for layer in layers for v in layer.weights} | feedback_variables(model)
+    readers = [
+        node.operation
+        for node in graph.nodes(model.inputs, model.outputs)
+        if getattr(node.operation, "is_feedback_connection", False)
+        and any(n.operation in layers for n in _nearest_weights(node.input_tensors))
+    ]
+    ids = {id(v) for layer in layers + readers for v in layer.weights}
     return {name for name, variable in variables.items() if id(variable) in ids}
+
+
+def _nearest_weights(tensors):
+    return graph.nearest(tensors, lambda n: bool(getattr(n.operation, "weights", None)))
 
 
 def _first_kernels(model, variables):

@@ -8,11 +8,12 @@ where both sides know, they must agree.
 import json
 import operator
 
-# What may differ: it changes no weight's meaning, or the shapes decide.
+# What may differ: it changes no weight's meaning, or names and shapes decide.
 _FREE = {
     "classes",
     "classifier_activation",
     "dropout",
+    "emphasis_layers",
     "feedback_initializer",
     "head_dropout",
     "include_top",
@@ -50,16 +51,20 @@ def origin(model):
 def check(model, about, path):
     """Raises a ValueError if a file and a model say that they are different networks.
 
-    An LRNet of one timestep is its backbone.
+    A network of one timestep is its backbone; and a file of a network with feedback may
+    be for its backbone alone.
     """
     mine, theirs = origin(model), about
     if not mine.get("factory") or not theirs.get("factory"):
         return
-    reasons = [_difference(a, b) for a in _chain(mine) for b in _chain(theirs)]
-    if all(reasons):
+    a, b = _without_wrapper(mine), _without_wrapper(theirs)
+    reason = _difference(a, b)
+    if reason and _wraps(a) != _wraps(b):
+        reason = _difference(_inner(a), _inner(b))
+    if reason:
         raise ValueError(
             f"weights in {path} do not fit model '{model.name}': they are of "
-            f"{call(theirs)}, got {call(mine)} ({reasons[0]})."
+            f"{call(theirs)}, got {call(mine)} ({reason})."
         )
 
 
@@ -87,16 +92,25 @@ def _arguments(arguments):
 
 
 def _is_origin(value):
-    return isinstance(value, dict) and set(value) == {"factory", "arguments"}
+    same = isinstance(value, dict) and set(value) == {"factory", "arguments"}
+    return same and isinstance(value["arguments"], dict)
 
 
-def _chain(one):
-    """An origin and that of its backbone, `None` for an unknown one."""
-    arguments = one.get("arguments") or {}
-    if "backbone" not in arguments:
-        return [one]
-    backbone = arguments["backbone"]
-    return [one, backbone if _is_origin(backbone) else None]
+def _wraps(one):
+    return one is not None and "backbone" in (one.get("arguments") or {})
+
+
+def _inner(one):
+    """The origin of the backbone, `None` for an unknown one; else itself."""
+    if not _wraps(one):
+        return one
+    backbone = one["arguments"]["backbone"]
+    return backbone if _is_origin(backbone) else None
+
+
+def _without_wrapper(one):
+    once = (one.get("arguments") or {}).get("timesteps") == 1
+    return _inner(one) if once else one
 
 
 def _difference(a, b):

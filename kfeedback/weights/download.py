@@ -29,7 +29,7 @@ _CHUNK = 2**18
 
 
 def seconds(size):
-    """The time that a download may take in all: one minute, and 5 MB/min."""
+    """The time that a download may take in all: one minute, and 10 s for each MB."""
     return 60 + size / 1e5
 
 
@@ -165,12 +165,17 @@ class _Watch:
 
     def __init__(self, deadline):
         self.deadline = deadline
-        self.socket = None
+        self.socket = None  # the one in use: redirections have others
         self.timer = threading.Timer(self.left(), self.cut)
         self.timer.daemon = True
 
     def left(self):
         return max(0.01, self.deadline - time.monotonic())
+
+    def use(self, opened):
+        self.socket = opened
+        if time.monotonic() >= self.deadline:
+            self.cut()
 
     def cut(self):
         if self.socket is not None:
@@ -189,10 +194,16 @@ class _Connection(http.client.HTTPSConnection):
     def __init__(self, watch, *args, **kwargs):
         super().__init__(*args, **kwargs)
         self.watch = watch
+        self._create_connection = self._open
+
+    def _open(self, address, timeout, *args):
+        opened = socket.create_connection(address, self.watch.left(), *args)
+        self.watch.use(opened)  # a proxy is already spoken to on it
+        return opened
 
     def connect(self):
         super().connect()
-        self.watch.socket = self.sock
+        self.watch.use(self.sock)
 
 
 class _Handler(urllib.request.HTTPSHandler):

@@ -73,9 +73,10 @@ def save(model, path, *, compress=False, dtype=None, **about):
             model knows if not given.
 
     Raises:
-        TypeError: if `compress` is no bool.
-        ValueError: if two variables share a path, one is not finite as stored, the
-            folder does not exist, or an attribute is not as in `ABOUT`.
+        TypeError: if `compress` is no bool or `model` no model.
+        ValueError: if the model is not built, two variables share a path, one is not
+            finite as stored, the folder does not exist, or an attribute is not as in
+            `ABOUT`.
     """
     _checks.boolean("compress", compress)
     if dtype not in (None, "float16"):
@@ -87,13 +88,14 @@ def save(model, path, *, compress=False, dtype=None, **about):
             f"path must be a file in a folder that exists, got {str(path)!r}."
         )
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    variables = _model.keyed(model)
     feedback = _model.feedback_variables(model)
     try:
         with h5py.File(temporary, "w", userblock_size=_seal.BLOCK) as file:
             extents = []
             for name, value in attributes.items():
                 file.attrs[name] = value
-            for name, variable in _model.keyed(model).items():
+            for name, variable in variables.items():
                 value = _stored(name, np.asarray(variable.numpy()), dtype)
                 filters = {}
                 if compress and value.size > 1:
@@ -123,17 +125,18 @@ def load(
         without_feedback: bool; `True` leaves out the feedback connections of the file,
             for a model of one timestep, which has none.
         replace_head: bool; `True` leaves the head as the model has it, for another
-            number of classes: the last layer with weights, and feedback connections,
-            which read its output. Only their shapes may differ.
+            number of classes: the last layer with weights, and the feedback
+            connections that read its output. Only their shapes may differ.
         adapt_channels: bool; `True` lets the convolutions that see the image differ as
             1 and 3 channels do. From 3 to 1 their kernels are summed, so a grey image
             gives what three equal channels gave; from 1 to 3 they are divided by 3 and
             repeated, so an image gives what the mean of its channels gave.
 
     Raises:
-        TypeError: if a flag is no bool.
-        ValueError: if the file cannot be had, is damaged, is of another network, or its
-            names and shapes are not those of the model, both sides listed.
+        TypeError: if a flag is no bool or `model` no model.
+        ValueError: if the model is not built, the file cannot be had, is damaged, is of
+            another network, or its names and shapes are not those of the model, both
+            sides listed.
     """
     for name, value in (
         ("without_feedback", without_feedback),
@@ -150,7 +153,7 @@ def load(
     try:
         with h5py.File(path, "r") as file:
             if is_ours:
-                tensors = _hdf5.datasets(file)
+                tensors = _hdf5.datasets(file, len(variables))
                 feedback = {n for n, x in tensors.items() if _is_feedback(x)}
                 about = _about(file)
             else:
@@ -182,7 +185,7 @@ def _read(tensors, plan, variables, path, is_ours):
         # The largest first: there is always something to do while the others are read.
         for name in sorted(plan, key=lambda name: -tensors[name].size):
             item = tensors[name]
-            value = item[...]
+            value = _hdf5.read(item)
             hashes = _digests.hashes(value, pool.map) if is_ours else None
             waiting.append(
                 (name, item, value, hashes, pool.submit(assigned, name, value))
@@ -292,9 +295,7 @@ def _attributes(about):
     """Attributes as the texts that are stored."""
     texts = {}
     for name, value in about.items():
-        kind = _TYPES.get(name, str)
-        valid = isinstance(value, kind) and not isinstance(value, bool)
-        if name not in ABOUT or not valid:
+        if name not in ABOUT or not _is_valid(name, value):
             known = ", ".join(f"{n} ({_TYPES.get(n, str).__name__})" for n in ABOUT)
             raise ValueError(f"about must be some of {known}, got {name}={value!r}.")
         try:
@@ -311,14 +312,25 @@ def _attributes(about):
     return {name: texts[name] for name in ABOUT if name in texts}
 
 
+def _is_valid(name, value):
+    kind = _TYPES.get(name, str)
+    return isinstance(value, kind) and not isinstance(value, bool)
+
+
 def _about(file):
-    try:
-        texts = {name: _hdf5.text(file, name) for name in ABOUT if name in file.attrs}
-        return {name: json.loads(value) for name, value in texts.items()}
-    except json.JSONDecodeError as error:
-        raise ValueError(f"weights must have attributes in JSON, got {error}.") from (
-            error
-        )
+    texts = {name: _hdf5.text(file, name) for name in ABOUT if name in file.attrs}
+    about = {}
+    for name, text in texts.items():
+        try:
+            about[name] = json.loads(text)
+        except json.JSONDecodeError:
+            about[name] = None
+        if not _is_valid(name, about[name]):
+            raise ValueError(
+                f"weights must have attributes as in ABOUT, in JSON, got {name} = "
+                f"{text[:80]} in {file.filename}."
+            )
+    return about
 
 
 def _is_feedback(item):

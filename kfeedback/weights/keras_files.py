@@ -49,7 +49,7 @@ def tensors(file, variables, path):
         )
     # A whole model has its weights in a group.
     is_model = "model_weights" in file
-    stored = _hdf5.datasets(file)
+    stored = _hdf5.datasets(file, len(variables))
     if is_model:
         start = "model_weights/"
         stored = {

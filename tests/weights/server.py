@@ -4,6 +4,7 @@ import contextlib
 import http.server
 import pathlib
 import shutil
+import socketserver
 import ssl
 import subprocess
 import threading
@@ -36,6 +37,7 @@ class Server(http.server.ThreadingHTTPServer):
     Attributes:
         served: how often the whole of it was sent.
         halves: how often half of it was sent, and then nothing more.
+        next_url: where `/late/` redirects to, after a second.
     """
 
     daemon_threads = True
@@ -43,6 +45,7 @@ class Server(http.server.ThreadingHTTPServer):
     def __init__(self, content, pem):
         super().__init__(("localhost", 0), Handler)
         self.content, self.served, self.halves = content, 0, 0
+        self.next_url = None
         self.closing = threading.Event()
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(pem)
@@ -58,8 +61,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
         how, content = self.path.split("/")[1], self.server.content
         if how == "missing":
             return self.send_error(404)
-        if how in ("http", "file", "https"):
+        if how in ("http", "file", "https", "late"):
+            if how == "late":
+                self.server.closing.wait(1)
             target = {
+                "late": self.server.next_url,
                 "http": self.server.url.replace("https", "http") + "/good/x.h5",
                 "file": "file:///etc/hostname",
                 "https": "/good/x.h5",
@@ -98,7 +104,13 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 @contextlib.contextmanager
 def serve(content, pem):
-    server = Server(content, pem)
+    with running(Server(content, pem)) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def running(server):
+    """The server in a thread, with an event `closing` that is set at the end."""
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()
     try:
@@ -108,3 +120,36 @@ def serve(content, pem):
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+class Dripper(socketserver.ThreadingTCPServer):
+    """Sends a header that does not end.
+
+    Args:
+        pem: certificate, `None` to speak no TLS.
+        delay: seconds that it is silent before.
+    """
+
+    daemon_threads = True
+
+    def __init__(self, pem=None, delay=0.0):
+        super().__init__(("localhost", 0), _Drip)
+        self.delay, self.context = delay, None
+        self.closing = threading.Event()
+        if pem is not None:
+            self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            self.context.load_cert_chain(pem)
+
+    def handle_error(self, request, client_address):
+        pass  # a client that left
+
+
+class _Drip(socketserver.BaseRequestHandler):
+    def handle(self):
+        self.server.closing.wait(self.server.delay)
+        connection = self.request
+        if self.server.context is not None:
+            connection = self.server.context.wrap_socket(connection, server_side=True)
+        connection.sendall(b"HTTP/1.1 200 OK\r\nX-Long: ")
+        while not self.server.closing.wait(0.1):
+            connection.sendall(b"x")

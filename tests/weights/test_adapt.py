@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from kfeedback import CliqueNet, FeedbackConvLSTMNet, LRNet, weights
+from kfeedback import CRCN, CliqueNet, FeedbackConvLSTMNet, LRNet, weights
 from kfeedback.models.backbones import NIN, LeNet
 from tests import harness
 from tests.weights.common import lrnet, refused, values
@@ -16,6 +16,8 @@ HEADS = {
         lambda **k: LRNet("lenet", input_shape=(16, 16, 1), **k),
         {"predictions", "conv1_feedback", "conv2_feedback"},
     ),
+    # Its feedback comes from below the head.
+    "CRCN": (lambda **k: CRCN("vgg_small", loops=[1], **k), {"predictions"}),
     "CliqueNet": (lambda **k: CliqueNet(filters=4, layers=6, **k), {"predictions"}),
     "FeedbackConvLSTMNet": (
         lambda **k: FeedbackConvLSTMNet(cells=SMALL_CELLS, return_sequences=True, **k),

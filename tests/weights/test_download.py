@@ -110,6 +110,35 @@ def test_faults_leave_nothing(server, cache, content, monkeypatch, fault):
     assert files(cache) == []
 
 
+def test_the_time_limit_holds_after_a_late_redirection(
+    server, cache, content, monkeypatch, pem
+):
+    """It passes while TLS is agreed on; then a header comes by drips."""
+    monkeypatch.setattr(download, "seconds", lambda size: LIMIT)
+    with servers.running(servers.Dripper(pem, delay=1.0)) as drips:
+        server.next_url = f"https://localhost:{drips.server_address[1]}/net.h5"
+        times_out(f"{server.url}/late/net.h5", content)
+    assert files(cache) == []
+
+
+def test_the_time_limit_holds_for_a_proxy(cache, content, monkeypatch):
+    monkeypatch.setattr(download, "seconds", lambda size: LIMIT)
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    with servers.running(servers.Dripper()) as drips:
+        address = f"http://localhost:{drips.server_address[1]}"
+        monkeypatch.setenv("https_proxy", address)
+        times_out("https://nowhere.invalid/net.h5", content)
+    assert files(cache) == []
+
+
+def times_out(url, content):
+    start = time.monotonic()
+    with pytest.raises(ValueError, match="time limit"):
+        download.fetch(entry_of(url, content))
+    assert time.monotonic() - start < LIMIT + 2
+
+
 @pytest.mark.parametrize("scheme", ["file", "http", "ftp"])
 def test_other_schemes_are_refused(cache, content, tmp_path, scheme):
     path = tmp_path / "net.h5"

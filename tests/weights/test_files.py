@@ -300,7 +300,7 @@ def test_every_bit_flip_is_refused(path, tmp_path):
 def test_check():
     weights.check(None)
     weights.check(__file__)
-    for wrong in ("imagenet", "", 3, True, b"x", "/"):
+    for wrong in ("imagenet", "", 3, True, b"x", "/", "x" * 5000, "x\0"):
         with pytest.raises(ValueError) as caught:
             weights.check(wrong)
         harness.assert_one_sentence(caught.value, "weights")
@@ -365,6 +365,47 @@ def test_weights_of_no_layer_are_kept(path):
     again.scale.assign([0.0, 0.0])
     weights.load(again, path)
     np.testing.assert_array_equal(again.scale.numpy(), [3.0, 4.0])
+
+
+def test_refuses_what_has_no_weights_yet(path):
+    unbuilt = keras.Sequential([keras.layers.Dense(3)])
+    with pytest.raises(ValueError) as caught:
+        weights.save(unbuilt, path)
+    harness.assert_one_sentence(caught.value, "model")
+    assert not path.exists()
+    weights.save(dense_net(), path)
+    with pytest.raises(ValueError) as caught:
+        weights.load(unbuilt, path)
+    harness.assert_one_sentence(caught.value, "model")
+    for wrong in (3, None, dense_net().layers[1]):
+        with pytest.raises(TypeError) as caught:
+            weights.save(wrong, path)
+        harness.assert_one_sentence(caught.value, "model")
+
+
+@pytest.mark.parametrize(
+    "name, text",
+    [
+        ("arguments", b"[1]"),
+        ("arguments", b'{"backbone": {"factory": 1, "arguments": 2}}'),
+        ("factory", b"3"),
+        ("paper", b"{"),
+        ("class_names", b"NaN"),
+    ],
+)
+def test_attributes_are_read_as_they_are_written(path, name, text):
+    weights.save(dense_net(), path, factory="Mine", arguments={})
+    with h5py.File(path, "r+") as file:
+        file.attrs[name] = np.bytes_(text)
+    reseal(path)
+    if b"backbone" in text:  # valid, if odd
+        assert "backbone=" in weights.card(path)
+        return
+    refused(dense_net(), path, name, str(path))
+    for read in (weights.describe, weights.card):
+        with pytest.raises(ValueError) as caught:
+            read(path)
+        harness.assert_one_sentence(caught.value, "weights")
 
 
 def test_refuses_a_missing_folder(tmp_path):
