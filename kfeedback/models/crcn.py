@@ -91,7 +91,7 @@ def CRCN(
     above the other the lower one has no effect on the prediction; so the default is
     `"recomputed"`. With a batch norm behind a convolution of a loop, the output of the
     ReLU behind that is meant. All passes share a batch norm and its moving statistics;
-    `python -m applications.train --freeze_batch_norm` trains with those of the backbone.
+    `applications.train --freeze_batch_norm` trains with those of the backbone.
 
     Reference:
         Wang et al., Contextual recurrent convolutional model for robust visual

@@ -48,6 +48,7 @@ def datasets(file, variables=None):
             the tensor, far too many objects, or some that are neither groups nor
             tensors.
     """
+    path = file.file.filename
     most = _MOST_OBJECTS
     if variables is not None:
         most = min(most, _MOST_OF_MODEL[0] + _MOST_OF_MODEL[1] * variables)
@@ -56,22 +57,28 @@ def datasets(file, variables=None):
     while waiting:
         group, prefix, depth = waiting.pop()
         if depth > _DEEPEST:
-            raise ValueError(f"weights must hold no deep groups, got {prefix[:80]}….")
+            raise ValueError(
+                f"weights must hold no deep groups, got {prefix[:80]}… in {path}."
+            )
         for key in group:
             name = prefix + key
             if not isinstance(group.get(key, getlink=True), h5py.HardLink):
-                raise ValueError(f"weights must hold no links, got {name}.")
+                raise ValueError(f"weights must hold no links, got {name} in {path}.")
             item = group[key]
             address = _address(item)
             if address in seen:
-                raise ValueError(f"weights must name no object twice, got {name}.")
+                raise ValueError(
+                    f"weights must name no object twice, got {name} in {path}."
+                )
             seen.add(address)
             if len(seen) > most:
-                raise ValueError(f"weights must hold at most {most} objects, got more.")
+                raise ValueError(
+                    f"weights must hold at most {most} objects, got more in {path}."
+                )
             if isinstance(item, h5py.Group):
                 waiting.append((item, name + "/", depth + 1))
             else:
-                _check_dataset(item, name)
+                _check_dataset(item, name, path)
                 found[name] = item
     return found
 
@@ -85,7 +92,7 @@ def text(item, name):
     if not plain or info.dtype.itemsize > _LONGEST:
         raise ValueError(
             f"weights must have texts of at most {_LONGEST} bytes as attributes, got "
-            f"{name} of {item.name}."
+            f"{name} of {item.name} in {item.file.filename}."
         )
     return bytes(item.attrs[name]).decode()
 
@@ -95,24 +102,25 @@ def _address(item):
     return info.fileno, info.addr
 
 
-def _check_dataset(item, name):
+def _check_dataset(item, name, path):
     plain = isinstance(item, h5py.Dataset) and item.shape is not None
     # `external` and `is_virtual` are headers, as are the filters.
     if not plain or item.is_virtual or item.external:
-        raise ValueError(f"weights must hold plain tensors, got {name}.")
+        raise ValueError(f"weights must hold plain tensors, got {name} in {path}.")
     made = item.id.get_create_plist()
     filters = [made.get_filter(index)[0] for index in range(made.get_nfilters())]
     if filters != [known for known in _FILTERS if known in filters]:
         raise ValueError(
             "weights must hold tensors with the filters shuffle, deflate and "
-            f"fletcher32 only, in this order, got {filters} on {name}."
+            f"fletcher32 only, in this order, got {filters} on {name} in "
+            f"{path}."
         )
     if item.chunks:
         pairs = list(zip(item.chunks, item.shape, strict=True))
         if item.maxshape != item.shape or any(chunk > side for chunk, side in pairs):
             raise ValueError(
                 f"weights must hold tensors of a fixed shape, got {name} of shape "
-                f"{item.shape} in chunks of {item.chunks}."
+                f"{item.shape} in chunks of {item.chunks} in {path}."
             )
 
 
@@ -130,7 +138,10 @@ def read(item):
 
 
 def _not_all(item):
-    return ValueError(f"weights must hold all values of a tensor, got {item.name}.")
+    return ValueError(
+        f"weights must hold all values of a tensor, got {item.name} in "
+        f"{item.file.filename}."
+    )
 
 
 def _check_chunks(item):
@@ -139,7 +150,7 @@ def _check_chunks(item):
     if count > _MOST_OBJECTS:
         raise ValueError(
             f"weights must hold tensors of at most {_MOST_OBJECTS} chunks, got "
-            f"{item.name} with {count}."
+            f"{item.name} with {count} in {item.file.filename}."
         )
     if item.id.get_num_chunks() != count:
         raise _not_all(item)
@@ -160,5 +171,6 @@ def _check_chunks(item):
         if len(chunk) != size:
             raise ValueError(
                 "weights must hold chunks of the size that they declare, got "
-                f"{item.name} with one of another size than {size} bytes."
+                f"{item.name} with one of another size than {size} bytes in "
+                f"{item.file.filename}."
             )
