@@ -3,10 +3,9 @@
 # CPU cores: VGG-small of a quarter of the width, E1 epochs; then from it, each for E2 more
 # epochs, itself ("ft"), LRNet and CRCN with loops 1 and 2, both with two passes; and
 # VGG-ATT for E1 and E2 epochs of its own. All training and test images, two seeds.
-# (The paper: the full width and a schedule that it does not tell.) The batch norms of
-# those with feedback are frozen (see --freeze_batch_norm), as are those of VGG-small in
-# "frozen". With the first seed only: VGG-small at the doubled rate, as the losses of two
-# passes add up ("ft2lr"), and both with feedback without freezing ("free").
+# (The paper: the full width and a schedule that it does not tell.) With the first seed
+# only: VGG-small at the doubled rate, as the losses of two passes add up ("ft2lr"); and
+# VGG-small, LRNet and CRCN with --freeze_batch_norm ("frozen").
 # Writes crcn_cifar10.csv (training), crcn_cifar10_robustness.csv and, from it,
 # crcn_cifar10.png beside itself, and skips what has a row there. TFDS_DATA_DIR must hold
 # CIFAR-10, or TFDS fetches it. PRECISION=--mixed_precision for a CPU with AMX.
@@ -53,22 +52,22 @@ further() { # experiment, model, more flags
 
 for seed in $SEEDS; do
   baseline vgg_small
-  train frozen-vgg_small vgg_small_cifar10 "$E2" --model_args="$ARGUMENTS" \
-    --lr="$LR2" --init_from="$RUNS/vgg_small-$seed/weights.h5" --freeze_batch_norm
-  further lr-vgg_small lrnet --model_args='{}' --freeze_batch_norm
-  further crcn-vgg_small crcn --freeze_batch_norm
+  further lr-vgg_small lrnet --model_args='{}'
+  further crcn-vgg_small crcn
   if [ "$seed" = "${SEEDS%% *}" ]; then
     train ft2lr-vgg_small vgg_small_cifar10 "$E2" --model_args="$ARGUMENTS" \
       --lr="$("$PYTHON" -c "print(2 * $LR2)")" \
       --init_from="$RUNS/vgg_small-$seed/weights.h5"
-    further free-lr-vgg_small lrnet --model_args='{}'
-    further free-crcn-vgg_small crcn
+    train frozen-vgg_small vgg_small_cifar10 "$E2" --model_args="$ARGUMENTS" \
+      --lr="$LR2" --init_from="$RUNS/vgg_small-$seed/weights.h5" --freeze_batch_norm
+    further frozen-lr-vgg_small lrnet --model_args='{}' --freeze_batch_norm
+    further frozen-crcn-vgg_small crcn --freeze_batch_norm
   fi
   baseline vgg_attention
 done
 
 runs=() names=()
-for name in ft-vgg_small frozen-vgg_small ft-vgg_attention lr-vgg_small crcn-vgg_small; do
+for name in ft-vgg_small ft-vgg_attention lr-vgg_small crcn-vgg_small; do
   for seed in $SEEDS; do
     if [ -d "$RUNS/$name-$seed" ]; then
       runs+=("$RUNS/$name-$seed")
