@@ -10,11 +10,14 @@ export TF_CPP_MIN_LOG_LEVEL ?= 3
 demo: install
 	$(BIN)/python -m applications.demo
 
+# Two processes, each with whole files: a fixture of a file is made once.
+PYTEST := $(BIN)/python -m pytest --numprocesses=2 --dist=loadfile
+
 test: install
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 test-all: install
-	$(BIN)/python -m pytest -m ""
+	$(PYTEST) -m ""
 
 lint: install
 	$(BIN)/ruff check .
