@@ -104,7 +104,7 @@ class Endpoints:
     def _serving_default(self):
         return self._of_images(
             "serving_default",
-            lambda images: self._named(self._last(self._call(images))),
+            lambda images: self._named(self._last(images)),
             "classes of images of one size",
         )
 
@@ -121,7 +121,7 @@ class Endpoints:
         def answer(encoded):
             encoded = tf.ensure_shape(encoded, [None])
             images = _image_bytes.decode(encoded, self._shape, self._crop_fraction)
-            return self._named(self._last(self._call(images)))
+            return self._run(lambda images: self._named(self._last(images)), images)
 
         spec = tf.TensorSpec([None], tf.string, name="image_bytes")
         about = "classes of JPEG or PNG files of any size"
@@ -148,7 +148,6 @@ class Endpoints:
             raise _NotHereError(str(error)) from error
 
         def answer(images):
-            images = self._prepare(self._checked(images))
             predictions, timesteps = _run_stages(
                 predictor.stages, images, predictor.threshold, self._from_logits
             )
@@ -161,25 +160,42 @@ class Endpoints:
         return self._of_images("early_exit", answer, about)
 
     def _own(self, name, function):
-        def answer(images):
-            outputs = dict(function(self._prepare(self._checked(images))))
-            return self._labelled(outputs)
-
-        return self._of_images(name, answer, "see the model")
+        return self._of_images(
+            name, lambda images: self._labelled(dict(function(images))), "see the model"
+        )
 
     def _of_images(self, name, function, about):
+        """An endpoint by a function of prepared images."""
+
+        def answer(images):
+            # Else an input of another rank ends the process (tensorflow#111453).
+            images = tf.ensure_shape(images, [None, *self._shape])
+            sides = tf.shape(images)[1:]
+            message = "images must have sides of 1 or more"
+            with tf.control_dependencies(
+                [tf.debugging.assert_positive(sides, message)]
+                if None in self._shape
+                else []
+            ):
+                images = tf.identity(images)
+            message = "images must be finite numbers"
+            return self._run(function, tf.debugging.check_numerics(images, message))
+
         spec = tf.TensorSpec([None, *self._shape], tf.float32, name="images")
-        return Endpoint(name, spec, function, about)
+        return Endpoint(name, spec, answer, about)
+
+    def _run(self, function, images):
+        """The outputs of a function of prepared images, also for an empty batch."""
+        shape = tf.shape(images)
+        # Convolutions fail on no images at all, so there is one to be left out again.
+        filler = tf.zeros(tf.concat([tf.maximum(1 - shape[:1], 0), shape[1:]], 0))
+        outputs = function(self._prepare(tf.concat([images, filler], 0)))
+        return {name: value[: shape[0]] for name, value in outputs.items()}
 
     def _call(self, images):
-        """The probabilities for images: of one look, or of all."""
-        outputs = self._forward(self._prepare(self._checked(images)))
+        """The probabilities for prepared images: of one look, or of all."""
+        outputs = self._forward(images)
         return outputs["probabilities"] if isinstance(outputs, dict) else outputs
-
-    def _checked(self, images):
-        # Without it an input of another rank ends the process (tensorflow#111453).
-        images = tf.ensure_shape(images, [None, *self._shape])
-        return tf.debugging.check_numerics(images, "images must be finite numbers")
 
     def _prepare(self, images):
         """Images as the model takes them."""
@@ -189,7 +205,8 @@ class Endpoints:
             images = preprocess_input(images, self._preprocessing or "none")
         return tf.ensure_shape(tf.cast(images, tf.float32), [None, *self._shape])
 
-    def _last(self, predictions):
+    def _last(self, images):
+        predictions = self._call(images)
         return predictions[:, -1] if has_timesteps(self._model) else predictions
 
     def _named(self, predictions):

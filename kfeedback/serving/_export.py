@@ -53,7 +53,7 @@ def export(
     | `serving_default` | `images`, float32 `(B, H, W, C)` | the prediction |
     | `image_bytes` | `image_bytes`, strings `(B,)` | of JPEG or PNG files of any size |
     | `timesteps` | `images` | the prediction after every look |
-    | `early_exit` | `images` | as `kfeedback.early_exit`, and `timesteps`, int32 `(B,)` |
+    | `early_exit` | `images` | `kfeedback.early_exit`, with `timesteps`, `(B,)` |
 
     Outputs are `probabilities` `(B, classes)`, and of the best classes `top_classes`,
     int32 `(B, top)`, `top_scores` and, with names, `top_labels`; those of `timesteps`
@@ -107,7 +107,8 @@ def export(
             what was written does not do as the model does.
         ImportError: if `tensorflow-serving-api` is missing.
     """
-    shape = image_shape(model, _checks.boolean("from_logits", from_logits))
+    shape = image_shape(model)
+    _check_posterior(model, _checks.boolean("from_logits", from_logits))
     base = pathlib.Path(base_dir).absolute()
     if version is not None:
         _checks.integer("version", version)
@@ -159,38 +160,20 @@ def export(
                 path = extra / _requests.WARMUP_FILE
                 _requests.write(path, base.name, served, shape, pixels, warmup_batches)
         if not (base / "model.config").exists():
-            _versions.write_file(
-                base / "model.config", _CONFIG.format(name=base.name)
-            )
+            _versions.write_file(base / "model.config", _CONFIG.format(name=base.name))
         if keep is not None:
             _versions.prune(base, keep, version)
     return base / str(version)
 
 
-def image_shape(model, from_logits):
-    """`(H, W, C)` of a model that can be served.
+def image_shape(model):
+    """`(H, W, C)` of a model that takes images, H and W may be `None`.
 
     Raises:
         TypeError, ValueError: as `export`, about `model`.
     """
-    if not isinstance(model, keras.Model):
-        raise TypeError(f"model must be a keras.Model, got {type(model).__name__}.")
     if not hasattr(model, "serving_endpoints"):
         graph.require_graph(model)
-        output = tuple(model.outputs[0].shape)
-        if len(output) not in (2, 3) or output[-1] is None:
-            raise ValueError(
-                "model must give (B, classes) or (B, T, classes), got "
-                f"'{model.name}' with output {output}."
-            )
-        kind = posterior_kind(graph.flatten(model))
-        if (kind is None) != from_logits:
-            raise ValueError(
-                "model must give probabilities, by a softmax or sigmoid, or logits "
-                f"with from_logits=True, got '{model.name}', which ends in "
-                f"{kind or 'neither softmax nor sigmoid'}, and from_logits="
-                f"{from_logits}."
-            )
     shape = tuple(getattr(model, "input_shape", None) or ())
     if len(shape) != 4 or shape[3] is None:
         raise ValueError(
@@ -198,6 +181,25 @@ def image_shape(model, from_logits):
             f"{shape or 'of unknown shape'}."
         )
     return shape[1:]
+
+
+def _check_posterior(model, from_logits):
+    if hasattr(model, "serving_endpoints"):
+        return
+    output = tuple(model.outputs[0].shape)
+    if len(output) not in (2, 3) or output[-1] is None:
+        raise ValueError(
+            "model must give (B, classes) or (B, T, classes), got "
+            f"'{model.name}' with output {output}."
+        )
+    kind = posterior_kind(graph.flatten(model))
+    if (kind is None) != from_logits:
+        raise ValueError(
+            "model must give probabilities, by a softmax or sigmoid, or logits "
+            f"with from_logits=True, got '{model.name}', which ends in "
+            f"{kind or 'neither softmax nor sigmoid'}, and from_logits="
+            f"{from_logits}."
+        )
 
 
 def _check_preprocessing(value):

@@ -29,7 +29,7 @@ def decode(encoded, shape, crop_fraction):
         lambda contents: _one(contents, shape, crop_fraction),
         encoded,
         fn_output_signature=tf.TensorSpec(shape, tf.float32),
-        parallel_iterations=_AT_ONCE,
+        parallel_iterations=None if tf.executing_eagerly() else _AT_ONCE,
     )
 
 
