@@ -1,10 +1,11 @@
-"""Asks a SavedModel in a process that has TensorFlow and nothing else of ours.
+"""Asks SavedModels in a process that has TensorFlow and nothing else of ours.
 
 `ask` starts this very file by `python -I`, with keras and kfeedback blocked.
 """
 
 import base64
 import dataclasses
+import functools
 import json
 import os
 import subprocess
@@ -26,12 +27,12 @@ class Answer:
     exit_code: int = 0
 
 
-def ask(folder, requests, *, apart=False):
-    """The answers of a SavedModel.
+def ask(requests, *, apart=False):
+    """The answers of SavedModels.
 
     Args:
-        folder: of the SavedModel.
-        requests: list of `(signature, {name: array, tensor or TensorProto})`.
+        requests: list of `(folder of a SavedModel, signature, inputs)`, inputs a dict
+            from names to arrays, tensors or TensorProtos.
         apart: bool; `True`: each request gets a process of its own, and a session that
             is fed as TF Serving feeds it, with no check in Python before the graph.
 
@@ -41,11 +42,11 @@ def ask(folder, requests, *, apart=False):
     import tensorflow as tf
 
     lines = [
-        json.dumps([signature, {k: _encode(v) for k, v in inputs.items()}])
-        for signature, inputs in requests
+        json.dumps([str(folder), name, {k: _encode(v) for k, v in inputs.items()}])
+        for folder, name, inputs in requests
     ]
     done = subprocess.run(
-        [sys.executable, "-I", __file__, str(folder), str(int(apart))],
+        [sys.executable, "-I", __file__, str(int(apart))],
         input="\n".join(lines),
         env={"TF_CPP_MIN_LOG_LEVEL": "3", **os.environ},
         capture_output=True,
@@ -60,8 +61,8 @@ def ask(folder, requests, *, apart=False):
     ]
     if done.returncode or len(found) != len(requests):
         raise RuntimeError(
-            f"A process with TensorFlow alone could not load {folder}, exit code "
-            f"{done.returncode}: {done.stderr[-2000:]}"
+            f"A process with TensorFlow alone ended with exit code {done.returncode}: "
+            f"{done.stderr[-2000:]}"
         )
     answers = []
     for outputs, error, code in found:
@@ -88,27 +89,25 @@ def _decode(text):
 
 
 def _main():
-    folder, apart = sys.argv[1], sys.argv[2] == "1"
+    apart = sys.argv[1] == "1"
     sys.modules["keras"] = sys.modules["kfeedback"] = None
     import tensorflow as tf  # before the forks, which then need not wait for it
 
-    load = _session if apart else _functions
-    run = None if apart else load(tf, folder)
+    load = functools.cache(
+        lambda folder: (_session if apart else _functions)(tf, folder)
+    )
     for line in sys.stdin:
-        signature, inputs = json.loads(line)
-        if apart:
-            answer = _forked(lambda: load(tf, folder), signature, inputs)
-        else:
-            answer = _answer(run, signature, inputs)
+        request = json.loads(line)
+        answer = _forked(load, *request) if apart else _answer(load, *request)
         print("ANSWER " + json.dumps(answer), flush=True)
 
 
-def _forked(load, signature, inputs):
+def _forked(load, *request):
     read, write = os.pipe()
     child = os.fork()
     if child == 0:
         with os.fdopen(write, "w") as pipe:
-            json.dump(_answer(load(), signature, inputs), pipe)
+            json.dump(_answer(load, *request), pipe)
         os._exit(0)
     os.close(write)
     with os.fdopen(read) as pipe:
@@ -117,7 +116,8 @@ def _forked(load, signature, inputs):
     return json.loads(text) if code == 0 else [None, None, code]
 
 
-def _answer(run, signature, inputs):
+def _answer(load, folder, signature, inputs):
+    run = load(folder)
     try:
         outputs = run(signature, {k: _decode(text) for k, text in inputs.items()})
     except Exception as error:
