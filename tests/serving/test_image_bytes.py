@@ -15,14 +15,17 @@ pytestmark = pytest.mark.skipif(
 SIZE = (20, 28)
 
 
-def network(channels):
-    """One whose probabilities depend on every pixel."""
+def network(channels, scale=1.0):
+    """One whose probabilities depend on every pixel, for inputs of that scale."""
     harness.fresh_names()
     image = keras.Input((*SIZE, channels))
     x = keras.layers.Conv2D(6, 3, activation="relu", name="conv")(image)
     x = keras.layers.Flatten()(x)
     x = keras.layers.Dense(5, activation="softmax", name="predictions")(x)
-    return harness.randomize(keras.Model(image, x, name="net"))
+    model = harness.randomize(keras.Model(image, x, name="net"))
+    kernel = model.get_layer("conv").kernel
+    kernel.assign(kernel / scale)
+    return model
 
 
 def resize(image, crop_fraction):
@@ -51,7 +54,7 @@ def test_equals_loading_resizing_and_preprocessing(
     pytest.importorskip("skimage")
     import tensorflow as tf
 
-    model = network(channels)
+    model = network(channels, scale=64 if mode == "caffe" else 1)
     path = kfeedback.serving.export(
         model,
         tmp_path / "m",
