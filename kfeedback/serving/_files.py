@@ -40,6 +40,10 @@ def export_file(model, path):
         raise ValueError(f"path must end in {' or '.join(_FORMATS)}, got '{path}'.")
     shape = image_shape(graph.require_graph(model))
     name, load = _FORMATS[path.suffix]
+    spec = tf.TensorSpec([None, *shape], tf.float32)
+    requests = [_requests.example(spec, shape, False, n).numpy() for n in _BATCHES]
+    # Before the export: Keras wants a model that was called.
+    answers = [np.asarray(model(images, training=False)) for images in requests]
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-") as folder:
         draft = pathlib.Path(folder, path.name)
         try:
@@ -54,10 +58,7 @@ def export_file(model, path):
                 f"model must be one that Keras can export as {name}, got "
                 f"'{model.name}': {type(error).__name__}: {error}"
             ) from error
-        spec = tf.TensorSpec([None, *shape], tf.float32)
-        for batch in _BATCHES:
-            images = _requests.example(spec, shape, False, batch).numpy()
-            wanted = np.asarray(model(images, training=False))
+        for images, wanted in zip(requests, answers, strict=True):
             difference = float(np.abs(run(images) - wanted).max())
             if not difference <= _TOLERANCE * max(1.0, float(np.abs(wanted).max())):
                 raise ValueError(
