@@ -135,7 +135,7 @@ def check(answers):
     """Prints a line an answer; raises unless all but the last one are good."""
     for signature, outputs, error in answers:
         if outputs is None:
-            print(f"  {signature}: {error.splitlines()[0][:150]}")
+            print(f"  {signature}: {' '.join(error.split())[:400]}")
         else:
             shapes = {k: tuple(v.shape) for k, v in sorted(outputs.items())}
             finite = np.isfinite(outputs["probabilities"]).all()

@@ -115,7 +115,7 @@ def server(served):
         end = time.monotonic() + 120
         while time.monotonic() < end and process.poll() is None:
             with contextlib.suppress(OSError, ValueError):
-                inputs = {"images": IMAGES[:0]}
+                inputs = {"images": IMAGES}
                 url = f"http://127.0.0.1:{rest}"
                 _serving.ask_rest(url, "digits", "serving_default", inputs)
                 break
@@ -128,7 +128,6 @@ def server(served):
     "signature, inputs",
     [
         ("serving_default", {"images": IMAGES}),
-        ("serving_default", {"images": IMAGES[:0]}),
         ("timesteps", {"images": IMAGES[:1]}),
         ("early_exit", {"images": IMAGES}),
         ("image_bytes", {"image_bytes": np.array(FILES, dtype=object)}),
@@ -148,6 +147,15 @@ def test_both_clients_get_what_the_model_answers(served, server, signature, inpu
                 assert found[key].tolist() == value.tolist()
             else:
                 np.testing.assert_allclose(found[key], value, rtol=1e-6)
+
+
+@pytest.mark.slow
+def test_only_grpc_can_say_of_what_shape_an_empty_batch_is(server):
+    rest, grpc = server
+    request = ("digits", "serving_default", {"images": IMAGES[:0]})
+    assert _serving.ask_grpc(grpc, *request)["probabilities"].shape == (0, 4)
+    with pytest.raises(ValueError, match="not compatible with expected shape"):
+        _serving.ask_rest(rest, *request)
 
 
 @pytest.mark.slow

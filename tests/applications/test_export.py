@@ -98,35 +98,62 @@ def run_file(path):
     subprocess.run([sys.executable, str(path)], check=True, env=environment)
 
 
+# One process reads all these command lines, which saves imports.
+REFUSED = {
+    "--run or --keras_model or --weights must be given": [],
+    "--run or --keras_model or --weights must": ["--run=a", "--weights=b"],
+    "--run must be a folder": ["--run=nowhere"],
+    "--run must lead to a .keras file": ["--run={folder}/run"],
+    "weights must be None, the path": ["--weights=nothing"],
+    "--keras_model must lead to a .keras file": ["--keras_model=nothing.keras"],
+    "--preprocessing must be left out with --run": ["--run=a", "--preprocessing=scale"],
+    "--keep must be left out with --format=onnx": [
+        *("--run=a", "--format=onnx", "--keep=1"),
+    ],
+    "--warmup_batches must be whole numbers": [
+        *("--weights=lenet_mnist_bg_sample", "--warmup_batches=one"),
+    ],
+}
+SERVED = [
+    ["--output_dir={folder}/tag", "--weights=lenet_mnist_bg_sample", NO_WARMUP],
+    [
+        *("--output_dir={folder}/file", "--keras_model={folder}/tiny.keras"),
+        *("--class_names=a,b,c", "--preprocessing=centre", "--version=20251121"),
+        *("--top=2", NO_WARMUP),
+    ],
+]
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    """Of every command line, and the folder in which they ran."""
+    folder = tmp_path_factory.mktemp("export")
+    (folder / "run").mkdir()
+    (folder / "run" / "run.json").write_text(json.dumps({"flags": {}}))
+    tiny().save(folder / "tiny.keras")
+    refused = [["--output_dir={folder}/none", *line] for line in REFUSED.values()]
+    lines = [
+        [text.format(folder=folder) for text in line] for line in [*SERVED, *refused]
+    ]
+    return folder, run_each("applications.export", lines)
+
+
 @pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="TensorFlow's affair"
 )
-def test_published_weights_and_keras_files(tmp_path):
-    tiny().save(tmp_path / "tiny.keras")
-    served = [tmp_path / "tag", tmp_path / "file"]
-    results = run_each(
-        "applications.export",
-        [
-            ["--weights=lenet_mnist_bg_sample", f"--output_dir={served[0]}", NO_WARMUP],
-            [
-                f"--keras_model={tmp_path / 'tiny.keras'}",
-                f"--output_dir={served[1]}",
-                "--class_names=a,b,c",
-                "--preprocessing=centre",
-                "--version=20251121",
-                "--top=2",
-                NO_WARMUP,
-            ],
-        ],
-    )
-    assert [code for code, _ in results] == [0, 0], results
-    assert "| Measured | 5.17 % error" in results[0][1]
-    assert "`image_bytes` string (B)" in results[1][1]
+def test_published_weights_and_keras_files(results):
+    folder, [tag, file, *_] = results
+    assert tag[0] == file[0] == 0, (tag, file)
+    assert "| Measured | 5.17 % error" in tag[1]
+    assert "`image_bytes` string (B)" in file[1]
     images = digits()
     answers = ask(
         [
-            (served[0] / "1", "serving_default", {"images": images}),
-            (served[1] / "20251121", "serving_default", {"images": images[:, :4, :4]}),
+            (folder / "tag" / "1", "serving_default", {"images": images}),
+            (
+                *(folder / "file" / "20251121", "serving_default"),
+                {"images": images[:, :4, :4]},
+            ),
         ]
     )
     wanted = LeNet(weights="lenet_mnist_bg_sample").predict(images / 255, verbose=0)
@@ -135,38 +162,10 @@ def test_published_weights_and_keras_files(tmp_path):
     assert set(answers[1].outputs["top_labels"].flat) <= {b"a", b"b", b"c"}
 
 
-def test_refuses_flags_in_one_sentence(tmp_path):
-    cases = {
-        "--run or --keras_model or --weights must be given": [],
-        "--run or --keras_model or --weights must": ["--run=a", "--weights=b"],
-        "--run must be a folder": ["--run=nowhere"],
-        "weights must be None, the path": ["--weights=nothing"],
-        "--keras_model must lead to a .keras file": ["--keras_model=nothing.keras"],
-        "--preprocessing must be left out with --run": [
-            *("--run=a", "--preprocessing=scale"),
-        ],
-        "--keep must be left out with --format=onnx": [
-            *("--run=a", "--format=onnx", "--keep=1"),
-        ],
-        "--warmup_batches must be whole numbers": [
-            *("--weights=lenet_mnist_bg_sample", "--warmup_batches=one"),
-        ],
-    }
-    served = tmp_path / "served"
-    lines = [[f"--output_dir={served}", *arguments] for arguments in cases.values()]
-    for (code, output), start in zip(
-        run_each("applications.export", lines), cases, strict=True
-    ):
-        assert code == 1, output
-        assert output.splitlines()[-1].startswith(f"error: {start}"), output
-    assert not served.exists()
-
-
-def test_run_json_without_names_is_no_error(tmp_path):
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "run.json").write_text(json.dumps({"flags": {}}))
-    ((code, output),) = run_each(
-        "applications.export",
-        [[f"--run={tmp_path / 'run'}", f"--output_dir={tmp_path / 'served'}"]],
-    )
-    assert code == 1 and "--run must lead to a .keras file" in output
+@pytest.mark.parametrize("place, start", enumerate(REFUSED))
+def test_refuses_flags_in_one_sentence(results, place, start):
+    folder, answers = results
+    code, output = answers[len(SERVED) + place]
+    assert code == 1, output
+    assert output.splitlines()[-1].startswith(f"error: {start}"), output
+    assert not (folder / "none").exists()

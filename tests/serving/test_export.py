@@ -179,10 +179,10 @@ def test_a_model_brings_endpoints_of_its_own(tmp_path):
     wanted = model(images)
     names = ["a", "b", "c"]
     path = export(model, tmp_path / "m", class_names=names)
-    requests = [
-        (path, name, {"images": images}) for name in ("saliency", "serving_default")
-    ]
-    saliency, default = (answer.outputs for answer in ask(requests))
+    saliency, default = (
+        {key: value.numpy() for key, value in serve(images=images).items()}
+        for serve in map(signatures(path).get, ("saliency", "serving_default"))
+    )
     assert set(saliency) == {"probabilities", "saliency", "top_classes", "top_labels"}
     np.testing.assert_allclose(saliency["saliency"], np.abs(images))
     classes = np.asarray(wanted["top_classes"])
