@@ -33,7 +33,7 @@ FLAGS = flags.FLAGS
 
 def main():
     """Measures, prints, adds a row."""
-    factory = find_factory(_app.required("model"))
+    factory, _ = find_factory(_app.required("model"))
     model = factory(**_app.json_flag("kwargs"))
     shape = (FLAGS.batches * FLAGS.batch_size, *model.input_shape[1:])
     images = np.random.default_rng(0).uniform(-1, 1, shape).astype("float32")
