@@ -32,12 +32,13 @@ FLAGS = flags.FLAGS
 
 
 def define_number(name, default, help_text, **bounds):
-    """A float flag within the bounds of `kfeedback._checks.number`."""
+    """A float flag within the bounds of `kfeedback._checks.number`, or `None`."""
     flags.DEFINE_float(name, default, help_text)
 
     def valid(value):
         try:
-            _checks.number(f"--{name}", default if value is None else value, **bounds)
+            if value is not None:
+                _checks.number(f"--{name}", value, **bounds)
         except ValueError as error:
             raise flags.ValidationError(str(error)) from error
         return True

@@ -19,32 +19,15 @@ import keras
 import numpy as np
 from absl import flags
 
+import kfeedback
 from applications import _app
+from applications._bare_process import ask
 from kfeedback import datasets
 
 flags.DEFINE_string("demo_dir", "demo_output", "Folder for everything it writes.")
 flags.DEFINE_integer("baseline_epochs", 12, "Of LeNet.", lower_bound=1)
 flags.DEFINE_integer("further_epochs", 5, "Of LR-LeNet and of LeNet.", lower_bound=1)
 FLAGS = flags.FLAGS
-
-_CHECK = """
-import sys
-sys.modules["keras"] = sys.modules["kfeedback"] = None
-import numpy as np
-import tensorflow as tf
-folder, exchange = sys.argv[1:]
-with np.load(exchange) as file:
-    images, expected = file["images"], file["predictions"]
-serve = tf.saved_model.load(folder).signatures["serving_default"]
-name, = serve.structured_input_signature[1]
-difference = 0.0
-for batch in (1, 7, len(images)):
-    output, = serve(**{name: tf.constant(images[:batch])}).values()
-    difference = max(difference, float(np.abs(output - expected[:batch]).max()))
-print(f"largest difference of a probability at batches 1, 7, {len(images)}: "
-      f"{difference:.1e}")
-sys.exit(difference > 1e-5)
-"""
 
 
 def main():
@@ -106,17 +89,32 @@ def _table(folder, runs):
 
 
 def _serve(folder):
-    """Exports the last prediction and compares it in a process of its own."""
+    """Exports a version and compares it in a process of its own."""
     model = keras.models.load_model(folder / "lr_lenet" / "model.keras")
-    last = keras.Model(model.inputs[0], model.outputs[0][:, -1], name="lr_lenet")
-    target, exchange = folder / "saved_model", folder / "predictions.npz"
-    last.export(str(target), verbose=False)
-    images = datasets.load_arrays("mnist_background_images_sample", "test[:64]")[0]
-    images = images.astype("float32") / 255
-    np.savez(exchange, images=images, predictions=last.predict(images, verbose=0))
-    print(f"Exported {target}; loading it where keras and kfeedback are blocked:")
-    command = [sys.executable, "-I", "-c", _CHECK, str(target), str(exchange)]
-    subprocess.run(command, check=True, env={"TF_CPP_MIN_LOG_LEVEL": "3", **os.environ})
+    name = "mnist_background_images_sample"
+    images, _, info = datasets.load_arrays(name, "test[:64]")
+    images = images.astype("float32")
+    path = kfeedback.serving.export(
+        model,
+        folder / "served",
+        preprocessing="scale",
+        class_names=info.class_names,
+        warmup_batches=(),
+    )
+    print(f"Exported {path}; asking it where keras and kfeedback are blocked:")
+    batches = (1, 7, len(images))
+    answers = ask([(path, "timesteps", {"images": images[:n]}) for n in batches])
+    wanted = model.predict(images / 255, verbose=0)
+    difference = max(
+        float(np.abs(answer.outputs["probabilities"] - wanted[:n]).max())
+        for n, answer in zip(batches, answers, strict=True)
+    )
+    print(
+        "largest difference of a probability at batches "
+        f"{', '.join(map(str, batches))}: {difference:.1e}"
+    )
+    if difference > 1e-5:
+        raise ValueError("The SavedModel must answer as the model does, got another.")
 
 
 if __name__ == "__main__":

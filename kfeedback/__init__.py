@@ -10,6 +10,7 @@ from kfeedback import (
     metrics,
     models,
     preprocessing,
+    serving,
     weights,
 )
 from kfeedback._early_exit import early_exit
@@ -48,6 +49,7 @@ __all__ = [
     "metrics",
     "models",
     "preprocessing",
+    "serving",
     "weights",
 ]
 

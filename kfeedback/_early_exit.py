@@ -50,6 +50,7 @@ class EarlyExit:
     Attributes:
         threshold: float, may be changed between predictions.
         timesteps: int, the passes of the model.
+        stages: list of what each timestep adds to the earlier ones.
     """
 
     def __init__(self, model, threshold, from_logits=False):
@@ -67,7 +68,7 @@ class EarlyExit:
         self.timesteps = len(predictions)
         self._is_logits = from_logits
         self._input = model.inputs[0]
-        self._stages = _cut(model, predictions)
+        self.stages = _cut(model, predictions)
 
     @property
     def threshold(self):
@@ -112,7 +113,7 @@ class EarlyExit:
             timesteps.append(made[1])
             progress.add(1)
         if not predictions:
-            classes = self._stages[0].model.outputs[0].shape[-1]
+            classes = self.stages[0].model.outputs[0].shape[-1]
             return np.zeros((0, classes), "float32"), np.zeros(0, "int32")
         return np.concatenate(predictions), np.concatenate(timesteps)
 
@@ -121,7 +122,7 @@ class EarlyExit:
         left = np.arange(count)  # which samples are not done
         carried = [ops.cast(ops.convert_to_tensor(images), self._input.dtype)]
         results, timesteps = None, np.zeros(count, "int32")
-        for step, stage in enumerate(self._stages, start=1):
+        for step, stage in enumerate(self.stages, start=1):
             prediction, carried = stage(carried, len(left))
             if results is None:
                 results = np.zeros((count, prediction.shape[1]), prediction.dtype)
@@ -172,9 +173,17 @@ class _Stage:
     def __call__(self, carried, count):
         """Returns the prediction as an array and what to hand on, `count` samples."""
         prediction, *made = tree.flatten(self._run([_padded(x) for x in carried]))
-        known = [*carried, *(x[:count] for x in made)]
         prediction = ops.convert_to_numpy(prediction)[:count]
-        return prediction, [known[place] for place in self._places]
+        return prediction, self._hand_on(carried, [x[:count] for x in made])
+
+    def trace(self, carried):
+        """The same with tensors, for a graph."""
+        prediction, *made = tree.flatten(self.model(carried, training=False))
+        return prediction, self._hand_on(carried, made)
+
+    def _hand_on(self, carried, made):
+        known = [*carried, *made]
+        return [known[place] for place in self._places]
 
 
 def _padded(x):

@@ -115,7 +115,7 @@ def test_threshold_one_runs_all_passes_of_the_unsure():
 def test_passes_that_nobody_needs_are_not_run(monkeypatch):
     model = lrnet()
     predictor = kfeedback.early_exit(model, 1e-6)
-    for stage in predictor._stages[1:]:
+    for stage in predictor.stages[1:]:
         monkeypatch.setattr(stage, "_run", None)  # a call would fail
     _, timesteps = predictor.predict(images_for(model))
     assert (timesteps == 1).all()
@@ -130,7 +130,7 @@ def test_nothing_is_computed_twice():
         ]
         parts = [
             node.operation
-            for stage in kfeedback.early_exit(model, 0.5)._stages
+            for stage in kfeedback.early_exit(model, 0.5).stages
             for node in kfeedback.graph.nodes(stage.model.inputs, stage.model.outputs)
         ]
         stacks = [x for x in whole if isinstance(x, StackTimesteps)]

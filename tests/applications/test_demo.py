@@ -14,4 +14,4 @@ def test_demo_runs_to_its_end(tmp_path):
     assert "LR-LeNet" in output and "timestep 2" in output
     assert "largest difference" in output
     assert (tmp_path / "lr_lenet" / "top_k.png").stat().st_size > 10_000
-    assert (tmp_path / "saved_model" / "saved_model.pb").exists()
+    assert (tmp_path / "served" / "1" / "saved_model.pb").exists()

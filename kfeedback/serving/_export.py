@@ -1,0 +1,258 @@
+"""A model as a version of a SavedModel for TF Serving."""
+
+import pathlib
+
+import keras
+import tensorflow as tf
+
+from kfeedback import _checks, graph
+from kfeedback.models._head import posterior_kind
+from kfeedback.preprocessing import PREPROCESSING_MODES
+from kfeedback.serving import _requests, _verify, _versions
+from kfeedback.serving._endpoints import Endpoints
+
+_CONFIG = """\
+model_config_list {{
+  config {{
+    name: "{name}"
+    base_path: "/models/{name}"
+    model_platform: "tensorflow"
+  }}
+}}
+"""
+
+
+def export(
+    model,
+    base_dir,
+    version=None,
+    *,
+    preprocessing=None,
+    class_names=None,
+    signatures=None,
+    top=5,
+    from_logits=False,
+    crop_fraction=None,
+    exit_threshold=0.9,
+    jit_compile=False,
+    warmup_batches=(1, 8),
+    keep=None,
+    card=None,
+):
+    """Writes a model as a version that TF Serving can serve, checked and complete.
+
+        path = kfeedback.serving.export(
+            model, "served/lr_lenet", preprocessing="scale", class_names=names
+        )
+
+    The SavedModel needs no Keras and no kfeedback. Its signatures, as far as the model
+    can have them:
+
+    | signature | input | |
+    | --- | --- | --- |
+    | `serving_default` | `images`, float32 `(B, H, W, C)` | the prediction |
+    | `image_bytes` | `image_bytes`, strings `(B,)` | of JPEG or PNG files of any size |
+    | `timesteps` | `images` | the prediction after every look |
+    | `early_exit` | `images` | `kfeedback.early_exit`, with `timesteps`, `(B,)` |
+
+    Outputs are `probabilities` `(B, classes)`, and of the best classes `top_classes`,
+    int32 `(B, top)`, `top_scores` and, with names, `top_labels`; those of `timesteps`
+    have the axis of timesteps behind the batch. A model that has a method
+    `serving_endpoints()` brings more: it returns a dict from the name of a signature to
+    a function of prepared images that gives a dict of named tensors. What such a model
+    gives when called is its probabilities, or a dict with `probabilities` in it, and
+    it has an `input_shape`.
+
+    Another rank, size or type, NaN and damaged files are answered with an error, an
+    empty batch with empty outputs.
+
+    A version is written under a name that TF Serving ignores, loaded, compared with the
+    model and brought to the disk before it gets its name. In its `assets.extra` are the
+    model card `README.md` and requests for warming up. Beside the versions lies a
+    `model.config` for TF Serving, unless there is one. POSIX systems only.
+
+    Args:
+        model: functional `keras.Model` that gives probabilities `(B, classes)` or
+            `(B, T, classes)`, or one that brings its endpoints.
+        base_dir: the folder of all versions of this model; its name is the model's
+            name in TF Serving.
+        version: int ≥ 1; by default one more than the highest that is there.
+        preprocessing: a mode of `kfeedback.preprocessing.preprocess_input`, or a
+            function of a batch from 0 to 255: every endpoint then takes images from 0
+            to 255. `None`: images as the model takes them, and no `image_bytes`.
+        class_names: a name per class.
+        signatures: the names of those to write besides `serving_default`; by default
+            all that the model can have.
+        top: int ≥ 1, how many of the best classes to name; at most all.
+        from_logits: bool; `True` for a model that gives logits of a softmax.
+        crop_fraction: how `image_bytes` gets to the model's size. `None`: the whole
+            image, without regard to its aspect, as `kfeedback.datasets.load`; a number
+            in (0, 1]: this share of the largest box of the model's aspect, at the
+            centre, such as 0.875.
+        exit_threshold: number in (0, 1], the probability at which `early_exit` stops.
+        jit_compile: bool, whether to compile the model with XLA, once for each batch
+            size; `early_exit` is not compiled.
+        warmup_batches: batch sizes of the requests for warming up, for every endpoint
+            one each; `()` for none. Needs `tensorflow-serving-api`.
+        keep: `None`, or how many of the highest versions to keep; others are removed.
+        card: Markdown that the model card starts with, such as
+            `kfeedback.weights.card` gives.
+
+    Returns:
+        `pathlib.Path` of the version.
+
+    Raises:
+        TypeError: if `model` is no Keras model.
+        ValueError: if an argument is not as above, the version is there already, or
+            what was written does not do as the model does.
+        ImportError: if `tensorflow-serving-api` is missing.
+    """
+    shape = image_shape(model)
+    _check_posterior(model, _checks.boolean("from_logits", from_logits))
+    base = pathlib.Path(base_dir).absolute()
+    if version is not None:
+        _checks.integer("version", version)
+    if keep is not None:
+        _checks.integer("keep", keep)
+    _check_preprocessing(preprocessing)
+    if crop_fraction is not None:
+        crop_fraction = _checks.number("crop_fraction", crop_fraction, above=0, most=1)
+    _checks.number("exit_threshold", exit_threshold, above=0, most=1)
+    _checks.boolean("jit_compile", jit_compile)
+    _requests.check_batches(warmup_batches)
+    if isinstance(signatures, str):
+        raise TypeError(f"signatures must be a list of names, got {signatures!r}.")
+    options = {
+        "preprocessing": preprocessing,
+        "class_names": class_names,
+        "top": _checks.integer("top", top),
+        "from_logits": from_logits,
+        "crop_fraction": crop_fraction,
+        "exit_threshold": exit_threshold,
+    }
+
+    def forward(images):
+        return model(images, training=False)
+
+    compiled = tf.function(
+        forward,
+        input_signature=[tf.TensorSpec([None, *shape], tf.float32)],
+        jit_compile=jit_compile or None,
+        autograph=False,
+    )
+    classes = _classes(compiled.get_concrete_function().structured_outputs)
+    options["top"] = min(top, classes)
+    if class_names is not None:
+        options["class_names"] = _names(class_names, classes)
+    served = Endpoints(model, shape, compiled, **options).make(signatures)
+    wanted = Endpoints(model, shape, forward, **options).make(signatures)
+    with _versions.locked(base):
+        version = _versions.choose(base, version)
+        with _versions.written(base, version) as folder:
+            _write(model, served, folder)
+            pixels = preprocessing is not None
+            outputs = _verify.verify(folder, wanted, shape, pixels)
+            extra = folder / "assets.extra"
+            extra.mkdir()
+            text = _card(card, base.name, version, served, outputs, pixels)
+            (extra / "README.md").write_text(text)
+            if warmup_batches:
+                path = extra / _requests.WARMUP_FILE
+                _requests.write(path, base.name, served, shape, pixels, warmup_batches)
+        if not (base / "model.config").exists():
+            _versions.write_file(base / "model.config", _CONFIG.format(name=base.name))
+        if keep is not None:
+            _versions.prune(base, keep, version)
+    return base / str(version)
+
+
+def image_shape(model):
+    """`(H, W, C)` of a model that takes images, H and W may be `None`.
+
+    Raises:
+        TypeError, ValueError: as `export`, about `model`.
+    """
+    if not hasattr(model, "serving_endpoints"):
+        graph.require_graph(model)
+    shape = tuple(getattr(model, "input_shape", None) or ())
+    if len(shape) != 4 or shape[3] is None:
+        raise ValueError(
+            f"model must take images (B, H, W, C), got '{model.name}' with input "
+            f"{shape or 'of unknown shape'}."
+        )
+    return shape[1:]
+
+
+def _check_posterior(model, from_logits):
+    if hasattr(model, "serving_endpoints"):
+        return
+    output = tuple(model.outputs[0].shape)
+    if len(output) not in (2, 3) or output[-1] is None:
+        raise ValueError(
+            "model must give (B, classes) or (B, T, classes), got "
+            f"'{model.name}' with output {output}."
+        )
+    kind = posterior_kind(graph.flatten(model))
+    if (kind is None) != from_logits:
+        raise ValueError(
+            "model must give probabilities, by a softmax or sigmoid, or logits "
+            f"with from_logits=True, got '{model.name}', which ends in "
+            f"{kind or 'neither softmax nor sigmoid'}, and from_logits="
+            f"{from_logits}."
+        )
+
+
+def _check_preprocessing(value):
+    if not (value is None or callable(value) or value in PREPROCESSING_MODES):
+        raise ValueError(
+            "preprocessing must be None, a function or one of "
+            f"{', '.join(PREPROCESSING_MODES)}, got {value!r}."
+        )
+
+
+def _classes(outputs):
+    if isinstance(outputs, dict):
+        if "probabilities" not in outputs:
+            raise ValueError(
+                "model must give probabilities, got a dict with "
+                f"{', '.join(sorted(outputs))}."
+            )
+        outputs = outputs["probabilities"]
+    return outputs.shape[-1]
+
+
+def _names(class_names, classes):
+    names = [str(name) for name in class_names]
+    if len(names) != classes:
+        raise ValueError(
+            f"class_names must be {classes} names, one a class, got {len(names)}."
+        )
+    return names
+
+
+def _write(model, endpoints, folder):
+    archive = keras.export.ExportArchive()
+    archive.track(model)
+    for endpoint in endpoints:
+        archive.add_endpoint(
+            endpoint.name, endpoint.function, input_signature=[endpoint.spec]
+        )
+    archive.write_out(str(folder), verbose=False)
+
+
+def _card(card, name, version, endpoints, outputs, pixels):
+    """The model card: what is known, then the endpoints."""
+    lines = [card.strip() if card else f"# {name}", "", f"## Version {version}", ""]
+    scale = "from 0 to 255" if pixels else "as the model takes them"
+    lines += [f"Images are {scale}.", ""]
+    lines += ["| signature | input | outputs | |", "| --- | --- | --- | --- |"]
+    for endpoint in endpoints:
+        named = ", ".join(f"`{output}`" for output in sorted(outputs[endpoint.name]))
+        spec = endpoint.spec
+        given = f"`{spec.name}` {spec.dtype.name} {_text(spec.shape)}"
+        lines.append(f"| `{endpoint.name}` | {given} | {named} | {endpoint.about} |")
+    return "\n".join(lines) + "\n"
+
+
+def _text(shape):
+    return "(" + ", ".join("B" if n is None else str(n) for n in shape) + ")"

@@ -1,0 +1,113 @@
+"""The folder that TF Serving watches: every version complete, none ever overwritten.
+
+TF Serving loads each folder whose name is a whole number, as soon as it sees it. So a
+version is written under another name and renamed when all of it is on the disk. One
+exporter at a time works in a base folder; it holds a lock that the system releases
+when its process ends, however it ends. What is found under the other name is therefore
+the remains of an export that was broken off.
+"""
+
+import contextlib
+import fcntl
+import os
+import pathlib
+import shutil
+
+from kfeedback import _checks
+
+_UNFINISHED = ".export-"  # never a version
+_RETIRED = ".retired-"
+
+
+@contextlib.contextmanager
+def locked(base):
+    """Makes a base folder, or waits for the exporter that works in it."""
+    try:
+        base.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(
+            f"base_dir must be a folder or a place for one, got '{base}' ({error})."
+        ) from error
+    folder = os.open(base, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        _remove_remains(base)
+        yield
+    finally:
+        os.close(folder)
+
+
+def versions(base):
+    """The numbers of what TF Serving takes for versions, in order."""
+    if not base.is_dir():
+        return []
+    return sorted(int(x.name) for x in base.iterdir() if _is_version(x.name))
+
+
+def choose(base, version):
+    """The number of a new version: the given one, or the one behind the highest."""
+    known = versions(base)
+    if version is None:
+        return known[-1] + 1 if known else 1
+    _checks.integer("version", version)
+    if version in known:
+        raise ValueError(
+            f"version must be a new one in '{base}', which has "
+            f"{', '.join(map(str, known))} already, got {version}."
+        )
+    return version
+
+
+@contextlib.contextmanager
+def written(base, version):
+    """Gives a folder to write; at the end it is on the disk under the version's name.
+
+    After an error there is neither.
+    """
+    folder = base / f"{_UNFINISHED}{version}"
+    folder.mkdir()
+    try:
+        yield folder
+        for path in (*folder.rglob("*"), folder):
+            _to_disk(path)
+        # Other programs know no lock; on a folder with files in it a rename fails.
+        os.rename(folder, base / str(version))
+        _to_disk(base)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def prune(base, keep, new):
+    """Removes all versions but the highest `keep` and the new one."""
+    for version in versions(base)[:-keep]:
+        if version != new:
+            retired = base / f"{_RETIRED}{version}"
+            os.rename(base / str(version), retired)
+            shutil.rmtree(retired)
+
+
+def write_file(path, text):
+    """Writes a file so that readers see all of it or none."""
+    path = pathlib.Path(path)
+    draft = path.with_name(f"{_UNFINISHED}{path.name}")
+    draft.write_text(text)
+    _to_disk(draft)
+    os.replace(draft, path)
+
+
+def _is_version(name):
+    return name.isascii() and name.isdigit()
+
+
+def _remove_remains(base):
+    for path in base.iterdir():
+        if path.name.startswith((_UNFINISHED, _RETIRED)):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _to_disk(path):
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

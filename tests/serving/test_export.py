@@ -1,0 +1,320 @@
+"""What an exported model answers, and what the arguments take."""
+
+import pathlib
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+import kfeedback
+from applications._bare_process import ask
+from kfeedback.models import backbones
+from kfeedback.models.backbones import LeNet
+from kfeedback.preprocessing import preprocess_input
+from tests import harness
+from tests.serving.common import SMALL, feedback_convlstm, lrnet, make, tiny
+
+pytestmark = pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="TensorFlow's affair"
+)
+
+# The networks of the papers in their own sizes; VGG-ATT is the largest one.
+LARGE = {
+    "LeNet": backbones.LeNet,
+    "NIN": lambda: backbones.NIN(input_shape=(32, 32, 3)),
+    "LNIN": lambda: backbones.LNIN(input_shape=(32, 32, 3)),
+    "RCNN128": backbones.RCNN128,
+    "VGGSmall": backbones.VGGSmall,
+    "VGGAttention": backbones.VGGAttention,
+    "LRNet": lambda: kfeedback.LRNet("lnin", timesteps=2, return_sequences=True),
+    "CRCN": lambda: kfeedback.CRCN("vgg_small", timesteps=2, return_sequences=True),
+    "CliqueNet": lambda: kfeedback.CliqueNet(filters=12, layers=12),
+    "CliqueNetS0": lambda: kfeedback.CliqueNetS0(input_shape=(64, 64, 3)),
+    "FeedbackConvLSTMNet": lambda: kfeedback.FeedbackConvLSTMNet(return_sequences=True),
+}
+
+
+def export(model, base, **kwargs):
+    kwargs = {"warmup_batches": (), **kwargs}
+    return kfeedback.serving.export(model, base, **kwargs)
+
+
+def last(predictions):
+    return predictions[:, -1] if predictions.ndim == 3 else predictions
+
+
+def check_families(families, tmp_path):
+    """Exports each and compares it, in a bare process, with the model."""
+    requests, wanted = [], []
+    for name, factory in families.items():
+        model = make(factory)
+        steps = ["timesteps"] if len(model.output_shape) == 3 else ["serving_default"]
+        path = export(model, tmp_path / name, preprocessing="centre", signatures=steps)
+        random = np.random.default_rng(0)
+        images = random.integers(0, 256, (17, *model.input_shape[1:])).astype("float32")
+        expected = model.predict(preprocess_input(images, "centre"), verbose=0)
+        assert np.ptp(expected, axis=0).max() > 1e-3, "all images give one prediction"
+        for batch in (1, 3, 17):
+            given = {"images": images[:batch]}
+            # Of the same batch: sums of another one run in another order.
+            prepared = preprocess_input(images[:batch], "centre")
+            expected = model.predict_on_batch(prepared)
+            requests.append((path, "serving_default", given))
+            wanted.append((name, last(expected)))
+            if expected.ndim == 3:
+                requests.append((path, "timesteps", given))
+                wanted.append((name, expected))
+        scan = [str(pathlib.Path(sys.executable).with_name("saved_model_cli")), "scan"]
+        if name in ("lrnet", "LRNet"):  # the same for all: what it looks for
+            done = subprocess.run(
+                [*scan, "--dir", str(path)], capture_output=True, text=True, check=True
+            )
+            assert "does not contain the default denylisted ops" in done.stdout
+    answers = ask(requests)
+    for answer, (name, expected) in zip(answers, wanted, strict=True):
+        assert answer.error is None, (name, answer.error)
+        found = answer.outputs["probabilities"]
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6, err_msg=name)
+        classes = answer.outputs["top_classes"]
+        np.testing.assert_array_equal(classes[..., 0], expected.argmax(-1))
+        np.testing.assert_array_equal(
+            answer.outputs["top_scores"], np.take_along_axis(found, classes, axis=-1)
+        )
+
+
+def test_small_networks_where_keras_and_kfeedback_are_blocked(tmp_path):
+    check_families(SMALL, tmp_path)
+
+
+@pytest.mark.slow
+def test_all_networks_where_keras_and_kfeedback_are_blocked(tmp_path):
+    check_families(LARGE, tmp_path)
+
+
+def signatures(path):
+    import tensorflow as tf
+
+    return tf.saved_model.load(str(path)).signatures
+
+
+@pytest.mark.parametrize(
+    "factory", [lrnet, pytest.param(feedback_convlstm, marks=pytest.mark.slow)]
+)
+def test_early_exit_is_that_of_the_library(tmp_path, factory):
+    model = make(factory)
+    for layer in model.layers:  # so that the confidences differ
+        if isinstance(layer, keras.layers.Dense):
+            layer.kernel.assign(layer.kernel * 8)
+    images = harness.random_images(model.input_shape[1:], 40)
+    confidences = model.predict(images, verbose=0).max(axis=-1)
+    # Between two of them, so that no rounding decides; so that all timesteps are used.
+    ordered = np.sort(confidences, axis=None)
+    thresholds = (ordered[1:] + ordered[:-1]) / 2
+    used = [
+        len({*np.argmax(np.c_[confidences[:, :-1] >= t, np.ones(40)], axis=1)})
+        for t in thresholds
+    ]
+    threshold = float(thresholds[np.argmax(used)])
+    path = export(
+        model, tmp_path / "m", exit_threshold=threshold, signatures=["early_exit"]
+    )
+    found = signatures(path)["early_exit"](images=images)
+    wanted, steps = kfeedback.early_exit(model, threshold).predict(images)
+    assert set(steps.tolist()) == {1, 2, 3}
+    np.testing.assert_array_equal(found["timesteps"], steps)
+    np.testing.assert_allclose(found["probabilities"], wanted, atol=1e-6)
+
+
+def test_labels_logits_and_names(tmp_path):
+    model = logits()
+    names = ["Katze", "Hund", "Maus", "Bär"]
+    path = export(
+        model, tmp_path / "m", class_names=names, from_logits=True, top=2, version=7
+    )
+    assert path == tmp_path / "m" / "7"
+    images = harness.random_images((8, 8, 2), 5)
+    found = signatures(path)["serving_default"](images=images)
+    values = model.predict(images, verbose=0)
+    wanted = np.exp(values) / np.exp(values).sum(axis=-1, keepdims=True)
+    np.testing.assert_allclose(found["probabilities"], wanted, atol=1e-6)
+    best = np.argsort(-wanted, axis=-1)[:, :2]
+    labels = [[label.decode() for label in row] for row in found["top_labels"].numpy()]
+    assert labels == [[names[n] for n in row] for row in best]
+    card = (path / "assets.extra" / "README.md").read_text()
+    assert "| `serving_default` | `images` float32 (B, 8, 8, 2) |" in card
+    assert 'base_path: "/models/m"' in (tmp_path / "m" / "model.config").read_text()
+
+
+def logits():
+    from tests.models.common import conv_net
+
+    harness.fresh_names()
+    return harness.randomize(conv_net(activation=None))
+
+
+class SaliencyModel(keras.Model):
+    """As small as a model that brings an endpoint of its own can be."""
+
+    input_shape = (None, 4, 4, 1)
+
+    def __init__(self):
+        super().__init__(name="saliency_model")
+        self.classifier = tiny()
+
+    def call(self, images):
+        probabilities = self.classifier(images)
+        classes = keras.ops.argmax(probabilities, axis=-1, keepdims=True)
+        return {
+            "probabilities": probabilities,
+            "top_classes": keras.ops.cast(classes, "int32"),
+            "saliency": keras.ops.abs(images),
+        }
+
+    def serving_endpoints(self):
+        return {"saliency": self.call}
+
+
+def test_a_model_brings_endpoints_of_its_own(tmp_path):
+    model = SaliencyModel()
+    images = harness.random_images((4, 4, 1), 5)
+    wanted = model(images)
+    names = ["a", "b", "c"]
+    path = export(model, tmp_path / "m", class_names=names)
+    saliency, default = (
+        {key: value.numpy() for key, value in serve(images=images).items()}
+        for serve in map(signatures(path).get, ("saliency", "serving_default"))
+    )
+    assert set(saliency) == {"probabilities", "saliency", "top_classes", "top_labels"}
+    np.testing.assert_allclose(saliency["saliency"], np.abs(images))
+    classes = np.asarray(wanted["top_classes"])
+    np.testing.assert_array_equal(saliency["top_classes"], classes)
+    assert saliency["top_labels"][:, 0].tolist() == [
+        names[n].encode() for n in classes[:, 0]
+    ]
+    np.testing.assert_allclose(
+        default["probabilities"], wanted["probabilities"], atol=1e-6
+    )
+    assert set(default) == {
+        *("probabilities", "top_classes", "top_labels", "top_scores"),
+    }
+    with pytest.raises(ValueError, match="graph of layers"):
+        kfeedback.serving.export_file(model, tmp_path / "m.onnx")
+
+
+def test_chooses_signatures(tmp_path):
+    model = kfeedback.LRNet(
+        LeNet(input_shape=(16, 16, 1), classes=4), timesteps=2, return_sequences=True
+    )
+    path = export(model, tmp_path / "all", preprocessing="scale")
+    everything = {"serving_default", "image_bytes", "timesteps", "early_exit"}
+    assert set(signatures(path)) == everything
+    path = export(model, tmp_path / "some", signatures=["timesteps"])
+    assert set(signatures(path)) == {"serving_default", "timesteps"}
+    path = export(tiny(), tmp_path / "tiny")
+    assert set(signatures(path)) == {"serving_default"}
+
+
+@pytest.mark.parametrize(
+    "name, reason",
+    [
+        ("image_bytes", "preprocessing must be known for it"),
+        ("timesteps", "return_sequences=True"),
+        ("early_exit", "all its timesteps"),
+        ("saliency", "signatures must be some of serving_default"),
+    ],
+)
+def test_refuses_signatures_with_the_reason(tmp_path, name, reason):
+    with pytest.raises(ValueError, match=reason) as error:
+        export(tiny(), tmp_path / "m", signatures=[name])
+    assert str(error.value).startswith("signatures must be")
+    assert not (tmp_path / "m").exists()
+
+
+@pytest.mark.parametrize(
+    "argument, value",
+    [
+        ("version", 0),
+        ("version", "1"),
+        ("preprocessing", "sacle"),
+        ("class_names", ["a", "b"]),
+        ("top", 0),
+        ("crop_fraction", 1.5),
+        ("exit_threshold", 0),
+        ("keep", 0),
+        ("warmup_batches", [0]),
+    ],
+)
+def test_refuses_arguments(tmp_path, argument, value):
+    with pytest.raises(ValueError) as error:
+        export(tiny(), tmp_path / "m", **{argument: value})
+    harness.assert_one_sentence(error.value, argument)
+    assert not (tmp_path / "m").exists()
+
+
+@pytest.mark.parametrize(
+    "factory, kwargs, kind",
+    [
+        (lambda: "lenet", {}, TypeError),
+        (logits, {}, ValueError),
+        (tiny, {"from_logits": True}, ValueError),
+        (lambda: lrnet(include_top=False), {}, ValueError),
+        (lambda: keras.Sequential([keras.layers.Dense(3)]), {}, ValueError),
+    ],
+    ids=["name", "logits", "no logits", "features", "unbuilt"],
+)
+def test_refuses_models(tmp_path, factory, kwargs, kind):
+    with pytest.raises(kind) as error:
+        export(factory(), tmp_path / "m", **kwargs)
+    assert str(error.value).startswith("model must")
+    assert not (tmp_path / "m").exists()
+
+
+def test_python_in_the_graph_is_refused(tmp_path):
+    import tensorflow as tf
+
+    def preprocessing(images):
+        return tf.numpy_function(lambda x: x / 255, [images], tf.float32)
+
+    with pytest.raises(ValueError, match=r"TensorFlow operations alone, got .*PyFunc"):
+        export(tiny(), tmp_path / "m", preprocessing=preprocessing)
+    assert not list((tmp_path / "m").iterdir())
+
+
+def test_what_answers_otherwise_is_refused(tmp_path, monkeypatch):
+    import tensorflow as tf
+
+    load = tf.saved_model.load
+
+    def load_other_weights(path):
+        loaded = load(path)
+        loaded.variables[0].assign(tf.zeros_like(loaded.variables[0]))
+        return loaded
+
+    monkeypatch.setattr(tf.saved_model, "load", load_other_weights)
+    with pytest.raises(ValueError, match="must give the same probabilities"):
+        export(tiny(), tmp_path / "m")
+    assert not list((tmp_path / "m").iterdir())
+
+
+def test_xla(tmp_path):
+    model = make(lrnet, timesteps=2)
+    path = export(model, tmp_path / "m", jit_compile=True, signatures=["timesteps"])
+    images = harness.random_images((8, 8, 2), 3)
+    found = signatures(path)["timesteps"](images=images)["probabilities"]
+    np.testing.assert_allclose(found, model.predict(images, verbose=0), atol=1e-6)
+    graph = (path / "saved_model.pb").read_bytes()
+    assert b"_XlaMustCompile" in graph
+
+
+def test_another_backend_is_told_the_way():
+    code = "import kfeedback; kfeedback.serving.export"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={"KERAS_BACKEND": "jax", "PATH": "", "PYTHONPATH": ":".join(sys.path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "KERAS_BACKEND must be tensorflow" in done.stderr

@@ -1,0 +1,199 @@
+"""Tries an exported model: in TF Serving where there is one, else without it.
+
+    python -m tools.serving_smoke --base_dir=served/lr_lenet
+
+The requests are those of the latest version's warm-up file and one that is wrong. With
+a `tensorflow_model_server` on the PATH it is started on ports of this machine and asked
+by REST and by gRPC, through the clients of `applications`; both must answer alike.
+Without one the same requests, as protos, go to the SavedModel in a process that has
+TensorFlow alone. Prints which of the two it did. Needs kfeedback[serving].
+"""
+
+import contextlib
+import json
+import pathlib
+import shutil
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+
+import numpy as np
+import tensorflow as tf
+from absl import flags
+
+from applications import _app, _serving
+from applications._bare_process import ask
+from kfeedback.serving._requests import WARMUP_FILE
+from kfeedback.serving._versions import versions
+
+flags.DEFINE_string("base_dir", None, "What kfeedback.serving.export got (required).")
+flags.DEFINE_integer(
+    "timeout", 120, "Seconds until a server must be ready.", lower_bound=1
+)
+FLAGS = flags.FLAGS
+
+SERVER = "tensorflow_model_server"
+
+
+def main():
+    """Asks, compares, prints; ends with an error if an answer is not as it must be."""
+    base = pathlib.Path(_app.required("base_dir")).absolute()
+    known = versions(base)
+    if not known:
+        raise ValueError(f"--base_dir must hold a version of a model, got '{base}'.")
+    folder = base / str(known[-1])
+    requests = read_requests(folder)
+    server = shutil.which(SERVER)
+    if server:
+        with started(server, base) as (rest, grpc):
+            answers = ask_server(rest, grpc, base.name, requests)
+        print(f"asked {SERVER} ({server}) by REST and gRPC:")
+    else:
+        answers = ask_bare(folder, requests)
+        print(f"no {SERVER} on the PATH; asked the SavedModel in a bare process:")
+    check(answers)
+
+
+def read_requests(folder):
+    """`(signature, inputs as arrays)` of the warm-up file, and a wrong one."""
+    try:
+        from tensorflow_serving.apis import prediction_log_pb2
+    except ImportError as error:
+        raise ImportError(
+            f"--base_dir needs pip install kfeedback[serving]: {error}"
+        ) from error
+    path = folder / "assets.extra" / WARMUP_FILE
+    if not path.is_file():
+        raise ValueError(
+            f"--base_dir must hold requests for warming up, got no {path}."
+        )
+    logs = [
+        prediction_log_pb2.PredictionLog.FromString(record.numpy())
+        for record in tf.data.TFRecordDataset(str(path))
+    ]
+    requests = [
+        (
+            log.predict_log.request.model_spec.signature_name,
+            {
+                name: tf.make_ndarray(proto)
+                for name, proto in log.predict_log.request.inputs.items()
+            },
+        )
+        for log in logs
+    ]
+    return [*requests, ("serving_default", {"images": np.zeros((4, 4), "float32")})]
+
+
+def ask_bare(folder, requests):
+    """`(signature, outputs or None, error or None)`, by protos and without a server."""
+    protos = [_serving.grpc_request("model", *request) for request in requests]
+    answers = ask(
+        [(folder, x.model_spec.signature_name, dict(x.inputs)) for x in protos]
+    )
+    return [
+        (signature, answer.outputs, answer.error)
+        for (signature, _), answer in zip(requests, answers, strict=True)
+    ]
+
+
+def ask_server(rest, grpc, name, requests):
+    """The same by REST and by gRPC; raises where these differ."""
+    answers = []
+    for signature, inputs in requests:
+        try:
+            outputs = _serving.ask_grpc(grpc, name, signature, inputs)
+            error = None
+        except ValueError as caught:
+            outputs, error = None, str(caught)
+        try:
+            by_rest = _serving.ask_rest(rest, name, signature, inputs)
+            _compare(signature, outputs, by_rest)
+        except ValueError as caught:
+            if error is None:
+                raise ValueError(f"REST and gRPC must agree, got {caught}") from caught
+        answers.append((signature, outputs, error))
+    return answers
+
+
+def _compare(signature, outputs, by_rest):
+    if outputs is None or sorted(outputs) != sorted(by_rest):
+        raise ValueError(f"other outputs of {signature} by REST than by gRPC.")
+    for key, value in outputs.items():
+        other = by_rest[key]
+        same = value.shape == other.shape
+        if same and value.dtype.kind == "f":
+            same = np.allclose(value, other, rtol=0, atol=1e-6)
+        elif same:
+            same = np.array_equal(value, other)
+        if not same:
+            raise ValueError(f"another {key} of {signature} by REST than by gRPC.")
+
+
+def check(answers):
+    """Prints a line an answer; raises unless all but the last one are good."""
+    for signature, outputs, error in answers:
+        if outputs is None:
+            print(f"  {signature}: {' '.join(error.split())[:400]}")
+        else:
+            shapes = {k: tuple(v.shape) for k, v in sorted(outputs.items())}
+            finite = np.isfinite(outputs["probabilities"]).all()
+            print(f"  {signature}: {shapes}, {'finite' if finite else 'NOT FINITE'}")
+    *good, wrong = answers
+    if any(outputs is None for _, outputs, _ in good):
+        raise ValueError(
+            "--base_dir must answer its requests for warming up, got none."
+        )
+    if wrong[1] is not None or "expected shape" not in wrong[2]:
+        raise ValueError(
+            "--base_dir must answer a wrong shape with an error that says so, got "
+            f"{wrong[2]}."
+        )
+
+
+@contextlib.contextmanager
+def started(server, base):
+    """Runs a server until it is ready; gives its addresses for REST and gRPC."""
+    rest_port, grpc_port = _free_ports(2)
+    command = [
+        server,
+        f"--port={grpc_port}",
+        f"--rest_api_port={rest_port}",
+        f"--model_name={base.name}",
+        f"--model_base_path={base}",
+    ]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+        try:
+            rest = f"http://127.0.0.1:{rest_port}"
+            _wait(process, f"{rest}/v1/models/{base.name}")
+            yield rest, f"127.0.0.1:{grpc_port}"
+        finally:
+            process.terminate()
+
+
+def _wait(process, url):
+    end = time.monotonic() + FLAGS.timeout
+    while time.monotonic() < end and process.poll() is None:
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            with urllib.request.urlopen(url, timeout=5) as response:
+                status = json.load(response)["model_version_status"]
+            if any(version["state"] == "AVAILABLE" for version in status):
+                return
+        time.sleep(0.2)
+    raise ValueError(
+        f"{SERVER} must serve --base_dir within {FLAGS.timeout} s, got exit code "
+        f"{process.poll()}."
+    )
+
+
+def _free_ports(count):
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
+
+
+if __name__ == "__main__":
+    _app.launch(main)
