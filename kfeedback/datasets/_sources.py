@@ -18,6 +18,7 @@ LARGE_BUFFER = 10_000
 _SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png"}
 _BUILDERS = {
     "cifar10_objects": "Cifar10Objects",
+    "cluttered_mnist": "ClutteredMnist",
     "mnist_background_images": "MnistBackgroundImages",
 }
 """Module of this package, which is the name of the data set -> its builder."""
