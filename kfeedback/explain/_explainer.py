@@ -54,7 +54,7 @@ class Explainer:
         gate_layers=None,
         iterations=10,
         step_size=0.1,
-        sparsity=0.03,
+        sparsity=0.02,
         update_rule="gradient_ascent",
         start="half",
         normalize=True,
@@ -142,8 +142,8 @@ class Explainer:
 
         Returns:
             dict of arrays: `classes` and `scores` `(N, top)`, the answer, best first;
-            `first_classes` and `first_scores` `(N, top)` of the first look; `boxes` int32
-            `(N, top, 4)`, what was cut out, in pixels of the original.
+            `first_classes` and `first_scores` `(N, top)` of the first look; `boxes`
+            int32 `(N, top, 4)`, what was cut out, in pixels of the original.
 
         Raises:
             ValueError: if an argument is not as above.
@@ -227,7 +227,7 @@ class Explainer:
         return height, width
 
     def _all(self, images, targets, verbose, wanted, energy=1.0):
-        """One array of what the chunks give; without the axis of targets if it is one."""
+        """One array of what the chunks give; for single targets without their axis."""
         chunks = self._chunks(images, targets, verbose, wanted, energy)
         single, result, first = np.ndim(targets) < 2, None, 0
         for chunk in chunks:
@@ -423,7 +423,7 @@ class _Progress:
 
 
 def _padded(array, size):
-    """An array with its last entry repeated up to a size, so that nothing recompiles."""
+    """An array with its last entry repeated up to a size: nothing recompiles."""
     missing = size - len(array)
     return np.concatenate([array, np.repeat(array[-1:], missing, 0)])
 
@@ -446,7 +446,7 @@ def _resize(image, size):
 
 
 def _window(box, shape, size, margin, square):
-    """A box in pixels of the model's input as one of the original; all if it is empty."""
+    """A box in the model's input as one in the original; all of it for an empty box."""
     if not (box[2:] > box[:2]).all():
         return 0, 0, *shape
     scale = np.array(shape) / np.array(size)

@@ -48,6 +48,7 @@ class Gated:
     Attributes:
         model: the classifier, nothing nested in it.
         classes: int.
+        features: symbolic last feature maps before the classifier and its pooling.
         gate_names: names of the gated layers, or `None` for the default.
         sites: list of `Site`, in the order of their calls.
 
@@ -60,7 +61,7 @@ class Gated:
         self.model = graph.flatten(model)
         head = Head(self.model, argument="model")
         self.classes = head.classes
-        self.features = head.features
+        self.features = _last_maps(head)
         self.is_sigmoid = head.posterior == "sigmoid"
         self._end = posterior_end(self.model)
         calls = graph.nodes(self.model.inputs, self.model.outputs)
@@ -141,6 +142,17 @@ class Gated:
 def is_relu(operation):
     """Whether an operation is a ReLU, or ends in one."""
     return _activation(operation) in RELUS
+
+
+def _last_maps(head):
+    """The last feature maps before the classifier, and before any pooling of them."""
+
+    def is_map(node):
+        name = type(node.operation).__name__
+        passes = "Pooling" in name or "Dropout" in name
+        return len(node.outputs[0].shape) == 4 and not passes
+
+    return [node.outputs[0] for node in graph.nearest(head.inputs, is_map)]
 
 
 def _activation(operation):

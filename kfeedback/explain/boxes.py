@@ -1,4 +1,4 @@
-"""From a saliency map to boxes `(top, left, bottom, right)` in pixels, ends excluded."""
+"""From a saliency map to boxes (top, left, bottom, right) in pixels, ends excluded."""
 
 import numpy as np
 from keras import ops

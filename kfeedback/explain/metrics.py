@@ -3,6 +3,8 @@
 Boxes are `(top, left, bottom, right)` in pixels, the ends excluded.
 """
 
+import itertools
+
 import numpy as np
 
 from kfeedback import _checks
@@ -157,7 +159,7 @@ def error_by_size(errors, truth, image_shape, edges=(0, 0.05, 0.1, 0.2, 0.4, 1))
         raise ValueError(f"edges must be two or more rising shares, got {edges}.")
     share = area(truth) / (image_shape[0] * image_shape[1])
     rows = []
-    for low, high in zip(edges[:-1], edges[1:], strict=True):
+    for low, high in itertools.pairwise(edges):
         chosen = errors[(share > low) & (share <= high)]
         error = float(chosen.mean()) if len(chosen) else float("nan")
         rows.append(

@@ -1,7 +1,5 @@
 """FeedbackCNN, Look and Think Twice: gates on the ReLUs find what speaks for a class."""
 
-import functools
-
 import keras
 
 from kfeedback import _checks, graph
@@ -100,7 +98,7 @@ class FeedbackCNN(keras.Model):
         *,
         iterations=10,
         step_size=0.1,
-        sparsity=0.03,
+        sparsity=0.02,
         update_rule="gradient_ascent",
         gate_layers=None,
         start="half",
@@ -155,6 +153,7 @@ class FeedbackCNN(keras.Model):
         self.built = True
 
     def call(self, images):
+        """What the docstring of the class says."""
         explainer = self.explainer
         found = _explainer.explain(
             explainer.network,
@@ -174,19 +173,20 @@ class FeedbackCNN(keras.Model):
             "boxes": found["boxes"],
         }
 
-    @functools.wraps(Explainer.saliency)
     def saliency(self, images, targets=None, **kwargs):
+        """`kfeedback.explain.Explainer.saliency`."""
         return self.explainer.saliency(images, targets, **kwargs)
 
-    @functools.wraps(Explainer.localize)
     def localize(self, images, targets=None, **kwargs):
+        """`kfeedback.explain.Explainer.localize`."""
         return self.explainer.localize(images, targets, **kwargs)
 
-    @functools.wraps(Explainer.look_twice)
     def look_twice(self, images, **kwargs):
+        """`kfeedback.explain.Explainer.look_twice`."""
         return self.explainer.look_twice(images, **kwargs)
 
     def get_config(self):
+        """The arguments, for Keras."""
         explainer = self.explainer
         if callable(explainer.preprocess):
             raise ValueError(
@@ -206,6 +206,7 @@ class FeedbackCNN(keras.Model):
 
     @classmethod
     def from_config(cls, config):
+        """The model of what `get_config` gave."""
         config = dict(config)
         backbone = keras.saving.deserialize_keras_object(config.pop("backbone"))
         return cls(backbone, **config)

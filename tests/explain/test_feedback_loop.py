@@ -244,9 +244,7 @@ def test_one_hidden_layer_ends_at_the_optimum():
     """A linear problem: on 100 of 100 random nets."""
     nets = [random_net(seed, 1) for seed in range(100)]
     gates = binary_gates(nets, loop(1000, 10.0, 0.01))
-    results = [
-        best_and_found(net, z, 0.01) for net, z in zip(nets, gates, strict=True)
-    ]
+    results = [best_and_found(net, z, 0.01) for net, z in zip(nets, gates, strict=True)]
     assert sum(np.isclose(found, best) for best, found in results) == 100
 
 
@@ -278,9 +276,7 @@ def test_two_hidden_layers_reach_the_best_of_4096_settings(name, record_property
     feedback, least, most = SHARES[name]
     nets = [random_net(seed, 2) for seed in range(100)]
     gates = binary_gates(nets, feedback)
-    results = [
-        best_and_found(net, z, 0.05) for net, z in zip(nets, gates, strict=True)
-    ]
+    results = [best_and_found(net, z, 0.05) for net, z in zip(nets, gates, strict=True)]
     share = sum(found >= best - 0.05 * abs(best) for best, found in results)
     record_property("share", share)
     print(f"{name}: {share} of 100")
