@@ -185,6 +185,12 @@ class FeedbackCNN(keras.Model):
         """`kfeedback.explain.Explainer.look_twice`."""
         return self.explainer.look_twice(images, **kwargs)
 
+    def export(self, filepath, *args, **kwargs):
+        """As `keras.Model.export`, also before the first call."""
+        own = keras.InputSpec(dtype="float32", shape=self.backbone.input_shape)
+        kwargs.setdefault("input_signature", [own])
+        return super().export(filepath, *args, **kwargs)
+
     def get_config(self):
         """The arguments, for Keras."""
         explainer = self.explainer
