@@ -36,7 +36,7 @@ flags.DEFINE_enum("update_rule", UPDATE_RULES[0], UPDATE_RULES, "Of the loop.")
 flags.DEFINE_enum("start", "half", STARTS, "Where the gates start.")
 flags.DEFINE_bool("normalize", True, "Gradients as a share of a layer's largest.")
 flags.DEFINE_list("gate_layers", [], "Layers with gates; every ReLU by default.")
-_app.define_number("margin", 0.25, "Added to a box for the second look.", least=0)
+_app.define_number("margin", 1.0, "Added to a box for the second look.", least=0)
 flags.DEFINE_bool("square", True, "Squares for the second look.")
 flags.DEFINE_integer("top", 5, "Classes and boxes of a second look.", lower_bound=1)
 flags.DEFINE_integer(

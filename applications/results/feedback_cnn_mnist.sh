@@ -3,9 +3,8 @@
 # seven convolutions, without and with batch norm, trained on 90 % of the training
 # scenes; the settings of FeedbackCNN's loop on 300 scenes of the other 10 %; then every
 # method, with thresholds from 500 of those, on 1,000 test scenes of one digit and 500 of
-# two. Writes feedback_cnn_mnist_training.csv, feedback_cnn_mnist_tuning.csv,
-# feedback_cnn_mnist.csv and feedback_cnn_mnist.png beside itself; a row that is there is
-# not measured again. TFDS_DATA_DIR must hold MNIST, or TFDS fetches it.
+# two. Writes feedback_cnn_mnist_tuning.csv, feedback_cnn_mnist.csv and
+# feedback_cnn_mnist.png beside itself; a row that is there is not measured again. TFDS_DATA_DIR must hold MNIST, or TFDS fetches it.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 PYTHON=${PYTHON:-.venv/bin/python}
@@ -13,12 +12,12 @@ RUNS=${RUNS:-runs/feedback_cnn_mnist}
 NAME=applications/results/feedback_cnn_mnist
 
 train() { # name, batch norm, epochs
-  if grep -qs ",$1," "${NAME}_training.csv"; then return; fi
+  if [ -f "$RUNS/$1/model.keras" ]; then return; fi
   "$PYTHON" -m applications.train --model=vgg_small --dataset=cluttered_mnist \
     --model_args="{\"width\": 0.25, \"batch_norm\": $2, \"blocks\": [2, 2, 2, 1]}" \
     --train_split='train[:90%]' --eval_split='train[90%:]' --epochs="$3" \
     --optimizer=adam --lr=0.001 --lr_drops=0.7 --batch_size=64 --verbose=2 \
-    --results="${NAME}_training.csv" --experiment="$1" --output_dir="$RUNS/$1"
+    --output_dir="$RUNS/$1"
 }
 
 tune() { # network, iterations, step size, sparsity, more flags
