@@ -448,7 +448,7 @@ def _resize(image, size):
 def _window(box, shape, size, margin, square):
     """A box in the model's input as one in the original; all of it for an empty box."""
     if not (box[2:] > box[:2]).all():
-        return 0, 0, *shape
+        return np.array([0, 0, *shape], np.int32)
     scale = np.array(shape) / np.array(size)
     start, stop = box[:2] * scale, box[2:] * scale
     sides = (stop - start) * (1 + 2 * margin)
@@ -458,7 +458,7 @@ def _window(box, shape, size, margin, square):
     start = np.clip((start + stop - sides) / 2, 0, np.array(shape) - sides)
     first = np.floor(start + 1e-6).astype(int)
     last = np.ceil(start + sides - 1e-6).astype(int)
-    return (*first, *np.maximum(last, first + 1))
+    return np.concatenate([first, np.maximum(last, first + 1)]).astype(np.int32)
 
 
 def _best_distinct(posterior, top):
