@@ -19,11 +19,13 @@ def foreground(maps, energy):
     """
     shape = ops.shape(maps)
     flat = ops.reshape(maps, (-1, shape[1], shape[2] * shape[3]))
-    ordered = -ops.sort(-flat, axis=-1)
+    # From the darkest on, so that float32 loses none of the small values.
+    ordered = ops.sort(flat, axis=-1)
     sums = ops.cumsum(ordered, axis=-1)
-    missing = ops.cast(sums < energy * sums[..., -1:], "int32")
-    needed = ops.sum(missing, axis=-1, keepdims=True)
-    last = ops.take_along_axis(ordered, needed, axis=-1)[..., None]
+    spare = ops.cast(sums <= (1 - energy) * sums[..., -1:], "int32")
+    first = ops.sum(spare, axis=-1, keepdims=True)
+    first = ops.minimum(first, ops.shape(flat)[-1] - 1)
+    last = ops.take_along_axis(ordered, first, axis=-1)[..., None]
     return ops.logical_and(maps >= last, maps > 0)
 
 

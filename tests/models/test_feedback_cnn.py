@@ -110,7 +110,9 @@ def test_nothing_of_the_backbone_changes_also_after_an_error():
     for old, new in zip(before, model.get_weights(), strict=True):
         np.testing.assert_array_equal(old, new)
     assert activations == [getattr(layer, "activation", None) for layer in model.layers]
-    np.testing.assert_array_equal(plain, model.predict(common.images() / 255, verbose=0))
+    np.testing.assert_array_equal(
+        plain, model.predict(common.images() / 255, verbose=0)
+    )
 
 
 @pytest.mark.skipif(not ON_TENSORFLOW, reason="exports from TensorFlow")
