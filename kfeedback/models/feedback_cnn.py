@@ -1,4 +1,4 @@
-"""FeedbackCNN, Look and Think Twice: gates on the ReLUs find what speaks for a class."""
+"""FeedbackCNN, Look and Think Twice: gates on ReLUs find what speaks for a class."""
 
 import keras
 
@@ -53,8 +53,8 @@ class FeedbackCNN(keras.Model):
             ReLU, also of 6, leaky or fused into a layer, before the dense layers.
         start: `"half"`, gates at 0.5 where the ReLU fired, 0 elsewhere; or
             `"activations"`, at 1 there.
-        normalize: bool, divides g by the largest |g| of an image in the layer, so that α
-            and λ mean the same in every layer and every network; or `False`.
+        normalize: bool, divides g by the largest |g| of an image in the layer: α and λ
+            then mean the same in every layer and every network.
         top: int ≥ 1, how many of the best classes `call` explains.
         energy: share of a map's energy that `call`'s boxes hold, > 0 and ≤ 1.
         preprocess: `None`, a mode of `preprocess_input`, or a function in `keras.ops`:

@@ -73,8 +73,8 @@ def test_bad_annotations(voc):
     (voc / "Annotations" / "c.xml").write_text(
         "<annotation><filename>../../c.jpg</filename></annotation>"
     )
-    with pytest.raises(FileNotFoundError, match="JPEGImages/c2?.jpg") as error:
-        (voc / "JPEGImages" / "c.jpg").unlink()
+    (voc / "JPEGImages" / "c.jpg").unlink()
+    with pytest.raises(FileNotFoundError, match=r"JPEGImages/c\.jpg") as error:
         load_boxes(voc, "all")
     assert ".." not in str(error.value)
 

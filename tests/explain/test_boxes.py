@@ -16,7 +16,7 @@ def maps(seed=0):
     return found
 
 
-@pytest.mark.parametrize("energy", [0.05, 0.5, 0.95, 1.0])
+@pytest.mark.parametrize("energy", [0.05, 0.5, 0.95, 0.999])
 def test_foreground_and_box_are_those_of_the_reference(energy):
     given = maps()
     mask = boxes.foreground(ops.convert_to_tensor(given), energy)
@@ -34,6 +34,12 @@ def test_foreground_and_box_are_those_of_the_reference(energy):
     assert tuple(found[1, 0]) == (0, 0, 0, 0)
     assert tuple(found[1, 1]) == (0, 0, 7, 9)
     assert tuple(found[2, 0]) == (3, 4, 4, 5)
+
+
+def test_all_energy_keeps_whatever_is_not_zero():
+    given = maps()
+    mask = boxes.foreground(ops.convert_to_tensor(given), 1.0)
+    np.testing.assert_array_equal(ops.convert_to_numpy(mask), given > 0)
 
 
 def test_components_come_by_size():
