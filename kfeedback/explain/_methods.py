@@ -90,11 +90,10 @@ def find_gates(network, feedback, images, features, targets):
         if rule != "gradient_ascent":
             return [ops.cast(g > 0, "float32") for g in found]
         step, sparsity = feedback.step_size, feedback.sparsity
-        if feedback.normalize:
-            found = [g / _scale(g) for g in found]
+        steps = [step / _scale(g) if feedback.normalize else step for g in found]
         return [
-            ops.clip(z + step * (g - sparsity), 0.0, 1.0)
-            for z, g in zip(gates, found, strict=True)
+            ops.clip(z + (g * step_of_layer - step * sparsity), 0.0, 1.0)
+            for z, g, step_of_layer in zip(gates, found, steps, strict=True)
         ]
 
     return ops.fori_loop(0, feedback.iterations, update, gates)
@@ -238,7 +237,8 @@ def _input_map(images, score):
 def _scale(gradient):
     """The largest |g| of an image in one layer, or 1 where there is none."""
     axes = tuple(range(1, len(gradient.shape)))
-    largest = ops.max(ops.abs(gradient), axis=axes, keepdims=True)
+    most = ops.max(gradient, axis=axes, keepdims=True)
+    largest = ops.maximum(most, -ops.min(gradient, axis=axes, keepdims=True))
     return ops.where(largest > 0, largest, ops.ones_like(largest))
 
 

@@ -35,7 +35,7 @@ def three_layers(classes=4, seed=3):
 
 
 def of_vectors(layers, vector, classes_kernel):
-    """A net of 1×1 convolutions on one pixel: a dense net whose hidden layers are gated.
+    """A net of 1×1 convolutions on one pixel: a dense net with gated hidden layers.
 
     Args:
         layers: list of `(kernel, bias)`, kernels `(inputs, units)`.
