@@ -59,14 +59,15 @@ def test_loads_with_one_label_and_with_boxes(prepared):
     assert boxed.index.tolist() == [0, 1, 2, 3]
     two = load_boxes("cluttered_mnist", "test_two", data_dir=prepared, count=2)
     assert two.index.tolist() == [0, 0, 1, 1] and len(two.class_names) == 10
-    half = load_boxes(
-        "cluttered_mnist", "test", data_dir=prepared, image_size=(32, 32)
-    )
+    half = load_boxes("cluttered_mnist", "test", data_dir=prepared, image_size=(32, 32))
     assert abs(2 * half.boxes - boxed.boxes).max() <= 1
 
 
 def test_sets_without_boxes_are_refused(tmp_path):
-    with tfds.testing.mock_data(num_examples=1), pytest.raises(
-        ValueError, match="objects with label and bbox, or label and bbox"
+    with (
+        tfds.testing.mock_data(num_examples=1),
+        pytest.raises(
+            ValueError, match="objects with label and bbox, or label and bbox"
+        ),
     ):
         load_boxes("mnist", "train", data_dir=str(tmp_path))
