@@ -1,6 +1,7 @@
-"""The gradient of a scalar with respect to a model's input, on every backend."""
+"""Gradients, and functions compiled around them, on every backend."""
 
 import keras
+from keras import tree
 
 
 def input_gradient(model, objective, prepare=None):
@@ -24,61 +25,89 @@ def input_gradient(model, objective, prepare=None):
         `objective` gives, and a tensor of the shape of x.
     """
     prepare = prepare or (lambda x: x)
+
+    def run(x, *more):
+        def values(x):
+            return objective(model(prepare(x), training=False), *more)
+
+        return value_and_gradient(values, x)
+
+    return compiled(model, run)
+
+
+def value_and_gradient(function, x):
+    """Differentiates a function where it is called, also inside a compiled one.
+
+    Args:
+        function: function of x, in `keras.ops`, that gives a tensor.
+        x: a tensor, or a list of tensors.
+
+    Returns:
+        `(values, gradient)`: `function(x)`, and d sum(function(x)) / dx, like x; zeros
+        where the values do not depend on x.
+    """
     backend = keras.backend.backend()
     if backend == "tensorflow":
-        return _with_tensorflow(model, objective, prepare)
-    if backend == "jax":
-        return _with_jax(model, objective, prepare)
-    return _with_torch(model, objective, prepare)
+        import tensorflow as tf
 
-
-def _with_tensorflow(model, objective, prepare):
-    import tensorflow as tf
-
-    @tf.function(reduce_retracing=True)
-    def gradient(x, *more):
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(x)
-            values = objective(model(prepare(x), training=False), *more)
+            values = function(x)
             total = tf.reduce_sum(values)
-        return values, tape.gradient(
-            total, x, unconnected_gradients=tf.UnconnectedGradients.ZERO
-        )
+        zero = tf.UnconnectedGradients.ZERO
+        return values, tape.gradient(total, x, unconnected_gradients=zero)
+    if backend == "jax":
+        import jax
 
-    return lambda *tensors: gradient(*map(tf.convert_to_tensor, tensors))
+        def total(x):
+            values = function(x)
+            return values.sum(), values
 
-
-def _with_jax(model, objective, prepare):
-    import jax
-
-    def total(x, weights, *more):
-        # `stateless_call` wants a model whose `call` takes `training`.
-        mapping = list(zip(model.variables, weights, strict=True))
-        with keras.StatelessScope(state_mapping=mapping):
-            values = objective(model(prepare(x), training=False), *more)
-        return values.sum(), values
-
-    gradient = jax.jit(jax.grad(total, has_aux=True))
-
-    def run(x, *more):
-        weights = [variable.value for variable in model.variables]
-        found, values = gradient(x, weights, *more)
-        return values, found
-
-    return run
-
-
-def _with_torch(model, objective, prepare):
+        gradient, values = jax.grad(total, has_aux=True)(x)
+        return values, gradient
     import torch
 
-    def run(x, *more):
-        with torch.enable_grad():
-            x = keras.ops.convert_to_tensor(x).detach().requires_grad_()
-            more = [keras.ops.convert_to_tensor(one) for one in more]
-            values = objective(model(prepare(x), training=False), *more)
-            (gradient,) = torch.autograd.grad(
-                values.sum(), x, allow_unused=True, materialize_grads=True
-            )
-        return values.detach(), gradient
+    with torch.enable_grad():
+        x = tree.map_structure(lambda one: one.detach().requires_grad_(), x)
+        values = function(x)
+        found = torch.autograd.grad(
+            values.sum(), tree.flatten(x), allow_unused=True, materialize_grads=True
+        )
+    return values.detach(), tree.pack_sequence_as(x, list(found))
+
+
+def compiled(model, function):
+    """A function of tensors that uses a model's layers, compiled once per shape.
+
+    Args:
+        model: `keras.Model`, with the weights that it has when the function is called.
+        function: function of tensors, in `keras.ops`, that may use
+            `value_and_gradient`.
+
+    Returns:
+        a function of tensors or arrays that gives what `function` does.
+    """
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        graph = tf.function(function, reduce_retracing=True, autograph=False)
+        return lambda *tensors: graph(*map(tf.convert_to_tensor, tensors))
+    if backend == "jax":
+        import jax
+
+        def stateless(weights, *tensors):
+            # `stateless_call` wants a model whose `call` takes `training`.
+            mapping = list(zip(model.variables, weights, strict=True))
+            with keras.StatelessScope(state_mapping=mapping):
+                return function(*tensors)
+
+        jitted = jax.jit(stateless)
+        return lambda *tensors: jitted([v.value for v in model.variables], *tensors)
+    import torch
+
+    def run(*tensors):
+        with torch.no_grad():
+            return function(*map(keras.ops.convert_to_tensor, tensors))
 
     return run

@@ -55,7 +55,7 @@ def require_graph(model, argument="model"):
     return model
 
 
-def rerun(model, inputs, edits=None, *, outputs=None, memo=None):
+def rerun(model, inputs, edits=None, *, linear=(), outputs=None, memo=None):
     """Calls the layers of a functional model again, with edits.
 
     Args:
@@ -67,6 +67,8 @@ def rerun(model, inputs, edits=None, *, outputs=None, memo=None):
         edits: dict from a layer of the model, or its name, to a function of that
             layer's output that returns what the following layers see instead. A
             layer that is called several times is edited at each of its calls.
+        linear: layers whose activation is left out: one that is an activation gives
+            its input, another what it has before its `activation`.
         outputs: symbolic tensor of the model, or list of such; the model's own
             output by default. Layers that it does not need are not called.
         memo: dict that is filled by one call and read by the next ones.
@@ -84,7 +86,10 @@ def rerun(model, inputs, edits=None, *, outputs=None, memo=None):
     by_id = {}
     for layer, edit in (edits or {}).items():
         found = get_layer(model, layer, "edits") if isinstance(layer, str) else layer
-        if not any(found is known for known in model.layers):
+        known = getattr(
+            model, "operations", model.layers
+        )  # a Sequential has layers only
+        if not any(found is one for one in known):
             raise ValueError(
                 f"edits must name layers of '{model.name}', got "
                 f"{getattr(found, 'name', found)!r}."
@@ -92,6 +97,7 @@ def rerun(model, inputs, edits=None, *, outputs=None, memo=None):
         by_id[id(found)] = edit
     memo = {} if memo is None else memo
     calls = {}
+    bare = {id(layer): without_activation(layer) for layer in linear}
 
     def call(operation, *args, **kwargs):
         calls[id(operation)] = calls.get(id(operation), 0) + 1
@@ -100,7 +106,8 @@ def rerun(model, inputs, edits=None, *, outputs=None, memo=None):
         key = (id(operation), calls[id(operation)], *map(_identity, leaves))
         if key not in memo:
             # The leaves are kept with the result, so that no id is used again.
-            memo[key] = (operation(*args, **kwargs), leaves)
+            run = bare.get(id(operation), operation)
+            memo[key] = (run(*args, **kwargs), leaves)
         result = memo[key][0]
         return by_id[id(operation)](result) if id(operation) in by_id else result
 
@@ -108,6 +115,31 @@ def rerun(model, inputs, edits=None, *, outputs=None, memo=None):
     outputs = tree.flatten(model.outputs if outputs is None else outputs)
     results = _run(list(inputs.keys()), list(inputs.values()), outputs, call)
     return results[0] if single else results
+
+
+def without_activation(layer):
+    """A function like a layer, with its weights, that leaves out its activation.
+
+    Nothing of the layer changes. What is nothing but an activation, which is every
+    layer without weights of its own kind, becomes the identity.
+
+    Args:
+        layer: a layer with an attribute `activation`, or one that is an activation.
+
+    Returns:
+        a function of what the layer takes.
+    """
+    if not layer_has_weights(layer):
+        return lambda x, *args, **kwargs: x
+    # A second object with the same attributes: copying a layer would copy its weights.
+    twin = object.__new__(type(layer))
+    vars(twin).update(vars(layer), activation=keras.activations.linear)
+    return twin
+
+
+def layer_has_weights(operation):
+    """Whether an operation is a layer with weights."""
+    return bool(getattr(operation, "weights", None))
 
 
 def flatten(model, argument="model"):

@@ -18,6 +18,7 @@ LARGE_BUFFER = 10_000
 _SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png"}
 _BUILDERS = {
     "cifar10_objects": "Cifar10Objects",
+    "cluttered_mnist": "ClutteredMnist",
     "mnist_background_images": "MnistBackgroundImages",
 }
 """Module of this package, which is the name of the data set -> its builder."""
@@ -144,7 +145,7 @@ def _open_folder(name, split, image_size):
 def _open_tfds(name, split, data_dir, manual_dir, image_size):
     import tensorflow_datasets as tfds
 
-    builder = _find_builder(name, data_dir)
+    builder = find_builder(name, data_dir)
     features = builder.info.features
     image_key, label_key = builder.info.supervised_keys or ("image", "label")
     found = {k: features[k] for k in (image_key, label_key, "objects") if k in features}
@@ -227,7 +228,7 @@ def _open_tfds(name, split, data_dir, manual_dir, image_size):
     return Source(info, stream=stream, decode=decode)
 
 
-def _find_builder(name, data_dir):
+def find_builder(name, data_dir):
     import tensorflow_datasets as tfds
 
     if name in _BUILDERS:

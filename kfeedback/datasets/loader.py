@@ -48,10 +48,10 @@ def load(
         name: a name or path that `load_arrays` takes; the path (with a slash in it) of
             a folder with one sub-folder per split, in it one sub-folder per class, in
             it JPEG, PNG, BMP or GIF images; or a TFDS name, among them
-            `"mnist_background_images"` and `"cifar10_objects"`. What TFDS has not
-            prepared yet it downloads and prepares. A TFDS set without one class label
-            an image but with `objects` that have one (as in VOC and COCO) is loaded as
-            a multi-label set.
+            `"mnist_background_images"`, `"cifar10_objects"` and `"cluttered_mnist"`.
+            What TFDS has not prepared yet it downloads and prepares. A TFDS set without
+            one class label an image but with `objects` that have one (as in VOC and
+            COCO) is loaded as a multi-label set.
         split: the name of a split, sliced if wanted, as in TFDS: `"train[:90%]"`.
         batch_size: examples per batch; the last batch may be smaller.
         data_dir: the folder of TFDS (default: the one in the environment variable

@@ -8,6 +8,7 @@ from kfeedback.models.cliquenet import (
     CliqueNetS3,
 )
 from kfeedback.models.crcn import CRCN
+from kfeedback.models.feedback_cnn import FeedbackCNN
 from kfeedback.models.feedback_convlstm import FeedbackConvLSTMNet
 from kfeedback.models.lrnet import LRNet
 
@@ -18,6 +19,7 @@ __all__ = [
     "CliqueNetS1",
     "CliqueNetS2",
     "CliqueNetS3",
+    "FeedbackCNN",
     "FeedbackConvLSTMNet",
     "LRNet",
 ]

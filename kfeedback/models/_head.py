@@ -27,7 +27,7 @@ class Head:
         features: the last feature maps `(B, H, W, C)` before those.
     """
 
-    def __init__(self, model):
+    def __init__(self, model, argument="backbone"):
         self.model = model
         shape = tuple(model.outputs[0].shape)
         self.posterior = posterior_kind(model)
@@ -35,13 +35,13 @@ class Head:
         classifiers = graph.nearest(model.outputs, _has_weights)
         if not classifiers:
             raise ValueError(
-                f"backbone must end in a classifier, got '{model.name}', whose output "
-                "comes from no layer with weights."
+                f"{argument} must end in a classifier, got '{model.name}', whose "
+                "output comes from no layer with weights."
             )
         least = 2 if self.posterior != "sigmoid" else 1
         if len(shape) != 2 or shape[1] is None or shape[1] < least:
             raise ValueError(
-                "backbone must end in a classifier with output (B, classes) and "
+                f"{argument} must end in a classifier with output (B, classes) and "
                 f"classes ≥ {least}, got '{model.name}' with output {shape}."
             )
         self.classes = shape[1]
@@ -49,8 +49,8 @@ class Head:
         maps = graph.nearest(self.inputs, lambda node: len(node.outputs[0].shape) == 4)
         if not maps:
             raise ValueError(
-                "backbone must have a feature map (B, H, W, C) before its classifier, "
-                f"got '{model.name}' without one."
+                f"{argument} must have a feature map (B, H, W, C) before its "
+                f"classifier, got '{model.name}' without one."
             )
         self.features = [node.outputs[0] for node in maps]
 
@@ -81,6 +81,37 @@ def posterior_kind(model):
     )
     kinds = {_kind_of(node) for node in ends}
     return kinds.pop() if len(kinds) == 1 else None
+
+
+def posterior_end(model):
+    """The layer whose softmax or sigmoid makes the posterior; nothing for logits.
+
+    Returns:
+        a set of one layer, or of none.
+
+    Raises:
+        ValueError: if it takes several calls to make the posterior, or there are
+            neither posteriors nor scores.
+    """
+    ends = graph.nearest(
+        model.outputs, lambda node: not _keeps_posterior(node.operation)
+    )
+    if posterior_kind(model) is None:
+        for node in ends:
+            activation = getattr(node.operation, "activation", None)
+            if activation not in (None, keras.activations.linear):
+                raise ValueError(
+                    "model must end in a softmax, a sigmoid or scores, got "
+                    f"'{model.name}', which ends in {activation.__name__}."
+                )
+        return set()
+    layer = ends[0].operation
+    if len(ends) > 1 or len(graph.layer_outputs(model, layer)) > 1:
+        raise ValueError(
+            "model must have one posterior, so that there are scores before it, got "
+            f"'{model.name}', which makes one of several."
+        )
+    return {layer}
 
 
 def _keeps_posterior(operation):

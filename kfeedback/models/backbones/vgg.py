@@ -5,27 +5,28 @@ import keras
 from kfeedback import _checks
 from kfeedback.models._factory import Factory, factory
 
-# Filters of the convolutions, a tuple a block; each block ends in a max pooling.
-_BLOCKS = ((64,) * 2, (128,) * 2, (256,) * 3, (512,) * 3, (512,) * 3)
+_FILTERS = (64, 128, 256, 512, 512)
+_BLOCKS = (2, 2, 3, 3, 3)
 
 
-def convolutions(x, width, batch_norm):
+def convolutions(x, width, batch_norm, blocks=_BLOCKS):
     """The thirteen convolutions in five blocks, each with a max pooling at its end.
 
     Args:
         x: symbolic image.
         width: factor on the filters.
         batch_norm: bool, a batch norm between convolution and ReLU.
+        blocks: how many convolutions each block has.
 
     Returns:
         what the last pooling gives, and what each block gives before its pooling.
     """
     maps = []
-    for block, block_filters in enumerate(_BLOCKS, start=1):
-        for number, filters in enumerate(block_filters, start=1):
+    for block, count in enumerate(blocks, start=1):
+        for number in range(1, count + 1):
             suffix = f"{number}"
             x = keras.layers.Conv2D(
-                max(1, round(width * filters)),
+                max(1, round(width * _FILTERS[block - 1])),
                 3,
                 padding="same",
                 kernel_initializer="he_normal",
@@ -53,6 +54,7 @@ def VGGSmall(
     width=1.0,
     batch_norm=True,
     dropout=0.0,
+    blocks=_BLOCKS,
 ):
     """VGG16's thirteen 3×3 convolutions in five blocks, and one dense layer.
 
@@ -69,6 +71,8 @@ def VGGSmall(
         width: factor > 0 on the filters of every convolution.
         batch_norm: bool, a batch norm between convolution and ReLU.
         dropout: fraction dropped before the dense layer.
+        blocks: how many convolutions each block has; up to five numbers ≥ 1, fewer
+            for a shallower network.
 
     Returns:
         a functional `keras.Model`, `(B, H, W, C)` to `(B, classes)`.
@@ -84,6 +88,12 @@ def VGGSmall(
     _checks.boolean("batch_norm", batch_norm)
     _checks.number("dropout", dropout, least=0, below=1)
     _checks.number("width", width, above=0)
+    if not isinstance(blocks, list | tuple) or not 1 <= len(blocks) <= len(_FILTERS):
+        raise ValueError(
+            f"blocks must be a list of 1 to {len(_FILTERS)} numbers, got {blocks!r}."
+        )
+    for count in blocks:
+        _checks.integer("blocks", count)
     build = Factory(
         include_top,
         weights,
@@ -96,7 +106,7 @@ def VGGSmall(
         default_shape=(32, 32, 3),
         minimum=32,
     )
-    x, _ = convolutions(build.input, width, batch_norm)
+    x, _ = convolutions(build.input, width, batch_norm, blocks)
 
     def head(x):
         x = keras.layers.Flatten(name="flatten")(x)

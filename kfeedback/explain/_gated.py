@@ -1,0 +1,289 @@
+"""A classifier with a gate on every ReLU of its feature maps, called, not changed."""
+
+import dataclasses
+
+import keras
+from keras import ops
+
+from kfeedback import graph
+from kfeedback.models._head import Head, posterior_end
+
+RELUS = ("relu", "relu6", "leaky_relu")
+"""Activations that are ReLUs, as Keras names them."""
+
+_OTHER = ("celu", "elu", "gelu", "hard_silu", "hard_swish", "mish", "selu", "silu")
+
+
+@dataclasses.dataclass(frozen=True)
+class Site:
+    """One call of an operation whose output gets a gate.
+
+    Attributes:
+        operation: a layer, or an operation of `keras.ops`.
+        call: int, which of its calls, from 0.
+        output: its symbolic output.
+    """
+
+    operation: keras.Operation
+    call: int
+    output: keras.KerasTensor
+
+
+class Gated:
+    """A functional classifier whose feature maps are multiplied by gates.
+
+        y = z ∘ ReLU(x)
+
+    Gates are arguments of a call: nothing of an image stays here, and the layers of
+    the model are called, never copied or changed.
+
+    Args:
+        model: a functional `keras.Model` that gives `(B, classes)`: softmax or sigmoid
+            posteriors, or logits.
+        gate_layers: `None` for every ReLU (also of 6, leaky, or fused into a layer)
+            that gives a feature map `(B, H, W, C)` and follows no dense layer; or
+            layers, or names, that give such maps.
+        need_sites: bool, whether a model without any is an error.
+
+    Attributes:
+        model: the classifier, nothing nested in it.
+        classes: int.
+        features: symbolic last feature maps before the classifier and its pooling.
+        gate_names: names of the gated layers, or `None` for the default.
+        sites: list of `Site`, in the order of their calls.
+
+    Raises:
+        TypeError: if an argument has another type.
+        ValueError: if the model has no such end or no such layer.
+    """
+
+    def __init__(self, model, gate_layers=None, need_sites=True):
+        self.model = graph.flatten(model)
+        head = Head(self.model, argument="model")
+        self.classes = head.classes
+        self.features = _last_maps(head)
+        self.is_sigmoid = head.posterior == "sigmoid"
+        self._end = posterior_end(self.model)
+        calls = graph.nodes(self.model.inputs, self.model.outputs)
+        self.relus = _sites(calls, is_relu)
+        maps = _maps_before_dense(calls)
+        self.gate_names = None
+        if gate_layers is None:
+            self.sites = [site for site in self.relus if id(site.output) in maps]
+            if need_sites and not self.sites:
+                raise ValueError(_no_relu(self.model, calls))
+        else:
+            self.sites = _listed(self.model, calls, maps, gate_layers)
+            self.gate_names = sorted({site.operation.name for site in self.sites})
+        self._frontier, self._needs_image = _frontier(self.model, calls, self.sites)
+
+    def scores(self, images, edit=None, *, sites=None, linear=(), inputs=None):
+        """The scores before the softmax or sigmoid.
+
+        Args:
+            images: `(B, H, W, C)`.
+            edit: function of a site's number and output that gives what follows it.
+            sites: those to edit instead of the gated ones.
+            linear: layers without their activation, as in `graph.rerun`.
+            inputs: dict from symbolic tensors to values that take their places.
+
+        Returns:
+            float32 `(B, classes)`.
+        """
+        sites = self.sites if sites is None else sites
+        linear = {*linear, *self._end}
+        edits = {} if edit is None else _edits(sites, edit)
+        x = images if inputs is None else inputs
+        return ops.cast(graph.rerun(self.model, x, edits, linear=linear), "float32")
+
+    def values(self, images, outputs):
+        """The values of symbolic tensors of the model for images, a list."""
+        return graph.rerun(self.model, images, outputs=list(outputs))
+
+    def posterior(self, scores):
+        """Softmax, or sigmoid where the model gives one."""
+        return ops.sigmoid(scores) if self.is_sigmoid else ops.softmax(scores, axis=-1)
+
+    def first_pass(self, images):
+        """The plain forward pass.
+
+        Returns:
+            `(scores, features)`: `(B, classes)`, and the output of every site.
+        """
+        found = {}
+
+        def keep(number, features):
+            found[number] = features
+            return features
+
+        scores = self.scores(images, keep)
+        return scores, [found[number] for number in range(len(self.sites))]
+
+    def gated_scores(self, gates, images, features, gate):
+        """The scores with gates; what lies below the first gates is not run again.
+
+        Args:
+            gates: list of tensors like the sites' outputs.
+            images: `(B, H, W, C)`.
+            features: what `first_pass` gave for them.
+            gate: function of the features and the gate of one site.
+
+        Returns:
+            float32 `(B, classes)`.
+        """
+        inputs = {
+            self.sites[n].output: gate(features[n], gates[n]) for n in self._frontier
+        }
+        if self._needs_image:
+            inputs[self.model.inputs[0]] = images
+        return self.scores(None, lambda n, x: gate(x, gates[n]), inputs=inputs)
+
+
+def is_relu(operation):
+    """Whether an operation is a ReLU, or ends in one."""
+    return _activation(operation) in RELUS
+
+
+def _last_maps(head):
+    """The last feature maps before the classifier, and before any pooling of them."""
+
+    def is_map(node):
+        name = type(node.operation).__name__
+        passes = "Pooling" in name or "Dropout" in name
+        return len(node.outputs[0].shape) == 4 and not passes
+
+    return [node.outputs[0] for node in graph.nearest(head.inputs, is_map)]
+
+
+def _activation(operation):
+    """Name of the activation that an operation is or ends in, or `None`."""
+    if isinstance(operation, keras.layers.ReLU):
+        return "relu"
+    if isinstance(operation, keras.layers.LeakyReLU):
+        return "leaky_relu"
+    found = getattr(operation, "activation", None)
+    if found is None:  # an operation of keras.ops has a class of its own
+        name = type(operation).__name__
+        found = {"Relu": "relu", "Relu6": "relu6", "LeakyRelu": "leaky_relu"}.get(name)
+        return found
+    return getattr(found, "__name__", type(found).__name__)
+
+
+def _sites(calls, wanted):
+    sites, counts = [], {}
+    for node in calls:
+        number = counts.get(id(node.operation), 0)
+        counts[id(node.operation)] = number + 1
+        if wanted(node.operation) and len(node.outputs) == 1:
+            sites.append(Site(node.operation, number, node.outputs[0]))
+    return sites
+
+
+def _edits(sites, edit):
+    """Edits for `graph.rerun`, in which each call of a layer is a site of its own."""
+    numbers = {}
+    for number, site in enumerate(sites):
+        numbers.setdefault(site.operation, {})[site.call] = number
+
+    def of(own):
+        count = iter(range(max(own) + 1))
+
+        def apply(features):
+            call = next(count, None)
+            return edit(own[call], features) if call in own else features
+
+        return apply
+
+    return {operation: of(own) for operation, own in numbers.items()}
+
+
+def _maps_before_dense(calls):
+    """Ids of the feature maps that no dense layer with a vector as input leads to."""
+    after, maps = set(), set()
+    for node in calls:
+        dense = isinstance(node.operation, keras.layers.Dense)
+        dense = dense and len(node.input_tensors[0].shape) == 2
+        below = any(id(x) in after for x in node.input_tensors)
+        for x in node.outputs:
+            if dense or below:
+                after.add(id(x))
+            elif len(x.shape) == 4:
+                maps.add(id(x))
+    return maps
+
+
+def _listed(model, calls, maps, gate_layers):
+    if isinstance(gate_layers, str | keras.Operation):
+        gate_layers = [gate_layers]
+    if not isinstance(gate_layers, list | tuple):
+        raise TypeError(
+            "gate_layers must be None, a layer, its name or a list of such, got "
+            f"{gate_layers!r}."
+        )
+    if not gate_layers:
+        raise ValueError(
+            f"gate_layers must be None or name at least one layer of '{model.name}', "
+            f"got {gate_layers!r}."
+        )
+    wanted = [
+        graph.get_layer(model, layer, "gate_layers")
+        if isinstance(layer, str)
+        else layer
+        for layer in gate_layers
+    ]
+    sites = _sites(calls, lambda operation: any(operation is one for one in wanted))
+    for layer in wanted:
+        own = [site for site in sites if site.operation is layer]
+        if not own or any(id(site.output) not in maps for site in own):
+            raise ValueError(
+                "gate_layers must be layers with an output (B, H, W, C) that follow no "
+                f"dense layer of '{model.name}', got "
+                f"{getattr(layer, 'name', layer)!r}, which is none."
+            )
+    return sites
+
+
+def _no_relu(model, calls):
+    others = [
+        node.operation.name
+        for node in calls
+        if _activation(node.operation) in _OTHER and len(node.outputs[0].shape) == 4
+    ]
+    shown = ", ".join(others[:8]) + (f" and {len(others) - 8} more" * (len(others) > 8))
+    hint = (
+        f"has other activations in {shown}; gate_layers can name those to gate"
+        if others
+        else "has no activation that gate_layers could name either"
+        if not any(len(node.outputs[0].shape) == 4 for node in calls)
+        else "has none; gate_layers can name other layers to gate"
+    )
+    return (
+        "model must have a ReLU on a feature map (B, H, W, C) before any dense layer, "
+        f"got '{model.name}', which {hint}."
+    )
+
+
+def _frontier(model, calls, sites):
+    """Numbers of the sites that no other leads to, and whether more is needed.
+
+    What lies below them is the same for all gates.
+    """
+    number = {id(site.output): n for n, site in enumerate(sites)}
+    repeated = {s.operation for s in sites if s.call} | {
+        s.operation
+        for s in sites
+        if sum(node.operation is s.operation for node in calls) > 1
+    }
+    gated, free, frontier = set(), {id(model.inputs[0])}, []
+    for node in calls:
+        above = any(id(x) in gated for x in node.input_tensors)
+        for x in node.outputs:
+            n = number.get(id(x))
+            first = n is not None and not above and node.operation not in repeated
+            if first:
+                frontier.append(n)
+            elif any(id(y) in free for y in node.input_tensors):
+                free.add(id(x))
+            if above or n is not None:
+                gated.add(id(x))
+    return frontier, id(model.outputs[0]) in free

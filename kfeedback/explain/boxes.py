@@ -1,0 +1,125 @@
+"""From a saliency map to boxes (top, left, bottom, right) in pixels, ends excluded."""
+
+import numpy as np
+from keras import ops
+
+
+def foreground(maps, energy):
+    """The fewest pixels, brightest first, that keep a share of a map's energy.
+
+    The energy of a map is the sum of its values. Pixels as bright as the last one that
+    is needed belong to the foreground too.
+
+    Args:
+        maps: float32 tensor `(B, K, H, W)`, values ≥ 0.
+        energy: share, > 0 and ≤ 1, a number or a scalar tensor.
+
+    Returns:
+        bool, of the same shape; `False` everywhere where a map is zero everywhere.
+    """
+    shape = ops.shape(maps)
+    flat = ops.reshape(maps, (-1, shape[1], shape[2] * shape[3]))
+    # From the darkest on, so that float32 loses none of the small values.
+    ordered = ops.sort(flat, axis=-1)
+    sums = ops.cumsum(ordered, axis=-1)
+    spare = ops.cast(sums <= (1 - energy) * sums[..., -1:], "int32")
+    first = ops.sum(spare, axis=-1, keepdims=True)
+    first = ops.minimum(first, ops.shape(flat)[-1] - 1)
+    last = ops.take_along_axis(ordered, first, axis=-1)[..., None]
+    return ops.logical_and(maps >= last, maps > 0)
+
+
+def smallest_box(mask):
+    """The least box that holds all of a mask's pixels.
+
+    Args:
+        mask: bool tensor `(..., H, W)`.
+
+    Returns:
+        int32 `(..., 4)`; zeros where a mask is empty.
+    """
+    sides = []
+    for axis in (-1, -2):
+        line = ops.any(mask, axis=axis)
+        start = ops.argmax(ops.cast(line, "int32"), axis=-1)
+        end = ops.argmax(ops.cast(ops.flip(line, axis=-1), "int32"), axis=-1)
+        stop = ops.shape(line)[-1] - ops.cast(end, "int32")
+        sides.append((ops.cast(start, "int32"), ops.cast(stop, "int32")))
+    (top, bottom), (left, right) = sides
+    box = ops.stack([top, left, bottom, right], axis=-1)
+    found = ops.any(ops.any(mask, axis=-1), axis=-1)
+    return box * ops.cast(found, "int32")[..., None]
+
+
+def component_boxes(mask):
+    """The boxes of a mask's connected components, that of most pixels first.
+
+    Pixels that touch at an edge or a corner are connected.
+
+    Args:
+        mask: bool array `(H, W)`.
+
+    Returns:
+        int32 array `(N, 4)`, N the number of components.
+    """
+    labels = _label(np.asarray(mask, bool))
+    sizes = np.bincount(labels.ravel())[1:]
+    boxes = np.empty((len(sizes), 4), np.int32)
+    rows, columns = np.indices(labels.shape)
+    for low, high, where in ((0, 2, rows), (1, 3, columns)):
+        for index, function in ((low, np.minimum), (high, np.maximum)):
+            start = max(labels.shape) if index == low else -1
+            found = np.full(len(sizes) + 1, start)
+            function.at(found, labels.ravel(), where.ravel())
+            boxes[:, index] = found[1:] + (index == high)
+    return boxes[np.argsort(-sizes, kind="stable")]
+
+
+def _label(mask):
+    """Numbers of connected components from 1 on, 0 outside, by merging runs of rows."""
+    labels = np.zeros(mask.shape, np.int64)
+    parent = [0]
+
+    def root(number):
+        while parent[number] != number:
+            parent[number] = parent[parent[number]]
+            number = parent[number]
+        return number
+
+    for i, row in enumerate(mask):
+        edges = np.flatnonzero(np.diff(row.astype(np.int8), prepend=0, append=0))
+        for start, stop in edges.reshape(-1, 2):
+            above = labels[i - 1, max(start - 1, 0) : stop + 1] if i else labels[0, :0]
+            roots = {root(number) for number in above[above > 0]}
+            number = min(roots, default=len(parent))
+            if not roots:
+                parent.append(number)
+            for other in roots:
+                parent[other] = number
+            labels[i, start:stop] = number
+    roots = [root(number) for number in range(len(parent))]
+    return np.unique(roots, return_inverse=True)[1][labels]
+
+
+def iou(boxes, others):
+    """Intersection over union of boxes, pair by pair.
+
+    Args:
+        boxes: array `(..., 4)`.
+        others: array `(..., 4)`.
+
+    Returns:
+        float64 `(...)`; 0 where a box is empty.
+    """
+    boxes, others = np.asarray(boxes, np.float64), np.asarray(others, np.float64)
+    start = np.maximum(boxes[..., :2], others[..., :2])
+    stop = np.minimum(boxes[..., 2:], others[..., 2:])
+    common = np.clip(stop - start, 0, None).prod(axis=-1)
+    total = area(boxes) + area(others) - common
+    return common / np.where(total > 0, total, 1)
+
+
+def area(boxes):
+    """Pixels in boxes `(..., 4)`: float64 `(...)`."""
+    boxes = np.asarray(boxes, np.float64)
+    return np.clip(boxes[..., 2:] - boxes[..., :2], 0, None).prod(axis=-1)

@@ -1,0 +1,235 @@
+"""How good saliency maps and boxes are, in NumPy.
+
+Boxes are `(top, left, bottom, right)` in pixels, the ends excluded.
+"""
+
+import itertools
+
+import numpy as np
+
+from kfeedback import _checks
+from kfeedback.explain.boxes import area, component_boxes, iou
+
+THRESHOLDS = tuple(n / 50 for n in range(1, 50))
+
+
+def localization_errors(boxes, truth, threshold=0.5):
+    """Where a box is wrong: its IoU with the true one is not above the threshold.
+
+    Args:
+        boxes: `(N, 4)`.
+        truth: `(N, 4)`.
+        threshold: ≥ 0 and < 1.
+
+    Returns:
+        bool `(N,)`; its mean is the localisation error.
+
+    Raises:
+        ValueError: if an argument is not as above.
+    """
+    boxes, truth = _boxes("boxes", boxes), _boxes("truth", truth)
+    if len(boxes) != len(truth):
+        raise ValueError(
+            f"truth must have one box for each of {len(boxes)}, got {len(truth)}."
+        )
+    threshold = _checks.number("threshold", threshold, least=0, below=1)
+    return ~(iou(boxes, truth) > threshold)
+
+
+def max_box_accuracies(maps, truth, thresholds=THRESHOLDS):
+    """MaxBoxAcc before its maximum is taken: the accuracy at every threshold.
+
+    The box is that of the largest connected component of the pixels that are at least
+    the threshold, as a share of the brightest. Choose the threshold on a tuning split,
+    and take the accuracy at that one on the test split.
+
+    Args:
+        maps: `(N, H, W)`, values ≥ 0.
+        truth: `(N, 4)`.
+        thresholds: shares, each > 0 and ≤ 1.
+
+    Returns:
+        float64, one a threshold: the share of boxes with IoU > 0.5.
+
+    Raises:
+        ValueError: if an argument is not as above.
+
+    Reference:
+        Choe et al., Evaluating weakly supervised object localization methods right,
+        2020.
+    """
+    maps, truth = _maps_and_boxes(maps, truth)
+    shares = [_checks.number("thresholds", t, above=0, most=1) for t in thresholds]
+    correct = np.zeros(len(shares))
+    for one, box in zip(maps, truth, strict=True):
+        peak = one.max()
+        for n, share in enumerate(shares):
+            found = component_boxes((one >= share * peak) & (one > 0))
+            correct[n] += len(found) > 0 and iou(found[0], box) > 0.5
+    return correct / len(maps)
+
+
+def pointing_game(maps, truth):
+    """Whether the brightest pixel of a map lies in the box: bool `(N,)`.
+
+    Of several equally bright ones the first is taken; a map of zeros never does.
+
+    Reference:
+        Zhang et al., Top-down neural attention by excitation backprop, 2016 (who also
+        count what is within 15 pixels of photographs).
+    """
+    maps, truth = _maps_and_boxes(maps, truth)
+    width = maps.shape[2]
+    place = maps.reshape(len(maps), -1).argmax(axis=1)
+    point = np.stack([place // width, place % width], axis=1)
+    inside = ((point >= truth[:, :2]) & (point < truth[:, 2:])).all(axis=1)
+    return inside & (maps.max(axis=(1, 2)) > 0)
+
+
+def energy_in_box(maps, truth):
+    """The share of a map's sum that lies in the box: float64 `(N,)`, 0 for zeros."""
+    maps, truth = _maps_and_boxes(maps, truth)
+    inside = np.array(
+        [
+            one[t:b, left:r].sum(dtype=np.float64)
+            for one, (t, left, b, r) in zip(maps, truth, strict=True)
+        ]
+    )
+    total = maps.sum(axis=(1, 2), dtype=np.float64)
+    return inside / np.where(total > 0, total, 1)
+
+
+def deletion(predict, images, maps, targets, *, steps=20, baseline=None):
+    """The mean posterior of a class while its brightest pixels are taken away.
+
+    Args:
+        predict: function of images `(N, H, W, C)` that gives posteriors.
+        images: `(N, H, W, C)`.
+        maps: `(N, H, W)`, values ≥ 0.
+        targets: int `(N,)`.
+        steps: int ≥ 1, in which all pixels go.
+        baseline: images that take their place, or a number; by default the mean of
+            each image.
+
+    Returns:
+        float64 `(N,)`: the area under the curve of the posterior over the share of
+        pixels taken away; less is better.
+
+    Raises:
+        ValueError: if an argument is not as above.
+
+    Reference:
+        Petsiuk, Das and Saenko, RISE, 2018.
+    """
+    return _curve_area(predict, images, maps, targets, steps, baseline, False)
+
+
+def insertion(predict, images, maps, targets, *, steps=20, baseline=None):
+    """The same while the brightest pixels are put back onto the baseline.
+
+    The arguments are those of `deletion`; more is better.
+    """
+    return _curve_area(predict, images, maps, targets, steps, baseline, True)
+
+
+def error_by_size(errors, truth, image_shape, edges=(0, 0.05, 0.1, 0.2, 0.4, 1)):
+    """Errors of objects of about one size, as a share of the image.
+
+    Args:
+        errors: bool `(N,)`.
+        truth: `(N, 4)`, the objects' boxes.
+        image_shape: `(H, W)`.
+        edges: rising shares, the bounds of the sizes; the upper one belongs to it.
+
+    Returns:
+        list of dicts with `from`, `to`, `count` and `error`, the mean, `nan` where
+        there are none.
+
+    Raises:
+        ValueError: if an argument is not as above.
+    """
+    errors, truth = np.asarray(errors), _boxes("truth", truth)
+    edges = np.asarray(edges, np.float64)
+    if errors.shape != (len(truth),):
+        raise ValueError(
+            f"errors must have one entry for each of {len(truth)} boxes, got "
+            f"{errors.shape}."
+        )
+    if edges.ndim != 1 or len(edges) < 2 or not (np.diff(edges) > 0).all():
+        raise ValueError(f"edges must be two or more rising shares, got {edges}.")
+    share = area(truth) / (image_shape[0] * image_shape[1])
+    rows = []
+    for low, high in itertools.pairwise(edges):
+        chosen = errors[(share > low) & (share <= high)]
+        error = float(chosen.mean()) if len(chosen) else float("nan")
+        rows.append(
+            {
+                "from": float(low),
+                "to": float(high),
+                "count": len(chosen),
+                "error": error,
+            }
+        )
+    return rows
+
+
+def _curve_area(predict, images, maps, targets, steps, baseline, insert):
+    images = np.asarray(images, np.float32)
+    maps = _maps(maps)
+    steps = _checks.integer("steps", steps)
+    if images.ndim != 4 or images.shape[:3] != maps.shape:
+        raise ValueError(
+            f"images must be (N, H, W, C) like maps {maps.shape}, got {images.shape}."
+        )
+    targets = np.asarray(targets)
+    if targets.shape != (len(maps),) or targets.dtype.kind not in "iu":
+        raise ValueError(
+            f"targets must be one int class for each of {len(maps)} images, got "
+            f"{targets.dtype} {targets.shape}."
+        )
+    if baseline is None:
+        baseline = images.mean(axis=(1, 2, 3), keepdims=True)
+    blank = np.broadcast_to(np.asarray(baseline, np.float32), images.shape)
+    order = np.argsort(-maps.reshape(len(maps), -1), axis=1, kind="stable")
+    rank = np.argsort(order, axis=1, kind="stable").reshape(maps.shape)
+    pixels = rank[0].size
+    curve = []
+    for step in range(steps + 1):
+        first = (rank < pixels * step / steps)[..., None]
+        shown = np.where(first == insert, images, blank)
+        posterior = np.asarray(predict(shown))
+        curve.append(posterior[np.arange(len(maps)), targets])
+    curve = np.asarray(curve, np.float64)
+    return (curve[1:] + curve[:-1]).mean(axis=0) / 2
+
+
+def _maps_and_boxes(maps, truth):
+    maps, truth = _maps(maps), _boxes("truth", truth)
+    if len(maps) != len(truth):
+        raise ValueError(
+            f"truth must have one box for each of {len(maps)} maps, got {len(truth)}."
+        )
+    return maps, truth
+
+
+def _maps(maps):
+    maps = np.asarray(maps)
+    if maps.ndim != 3 or maps.dtype.kind not in "fiu" or maps.size == 0:
+        raise ValueError(
+            f"maps must be numbers (N, H, W), got {maps.dtype} {maps.shape}."
+        )
+    low, high = maps.min(), maps.max()
+    if not (low >= 0 and high < np.inf):  # a NaN is neither
+        raise ValueError(
+            f"maps must be finite and not negative, got {low:g} to {high:g}."
+        )
+    return maps
+
+
+def _boxes(name, boxes):
+    boxes = np.asarray(boxes)
+    if boxes.ndim != 2 or boxes.shape[1:] != (4,) or boxes.dtype.kind not in "iu":
+        raise ValueError(
+            f"{name} must be ints (N, 4), got {boxes.dtype} {boxes.shape}."
+        )
+    return boxes

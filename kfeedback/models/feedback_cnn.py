@@ -1,0 +1,218 @@
+"""FeedbackCNN, Look and Think Twice: gates on ReLUs find what speaks for a class."""
+
+import keras
+
+from kfeedback import _checks, graph
+from kfeedback import weights as weights_lib
+from kfeedback.explain import _explainer
+from kfeedback.explain._explainer import Explainer
+from kfeedback.models import _factory
+from kfeedback.models._backbone import Backbone
+from kfeedback.preprocessing import decode_predictions, preprocess_input
+
+__all__ = ["FeedbackCNN", "decode_predictions", "preprocess_input"]
+
+
+@keras.saving.register_keras_serializable("kfeedback")
+class FeedbackCNN(keras.Model):
+    """Look and Think Twice: says where in an image a classifier sees a class.
+
+    A gate z in 0 to 1 stands on every neuron behind a ReLU of the feature maps,
+    y = z ∘ ReLU(x). For a class k, the loop maximises over all gates at once
+
+        s_k(I, z) − λ ‖z‖₁,      z ← clip(z + α (g − λ), 0, 1),     g = ∂s_k/∂z
+
+    with s_k the score before the softmax. The gates end as 0 or 1, cut at 0.5, and
+    the saliency map at pixel (i, j) is the maximum over channels of |∂s_k/∂I| there.
+
+    The network has no weights of its own: nothing of the backbone is changed, and
+    nothing of an image stays on the model. `call` gives a dict and exports with the
+    loop inside the graph.
+
+    Args:
+        backbone: a name as for `kfeedback.LRNet`, or any functional `keras.Model` that
+            gives `(B, classes)`: softmax or sigmoid posteriors, or logits.
+        include_top: bool, `True`: a class needs the classifier.
+        weights: `None`; or a tag of `kfeedback.list_weights()` or the path of a file
+            that `kfeedback.weights.load` takes, of the backbone; or, for `"vgg16"`,
+            `"imagenet"`.
+        input_tensor: `None` or a symbolic image to start from.
+        input_shape: `None` for the backbone's own, or `(H, W, C)`.
+        pooling: `None`.
+        classes: `None` for the backbone's own number, or an int.
+        classifier_activation: activation of a backbone given by name.
+        name: name of the model.
+        iterations: int ≥ 1, a forward and a backward pass each.
+        step_size: α > 0.
+        sparsity: λ ≥ 0; with `normalize`, as a share of the largest g of a layer.
+        update_rule: `"gradient_ascent"`; or, of the authors' later work, `"recovering"`
+            (z = 1 where the gradient that reaches the gate is positive, layer by layer
+            on the way down) or `"selective_pruning"` (the same, all layers after the
+            backward pass). α, λ and `start` are of the first alone.
+        gate_layers: layers, or names, with an output `(B, H, W, C)`. By default every
+            ReLU, also of 6, leaky or fused into a layer, before the dense layers.
+        start: `"half"`, gates at 0.5 where the ReLU fired, 0 elsewhere; or
+            `"activations"`, at 1 there.
+        normalize: bool, divides g by the largest |g| of an image in the layer: α and λ
+            then mean the same in every layer and every network.
+        top: int ≥ 1, how many of the best classes `call` explains.
+        energy: share of a map's energy that `call`'s boxes hold, > 0 and ≤ 1.
+        preprocess: `None`, a mode of `preprocess_input`, or a function in `keras.ops`:
+            from images of 0 to 255 to what the backbone takes. (A model with a function
+            cannot be saved as `.keras`.)
+        batch_size: int ≥ 1, image-target pairs that the methods compute at once.
+
+    Call arguments: images `(B, H, W, C)`, values 0 to 255.
+
+    Call returns: dict of `probabilities` `(B, classes)`, `top_classes` int32 and
+    `top_scores` `(B, top)`, `saliency` `(B, top, H, W)` and `boxes` int32 `(B, top, 4)`
+    (top, left, bottom, right in pixels, ends excluded).
+
+    Raises:
+        TypeError: if an argument has another type.
+        ValueError: if an argument is out of its range, or the backbone has no ReLU.
+
+    Departures from the paper: `start` and `normalize`. With its own `"activations"` and
+    `False` the gates hardly move at the published α: a gradient of a deep layer is
+    orders of magnitude smaller than one of a shallow layer. Both, and λ, were chosen by
+    measurement (`applications/results/feedback_cnn_mnist.sh`).
+
+    Reference:
+        Cao et al., Look and think twice: capturing top-down visual attention with
+        feedback convolutional neural networks, 2015; the later rules: Cao et al.,
+        Feedback convolutional neural network for visual localization and segmentation,
+        2019.
+    """
+
+    def __init__(
+        self,
+        backbone,
+        include_top=True,
+        weights=None,
+        input_tensor=None,
+        input_shape=None,
+        pooling=None,
+        classes=None,
+        classifier_activation="softmax",
+        name="feedback_cnn",
+        *,
+        iterations=10,
+        step_size=0.1,
+        sparsity=0.02,
+        update_rule="gradient_ascent",
+        gate_layers=None,
+        start="half",
+        normalize=True,
+        top=5,
+        energy=0.95,
+        preprocess=None,
+        batch_size=16,
+    ):
+        super().__init__(name=name)
+        _factory.check_top(include_top, pooling)
+        if not include_top:
+            raise ValueError("include_top must be True for FeedbackCNN, got False.")
+        network = Backbone(
+            backbone,
+            include_top,
+            weights,
+            input_tensor,
+            input_shape,
+            pooling,
+            classes,
+            classifier_activation,
+        )
+        self.backbone = network.model
+        given_size = input_shape is not None and not isinstance(backbone, str)
+        if input_tensor is not None or given_size:
+            network.open()
+            output = graph.rerun(network.model, network.image)
+            self.backbone = keras.Model(
+                keras.utils.get_source_inputs(network.image)[0], output
+            )
+        if weights not in (None, _factory.IMAGENET):
+            weights_lib.load(self.backbone, weights)
+        self.explainer = Explainer(
+            self.backbone,
+            preprocess=preprocess,
+            batch_size=batch_size,
+            gate_layers=gate_layers,
+            iterations=iterations,
+            step_size=step_size,
+            sparsity=sparsity,
+            update_rule=update_rule,
+            start=start,
+            normalize=normalize,
+        )
+        self.top = min(_checks.integer("top", top), self.explainer.network.classes)
+        self.energy = _explainer.check_energy(energy)
+        self.build(self.backbone.input_shape)
+
+    def build(self, input_shape):
+        """Nothing is left to build; Keras notes the shape for the export."""
+        self.built = True
+
+    def call(self, images):
+        """What the docstring of the class says."""
+        explainer = self.explainer
+        found = _explainer.explain(
+            explainer.network,
+            explainer.method,
+            explainer.feedback,
+            explainer._prepared(images),
+            None,
+            self.top,
+            self.energy,
+            "all",
+        )
+        return {
+            "probabilities": found["posterior"],
+            "top_classes": found["targets"],
+            "top_scores": found["scores"],
+            "saliency": found["maps"],
+            "boxes": found["boxes"],
+        }
+
+    def saliency(self, images, targets=None, **kwargs):
+        """`kfeedback.explain.Explainer.saliency`."""
+        return self.explainer.saliency(images, targets, **kwargs)
+
+    def localize(self, images, targets=None, **kwargs):
+        """`kfeedback.explain.Explainer.localize`."""
+        return self.explainer.localize(images, targets, **kwargs)
+
+    def look_twice(self, images, **kwargs):
+        """`kfeedback.explain.Explainer.look_twice`."""
+        return self.explainer.look_twice(images, **kwargs)
+
+    def export(self, filepath, *args, **kwargs):
+        """As `keras.Model.export`, also before the first call."""
+        own = keras.InputSpec(dtype="float32", shape=self.backbone.input_shape)
+        kwargs.setdefault("input_signature", [own])
+        return super().export(filepath, *args, **kwargs)
+
+    def get_config(self):
+        """The arguments, for Keras."""
+        explainer = self.explainer
+        if callable(explainer.preprocess):
+            raise ValueError(
+                "preprocess must be None or a mode for a model that is saved, got a "
+                "function."
+            )
+        return {
+            "backbone": keras.saving.serialize_keras_object(self.backbone),
+            "name": self.name,
+            **vars(explainer.feedback),
+            "gate_layers": explainer.network.gate_names,
+            "top": self.top,
+            "energy": self.energy,
+            "preprocess": explainer.preprocess,
+            "batch_size": explainer.batch_size,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        """The model of what `get_config` gave."""
+        config = dict(config)
+        backbone = keras.saving.deserialize_keras_object(config.pop("backbone"))
+        return cls(backbone, **config)

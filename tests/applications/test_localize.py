@@ -1,0 +1,130 @@
+import csv
+import html.parser
+
+import keras
+import numpy as np
+import pytest
+
+from kfeedback.explain import METHODS
+from tests.applications.command import run_each
+
+Image = pytest.importorskip("PIL.Image")
+
+pytestmark = pytest.mark.slow  # it compiles every method several times
+
+_XML = """<annotation><filename>{name}.png</filename><object><name>{label}</name>
+<bndbox><xmin>{left}</xmin><ymin>{top}</ymin><xmax>{right}</xmax><ymax>{bottom}</ymax>
+</bndbox></object></annotation>"""
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """Squares of two colours in a folder like VOC's, and a model that knows them."""
+    folder = tmp_path_factory.mktemp("localize")
+    for inner in ("voc/Annotations", "voc/JPEGImages", "voc/ImageSets/Main"):
+        (folder / inner).mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for n in range(12):
+        top, left = rng.integers(0, 16, 2)
+        side = rng.integers(6, 16)
+        image = rng.integers(0, 40, (32, 32, 3)).astype(np.uint8)
+        image[top : top + side, left : left + side, n % 2] = 230
+        Image.fromarray(image).save(folder / f"voc/JPEGImages/{n}.png")
+        (folder / f"voc/Annotations/{n}.xml").write_text(
+            _XML.format(
+                name=n,
+                label=("red", "green")[n % 2],
+                top=top + 1,
+                left=left + 1,
+                bottom=top + side,
+                right=left + side,
+            )
+        )
+    for split, numbers in (("tune", range(6)), ("test", range(6, 12))):
+        lines = "".join(f"{n}\n" for n in numbers)
+        (folder / f"voc/ImageSets/Main/{split}.txt").write_text(lines)
+    x = inputs = keras.Input((32, 32, 3))
+    x = keras.layers.Conv2D(3, 3, activation="relu", padding="same", name="c1")(x)
+    x = keras.layers.Conv2D(2, 3, activation="relu", padding="same", name="c2")(x)
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    model = keras.Model(inputs, keras.layers.Dense(2, activation="softmax")(x))
+    first, second = np.zeros((3, 3, 3, 3)), np.zeros((3, 3, 3, 2))
+    # Classes are numbered by name: green is 0.
+    for n in range(3):
+        first[1, 1, n, n] = 1
+    second[:, :, 1, 0] = second[:, :, 0, 1] = 1 / 9
+    model.set_weights(
+        [first, np.full(3, -0.3), second, np.zeros(2), 40 * np.eye(2), np.zeros(2)]
+    )
+    model.save(folder / "model.keras")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def results(place):
+    common = [f"--model={place / 'model.keras'}", f"--dataset={place / 'voc'}"]
+    splits = ["--eval_split=test", "--tuning_split=tune"]
+    out = f"--output_dir={place / 'out'}"
+    lines = {
+        "all": [*common, *splits, out, "--gallery=2", "--top=2"],
+        "method": [*common, *splits, out, "--methods=lime"],
+        "both": [*common, *splits, out, f"--run={place}"],
+        "none": [*splits, out],
+        "split": [*common, "--eval_split=val", "--tuning_split=tune", out],
+        "fitted": [*common, *splits, out, "--preprocessing=standardize"],
+        "layers": [*common, *splits, out, "--gate_layers=nowhere"],
+    }
+    found = run_each("applications.localize", list(lines.values()))
+    return dict(zip(lines, found, strict=True))
+
+
+class _Page(html.parser.HTMLParser):
+    def __init__(self):
+        super().__init__()
+        self.images, self.links, self.rows = [], [], 0
+
+    def handle_starttag(self, tag, attrs):
+        attrs = dict(attrs)
+        self.links += [attrs[k] for k in ("href", "src") if k in attrs]
+        self.images += [attrs["src"]] if tag == "img" else []
+        self.rows += tag == "tr"
+
+
+def test_it_writes_rows_gallery_and_page(place, results):
+    code, output = results["all"]
+    assert code == 0, output
+    with (place / "out" / "localize.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["method"] for row in rows] == list(METHODS)
+    feedback = rows[0]
+    assert feedback["images"] == feedback["objects"] == "6"
+    # The squares are all that the model looks at.
+    assert float(feedback["tuned_error"]) == 0
+    assert float(feedback["pointing_game"]) == 1
+    assert float(feedback["energy_in_box"]) > 0.8
+    assert float(feedback["first_look"]) == 0
+    for row in rows:
+        assert 0 <= float(row["deletion"]) <= 1 and 0 <= float(row["insertion"]) <= 1
+    with Image.open(place / "out" / "gallery.png") as picture:
+        assert picture.width > 300
+    page = _Page()
+    page.feed((place / "out" / "localize.html").read_text(encoding="utf-8"))
+    assert len(page.images) == 2 * (1 + 2 * len(METHODS))
+    assert all(link.startswith("data:image/png;base64,") for link in page.links)
+    assert page.rows == 1 + len(METHODS) + 2
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("method", "--methods must hold some of feedback"),
+        ("both", "--run or --model must be given, one of them"),
+        ("none", "--run or --model must be given, one of them"),
+        ("split", "split must be 'all' or name"),
+        ("fitted", "--preprocessing must be one that nothing is fitted for"),
+        ("layers", "gate_layers must name layers"),
+    ],
+)
+def test_bad_flags(results, name, message):
+    code, output = results[name]
+    assert code == 1 and message in output, output

@@ -1,0 +1,106 @@
+import numpy as np
+import pytest
+
+from kfeedback.explain import metrics
+
+
+def one_map():
+    found = np.zeros((1, 6, 6), "float32")
+    found[0, 1:4, 1:4] = 1.0
+    found[0, 5, 5] = 0.4
+    return found
+
+
+def test_localization_errors_count_iou_of_a_half_as_wrong():
+    truth = np.array([[0, 0, 4, 4]] * 3)
+    found = np.array([[0, 0, 4, 4], [0, 0, 2, 4], [0, 0, 3, 4]])
+    assert metrics.localization_errors(found, truth).tolist() == [False, True, False]
+    assert metrics.localization_errors(found, truth, 0.8).tolist() == [
+        False,
+        True,
+        True,
+    ]
+
+
+def test_max_box_accuracy_is_of_the_largest_component_at_a_threshold():
+    maps = np.concatenate([one_map(), one_map()])
+    truth = np.array([[1, 1, 4, 4], [0, 0, 6, 6]])
+    assert metrics.max_box_accuracies(maps, truth, [0.2, 0.9]).tolist() == [0.5, 0.5]
+    maps[1] = 0.1  # flat: the whole picture at every threshold
+    assert metrics.max_box_accuracies(maps, truth, [0.2, 1.0]).tolist() == [1.0, 1.0]
+    # A lower threshold joins the two parts of one map.
+    joined = one_map()
+    joined[0, 4, 4] = 0.3
+    accuracies = metrics.max_box_accuracies(joined, truth[1:], [0.2, 0.9])
+    assert accuracies.tolist() == [1.0, 0.0]
+
+
+def test_pointing_game_and_energy():
+    maps = np.concatenate([one_map(), one_map(), np.zeros((1, 6, 6), "float32")])
+    truth = np.array([[0, 0, 2, 2], [4, 4, 6, 6], [0, 0, 6, 6]])
+    assert metrics.pointing_game(maps, truth).tolist() == [True, False, False]
+    np.testing.assert_allclose(
+        metrics.energy_in_box(maps, truth), [1 / 9.4, 0.4 / 9.4, 0], rtol=1e-6
+    )
+
+
+def test_deletion_and_insertion_are_areas_under_curves():
+    """A class whose posterior is the share of bright pixels in the upper half."""
+
+    def predict(images):
+        p = images[:, :2].mean(axis=(1, 2, 3))
+        return np.stack([p, 1 - p], axis=1)
+
+    images = np.zeros((1, 4, 4, 1), "float32")
+    images[:, :2] = 1
+    good, bad = np.zeros((1, 4, 4)), np.zeros((1, 4, 4))
+    good[:, :2], bad[:, 2:] = 1, 1
+    target = np.array([0])
+    kwargs = {"steps": 2, "baseline": 0.0}
+    # Good: 1, 0, 0 at shares 0, 1/2, 1; bad: 1, 1, 0.
+    assert metrics.deletion(predict, images, good, target, **kwargs) == [0.25]
+    assert metrics.deletion(predict, images, bad, target, **kwargs) == [0.75]
+    assert metrics.insertion(predict, images, good, target, **kwargs) == [0.75]
+    assert metrics.insertion(predict, images, bad, target, **kwargs) == [0.25]
+
+
+def test_errors_by_size():
+    truth = np.array([[0, 0, 1, 5], [0, 0, 2, 5], [0, 0, 5, 10], [0, 0, 10, 10]])
+    rows = metrics.error_by_size(
+        [True, False, True, True], truth, (10, 10), (0, 0.05, 0.2, 0.4, 1)
+    )
+    assert [row["count"] for row in rows] == [1, 1, 0, 2]
+    assert [row["error"] for row in rows][:2] == [1.0, 0.0] and rows[3]["error"] == 1.0
+    assert np.isnan(rows[2]["error"])
+
+
+@pytest.mark.parametrize(
+    ("call", "match"),
+    [
+        (lambda m, b: metrics.localization_errors(b[:1], b), "truth must have one box"),
+        (lambda m, b: metrics.localization_errors(b / 2, b), "boxes must be ints"),
+        (lambda m, b: metrics.localization_errors(b, b, 1), "threshold must be"),
+        (lambda m, b: metrics.max_box_accuracies(m, b, [0]), "thresholds must be"),
+        (lambda m, b: metrics.pointing_game(m - 1, b), "finite and not negative"),
+        (lambda m, b: metrics.pointing_game(m * np.nan, b), "finite and not negative"),
+        (lambda m, b: metrics.energy_in_box(m[0], b), "maps must be numbers"),
+        (lambda m, b: metrics.energy_in_box(m, b[:1]), "one box for each of 2 maps"),
+        (lambda m, b: metrics.error_by_size([True], b, (6, 6)), "errors must have one"),
+        (
+            lambda m, b: metrics.error_by_size([True] * 2, b, (6, 6), (1, 0)),
+            "edges must be",
+        ),
+        (
+            lambda m, b: metrics.deletion(None, m, m, np.array([0, 0])),
+            "images must be",
+        ),
+        (
+            lambda m, b: metrics.deletion(None, m[..., None], m, np.array([0])),
+            "targets must be one int class",
+        ),
+    ],
+)
+def test_bad_arguments(call, match):
+    maps = np.concatenate([one_map()] * 2)
+    with pytest.raises(ValueError, match=match):
+        call(maps, np.array([[0, 0, 2, 2]] * 2))
