@@ -185,6 +185,15 @@ class FeedbackCNN(keras.Model):
         """`kfeedback.explain.Explainer.look_twice`."""
         return self.explainer.look_twice(images, **kwargs)
 
+    @property
+    def input_shape(self):
+        """`(None, H, W, C)`, that of the backbone."""
+        return self.backbone.input_shape
+
+    def serving_endpoints(self):
+        """The signature that `kfeedback.serving.export` adds: maps and boxes."""
+        return {"saliency": self.call}
+
     def export(self, filepath, *args, **kwargs):
         """As `keras.Model.export`, also before the first call."""
         own = keras.InputSpec(dtype="float32", shape=self.backbone.input_shape)

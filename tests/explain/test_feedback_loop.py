@@ -249,7 +249,7 @@ def test_one_hidden_layer_ends_at_the_optimum():
 
 
 SHARES = {
-    "gradient_ascent, 10 steps from the activations": (loop(10, 0.1, 0.05), 0, 30),
+    "gradient_ascent, 10 steps from the activations": (loop(10, 0.1, 0.05), 3, 20),
     "gradient_ascent, to convergence": (loop(1000, 0.1, 0.05), 75, 95),
     "gradient_ascent, from the half, 10 steps": (
         loop(10, 0.1, 0.05, start="half"),
@@ -261,11 +261,11 @@ SHARES = {
         82,
         100,
     ),
-    "recovering": (loop(3, sparsity=0.05, update_rule="recovering"), 0, 100),
+    "recovering": (loop(3, sparsity=0.05, update_rule="recovering"), 3, 15),
     "selective_pruning": (
         loop(3, sparsity=0.05, update_rule="selective_pruning"),
-        0,
-        100,
+        3,
+        15,
     ),
 }
 

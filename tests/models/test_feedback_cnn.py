@@ -116,6 +116,20 @@ def test_nothing_of_the_backbone_changes_also_after_an_error():
 
 
 @pytest.mark.skipif(not ON_TENSORFLOW, reason="exports from TensorFlow")
+def test_tf_serving_gets_a_signature_of_maps_and_boxes(tmp_path):
+    import tensorflow as tf
+
+    model, images = network(top=2), common.images()
+    path = kfeedback.serving.export(
+        model, tmp_path / "where", preprocessing="none", warmup_batches=()
+    )
+    served = tf.saved_model.load(str(path)).signatures["saliency"]
+    found = served(images=tf.constant(images))
+    for name, value in model(images).items():
+        np.testing.assert_allclose(found[name], value, atol=1e-5, err_msg=name)
+
+
+@pytest.mark.skipif(not ON_TENSORFLOW, reason="exports from TensorFlow")
 def test_saved_model_runs_without_the_package(tmp_path):
     model, images = network(top=2), common.images()
     model.export(tmp_path / "exported", verbose=False)
