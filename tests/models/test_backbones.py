@@ -179,7 +179,7 @@ def test_refuses(name, arguments, error, argument):
         (GoogLeNet, {"dropout": -0.1}),
         (GoogLeNet, {"input_shape": (32, 31, 3)}),
     ],
-    ids=str,
+    ids=lambda value: getattr(value, "__name__", str(value)),
 )
 def test_refuses_its_own_arguments(factory, arguments):
     with pytest.raises(ValueError) as caught:
