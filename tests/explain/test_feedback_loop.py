@@ -278,7 +278,7 @@ def test_two_hidden_layers_reach_the_best_of_4096_settings(name, record_property
     gates = binary_gates(nets, feedback)
     results = [best_and_found(net, z, 0.05) for net, z in zip(nets, gates, strict=True)]
     share = sum(found >= best - 0.05 * abs(best) for best, found in results)
-    record_property("share", share)
+    record_property("share", int(share))
     print(f"{name}: {share} of 100")
     assert least <= share <= most
 
