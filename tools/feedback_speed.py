@@ -16,7 +16,7 @@ from absl import flags
 
 from applications import _app
 from kfeedback._gradient import compiled, value_and_gradient
-from kfeedback.explain._explainer import check_feedback
+from kfeedback.explain._arguments import check_feedback
 from kfeedback.explain._gated import Gated
 from kfeedback.explain._methods import find_gates, take
 

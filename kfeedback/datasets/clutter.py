@@ -7,7 +7,7 @@ one or two figures of different classes, resized, neither over the other.
 import numpy as np
 
 from kfeedback import _checks
-from kfeedback.datasets.objects import CANVAS_SIZE, draw_background, resize
+from kfeedback.datasets.objects import CANVAS_SIZE, draw_background, of_classes, resize
 
 SIDES = (20, 56)
 """Least and greatest height and width of a resized image, its margin included."""
@@ -52,20 +52,9 @@ def compose(images, labels, count, figures=1, seed=0, stream=0):
         ValueError: if an argument is not as above.
         ImportError: if Pillow is missing.
     """
-    images, labels = np.asarray(images), np.asarray(labels)
-    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] != 1:
-        raise ValueError(
-            "images must be uint8 of shape (N, h, w, 1), got "
-            f"{images.dtype} {images.shape}."
-        )
-    members = [np.flatnonzero(labels == k) for k in np.unique(labels)]
     if figures not in (1, 2):
         raise ValueError(f"figures must be 1 or 2, got {figures!r}.")
-    if labels.shape != images.shape[:1] or len(members) < figures:
-        raise ValueError(
-            f"labels must have one entry per image, {len(images)}, and at least "
-            f"{figures} classes, got shape {labels.shape} and {len(members)}."
-        )
+    images, labels, members = of_classes(images, labels, 1, figures)
     count = _checks.integer("count", count, 0)
     seed = _checks.integer("seed", seed, 0)
     stream = _checks.integer("stream", stream, 0)

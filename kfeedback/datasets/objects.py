@@ -49,18 +49,7 @@ def compose(images, labels, count, seed=0, stream=0):
         ValueError: if an argument is not as above.
         ImportError: if Pillow is missing.
     """
-    images, labels = np.asarray(images), np.asarray(labels)
-    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] != 3:
-        raise ValueError(
-            "images must be uint8 of shape (N, h, w, 3), got "
-            f"{images.dtype} {images.shape}."
-        )
-    members = [np.flatnonzero(labels == k) for k in np.unique(labels)]
-    if labels.shape != images.shape[:1] or len(members) < MAX_OBJECTS:
-        raise ValueError(
-            f"labels must have one entry per image, {len(images)}, and at least "
-            f"{MAX_OBJECTS} classes, got shape {labels.shape} and {len(members)}."
-        )
+    images, labels, members = of_classes(images, labels, 3, MAX_OBJECTS)
     count = _checks.integer("count", count, 0)
     seed = _checks.integer("seed", seed, 0)
     stream = _checks.integer("stream", stream, 0)
@@ -123,6 +112,28 @@ def resize(image, side, method="BILINEAR"):
         ) from error
     resized = Image.fromarray(image).resize((side, side), Image.Resampling[method])
     return np.asarray(resized)
+
+
+def of_classes(images, labels, channels, least):
+    """Images and labels as arrays, and the indices of the images of each class.
+
+    Raises:
+        ValueError: unless the images are uint8 `(N, h, w, channels)` with a label each,
+            of at least `least` classes.
+    """
+    images, labels = np.asarray(images), np.asarray(labels)
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] != channels:
+        raise ValueError(
+            f"images must be uint8 of shape (N, h, w, {channels}), got "
+            f"{images.dtype} {images.shape}."
+        )
+    members = [np.flatnonzero(labels == k) for k in np.unique(labels)]
+    if labels.shape != images.shape[:1] or len(members) < least:
+        raise ValueError(
+            f"labels must have one entry per image, {len(images)}, and at least "
+            f"{least} classes, got shape {labels.shape} and {len(members)}."
+        )
+    return images, labels, members
 
 
 def _draw_boxes(rng, count):

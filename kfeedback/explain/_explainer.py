@@ -9,15 +9,10 @@ from keras import ops
 
 from kfeedback import _checks, preprocessing
 from kfeedback._gradient import compiled
+from kfeedback.explain import _arguments
 from kfeedback.explain import boxes as boxes_lib
 from kfeedback.explain._gated import Gated
-from kfeedback.explain._methods import (
-    METHODS,
-    STARTS,
-    UPDATE_RULES,
-    Feedback,
-    saliency_maps,
-)
+from kfeedback.explain._methods import METHODS, saliency_maps
 
 _SILENT_SECONDS = 5  # work that takes longer gets a progress bar
 
@@ -59,13 +54,13 @@ class Explainer:
         start="half",
         normalize=True,
     ):
-        _one_of("method", method, METHODS)
+        _arguments.one_of("method", method, METHODS)
         self.method = method
         self.batch_size = _checks.integer("batch_size", batch_size)
-        self.feedback = check_feedback(
+        self.feedback = _arguments.check_feedback(
             iterations, step_size, sparsity, update_rule, start, normalize
         )
-        self.preprocess = check_preprocess(preprocess)
+        self.preprocess = _arguments.check_preprocess(preprocess)
         self.network = Gated(model, gate_layers, need_sites=method == "feedback")
         self.model = self.network.model
         self._functions = {}
@@ -110,7 +105,7 @@ class Explainer:
             TypeError: if `components` is no bool.
             ValueError: if another argument is not as above.
         """
-        energy = check_energy(energy)
+        energy = _arguments.check_energy(energy)
         if not _checks.boolean("components", components):
             return self._all(images, targets, verbose, "boxes", energy)
         single = np.ndim(targets) < 2
@@ -148,7 +143,7 @@ class Explainer:
         Raises:
             ValueError: if an argument is not as above.
         """
-        energy = check_energy(energy)
+        energy = _arguments.check_energy(energy)
         top = min(_checks.integer("top", top), self.network.classes)
         margin = _checks.number("margin", margin, least=0, below=math.inf)
         _checks.boolean("square", square)
@@ -185,12 +180,12 @@ class Explainer:
 
     def predict(self, images, *, verbose="auto"):
         """The posterior of images `(N, H, W, C)`: float32 `(N, classes)`."""
-        images = check_images(images, self.model)
+        images = _arguments.check_images(images, self.model)
         bar = _Progress(len(images), verbose)
         found = []
         for first in range(0, len(images), self.batch_size):
             part = images[first : first + self.batch_size]
-            found.append(self._posterior(check_range(part)))
+            found.append(self._posterior(_arguments.check_range(part)))
             bar.update(first + len(part))
         return np.concatenate(found)
 
@@ -240,8 +235,8 @@ class Explainer:
 
     def _chunks(self, images, targets, verbose, wanted, energy=1.0, top=1):
         """Dicts of arrays with `wanted`, `targets` and `scores` of some images each."""
-        images = check_images(images, self.model)
-        targets = check_targets(targets, len(images), self.network.classes)
+        images = _arguments.check_images(images, self.model)
+        targets = _arguments.check_targets(targets, len(images), self.network.classes)
 
         def function(images, energy, targets=None):
             return explain(
@@ -263,7 +258,7 @@ class Explainer:
     def _run(self, run, images, targets, step, energy, verbose):
         bar = _Progress(len(images), verbose)
         for first in range(0, len(images), step):
-            part = check_range(images[first : first + step])
+            part = _arguments.check_range(images[first : first + step])
             more = []
             if targets is not None:
                 more = [_padded(targets[first : first + step], step)]
@@ -321,90 +316,6 @@ def prepare(preprocess, images):
     return preprocess(images)
 
 
-def check_preprocess(preprocess):
-    """Returns `preprocess`; raises an error unless `prepare` takes it."""
-    if isinstance(preprocess, str):
-        _one_of("preprocess", preprocess, preprocessing.PREPROCESSING_MODES)
-    elif preprocess is not None and not callable(preprocess):
-        raise TypeError(
-            "preprocess must be None, a mode or a function, got "
-            f"{type(preprocess).__name__}."
-        )
-    return preprocess
-
-
-def check_feedback(iterations, step_size, sparsity, update_rule, start, normalize):
-    """The settings of the loop, checked."""
-    return Feedback(
-        _checks.integer("iterations", iterations),
-        _checks.number("step_size", step_size, above=0, below=math.inf),
-        _checks.number("sparsity", sparsity, least=0, below=math.inf),
-        _one_of("update_rule", update_rule, UPDATE_RULES),
-        _one_of("start", start, STARTS),
-        _checks.boolean("normalize", normalize),
-    )
-
-
-def check_energy(energy):
-    """Returns the share of energy; raises a ValueError unless it is > 0 and ≤ 1."""
-    return _checks.number("energy", energy, above=0, most=1)
-
-
-def check_images(images, model):
-    """Images as an array, of which only the shape is looked at."""
-    images = images if hasattr(images, "dtype") else np.asarray(images)
-    shape = model.inputs[0].shape[1:]
-    fits = len(images.shape) == 4 and len(images) > 0
-    fits = fits and all(
-        n in (None, m) for n, m in zip(shape, images.shape[1:], strict=True)
-    )
-    if not fits:
-        raise ValueError(
-            f"images must have the shape {(None, *shape)} of model '{model.name}', got "
-            f"{tuple(images.shape)}."
-        )
-    return images
-
-
-def check_range(images):
-    """Images as float32; raises a ValueError unless all are from 0 to 255."""
-    images = ops.convert_to_numpy(images)
-    if images.dtype.kind not in "fiu":
-        raise ValueError(f"images must be numbers, got {images.dtype}.")
-    low, high = images.min(), images.max()
-    if not (low >= 0 and high <= 255):  # a NaN is neither
-        raise ValueError(
-            f"images must have values from 0 to 255, got {low:g} to {high:g}."
-        )
-    return images.astype(np.float32)
-
-
-def check_targets(targets, count, classes):
-    """Targets as int32 `(N, K)`, or `None`."""
-    if targets is None:
-        return None
-    targets = ops.convert_to_numpy(targets)
-    if targets.dtype.kind not in "iu" or targets.shape[:1] != (count,):
-        raise ValueError(
-            f"targets must be int classes, one or one row for each of {count} images, "
-            f"got {targets.dtype} {targets.shape}."
-        )
-    if targets.ndim > 2 or targets.size == 0:
-        raise ValueError(f"targets must be (N,) or (N, K), got {targets.shape}.")
-    if targets.min() < 0 or targets.max() >= classes:
-        raise ValueError(
-            f"targets must be from 0 to {classes - 1}, got {targets.min()} to "
-            f"{targets.max()}."
-        )
-    return targets.reshape(count, -1).astype(np.int32)
-
-
-def _one_of(name, value, known):
-    if value not in known:
-        raise ValueError(f"{name} must be one of {', '.join(known)}, got {value!r}.")
-    return value
-
-
 class _Progress:
     """A progress bar over images, from the moment on that the work is a long one."""
 
@@ -435,7 +346,7 @@ def _original(image, model):
         raise ValueError(
             f"images must be (H, W, {channels}), got one of shape {image.shape}."
         )
-    return check_range(image)
+    return _arguments.check_range(image)
 
 
 def _resize(image, size):

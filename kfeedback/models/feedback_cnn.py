@@ -4,7 +4,7 @@ import keras
 
 from kfeedback import _checks, graph
 from kfeedback import weights as weights_lib
-from kfeedback.explain import _explainer
+from kfeedback.explain import _arguments, _explainer
 from kfeedback.explain._explainer import Explainer
 from kfeedback.models import _factory
 from kfeedback.models._backbone import Backbone
@@ -145,7 +145,7 @@ class FeedbackCNN(keras.Model):
             normalize=normalize,
         )
         self.top = min(_checks.integer("top", top), self.explainer.network.classes)
-        self.energy = _explainer.check_energy(energy)
+        self.energy = _arguments.check_energy(energy)
         self.build(self.backbone.input_shape)
 
     def build(self, input_shape):

@@ -7,7 +7,7 @@ from keras import ops
 
 from kfeedback._gradient import compiled, value_and_gradient
 from kfeedback.explain import Explainer
-from kfeedback.explain._explainer import check_feedback
+from kfeedback.explain._arguments import check_feedback
 from kfeedback.explain._gated import Gated
 from kfeedback.explain._methods import (
     UPDATE_RULES,
