@@ -99,10 +99,10 @@ def second_look(explainer, test, energy):
     """Top-1 errors of one look and of two, by size, where images have one object."""
     names = ["first_look", "second_look"]
     columns = [f"{name}_size_{n}" for name in names for n in range(1, len(SIZES))]
-    if len(test.index) != len(test.images):
+    if not np.array_equal(test.index, np.arange(len(test.images))):
         return dict.fromkeys(names + columns, "")
     looks = explainer.look_twice(
-        test.images,
+        test.originals,
         top=FLAGS.top,
         energy=energy,
         margin=FLAGS.margin,

@@ -34,6 +34,7 @@ def write(explainers, rows, test, output):
     chosen = np.linspace(0, len(test.labels) - 1, min(FLAGS.gallery, len(test.labels)))
     chosen = np.unique(chosen.astype(int))
     pictures = test.images[test.index[chosen]].astype(np.float32)
+    originals = [test.originals[test.index[n]] for n in chosen]
     lines = []
     energies = {row["method"]: row["tuned_energy"] for row in rows}
     shown = {}
@@ -43,7 +44,7 @@ def write(explainers, rows, test, output):
             pictures, test.labels[chosen], energy=energies[method]
         )
         looks = explainer.look_twice(
-            pictures,
+            originals,
             top=FLAGS.top,
             energy=energies[method],
             margin=FLAGS.margin,
@@ -59,7 +60,7 @@ def write(explainers, rows, test, output):
         for method, (maps, boxes, looks) in shown.items():
             cells.append(_heat(maps[n], truth, boxes[n]))
             top, left, bottom, right = looks["boxes"][n, 0]
-            crop = pictures[n][top:bottom, left:right]
+            crop = originals[n][top:bottom, left:right]
             second = _picture(_resize(crop, pictures[n].shape[:2]), None, None)
             answers = [
                 _name(test, looks[key][n, 0]) for key in ("first_classes", "classes")

@@ -7,7 +7,8 @@
 
 The data set is one of TFDS whose examples have objects with boxes, or a folder in the
 form of VOC. The class of every object is given. Thresholds and energy shares are
-chosen on --tuning_split, never on --eval_split.
+chosen on --tuning_split, never on --eval_split. The second look cuts out of the images
+as they are before --image_size.
 
 Into --output_dir go `localize.csv`, one row per method with all metrics; `gallery.png`;
 and `localize.html`, one page with image, map, box and second look per method that opens

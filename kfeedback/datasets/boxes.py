@@ -20,6 +20,7 @@ class BoxedImages:
         labels: int32 `(M,)`, its class.
         boxes: int64 `(M, 4)`, `(top, left, bottom, right)` in pixels, ends excluded.
         class_names: list of names, or `None`.
+        originals: list of uint8 `(h, w, C)`, the images before they were resized.
     """
 
     images: np.ndarray
@@ -27,6 +28,7 @@ class BoxedImages:
     labels: np.ndarray
     boxes: np.ndarray
     class_names: list | None
+    originals: list
 
 
 def load_boxes(
@@ -58,8 +60,9 @@ def load_boxes(
         examples, names = _voc(pathlib.Path(name), split, class_names, count)
     else:
         examples, names = _tfds(name, split, data_dir, count)
-    images, index, labels, boxes = [], [], [], []
+    images, originals, index, labels, boxes = [], [], [], [], []
     for image, objects in examples:
+        originals.append(image)
         height, width = image.shape[:2]
         if image_size is not None:
             image = _resized(image, image_size)
@@ -83,6 +86,7 @@ def load_boxes(
         np.array(labels, np.int32),
         np.array(boxes),
         names,
+        originals,
     )
 
 

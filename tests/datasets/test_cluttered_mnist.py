@@ -60,6 +60,7 @@ def test_loads_with_one_label_and_with_boxes(prepared):
     two = load_boxes("cluttered_mnist", "test_two", data_dir=prepared, count=2)
     assert two.index.tolist() == [0, 0, 1, 1] and len(two.class_names) == 10
     half = load_boxes("cluttered_mnist", "test", data_dir=prepared, image_size=(32, 32))
+    np.testing.assert_array_equal(half.originals, boxed.images)
     assert abs(2 * half.boxes - boxed.boxes).max() <= 1
 
 
