@@ -4,9 +4,9 @@ HDF5's checksums cover the values, not the fields that say where and how to read
 a flipped bit there can load other values or hang the reader. So the file's first block,
 which HDF5 leaves to its users, holds the size of the file and a SHA-256 of the rest,
 and nothing is parsed before both are right. The values of the largest tensors are left
-out, as each tensor has a SHA-256 of its own that is checked when it is read:
+out, as each tensor has a checksum of its own that is compared when it is read:
 
-    kfeedback.weights 3 <bytes> <start+length of what is left out, …> <SHA-256>
+    kfeedback.weights 4 <bytes> <start+length of what is left out, …> <SHA-256>
 """
 
 import hashlib
@@ -15,7 +15,7 @@ import os
 from kfeedback.weights import keras_files
 
 FORMAT = "kfeedback.weights"
-VERSION = 3
+VERSION = 4
 BLOCK = 512  # bytes, the least that HDF5 leaves to its users
 _MOST_LEFT_OUT = 16  # of which the line has room
 _LEAST_LEFT_OUT = 2**20  # bytes

@@ -5,7 +5,7 @@ another order load silently into each other; and a load that fails half-way leav
 mixed model. Here names and shapes must match on both sides before anything is read,
 and either all variables are assigned or none.
 
-Every tensor has a SHA-256 of its name, type, shape and values (`_digests.py`), so one
+Every tensor has a checksum of its name, type, shape and values (`_digests.py`), so one
 that was put in the place of another is found. All else in the file is under a seal
 (`_seal.py`), that is checked before anything is parsed.
 
@@ -82,12 +82,12 @@ def save(model, path, *, compress=False, dtype=None, **about):
     if dtype not in (None, "float16"):
         raise ValueError(f"dtype must be None or 'float16', got {dtype!r}.")
     attributes = _attributes({**_origin.origin(model), **about})
-    path = pathlib.Path(path)
+    path = pathlib.Path(os.path.realpath(path))  # a link stays, its file is replaced
     if path.is_dir() or not path.parent.is_dir():
         raise ValueError(
             f"path must be a file in a folder that exists, got {str(path)!r}."
         )
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
     variables = _model.keyed(model)
     feedback = _model.feedback_variables(model)
     try:
@@ -104,8 +104,8 @@ def save(model, path, *, compress=False, dtype=None, **about):
                 dataset = file.create_dataset(name, data=value, **filters)
                 flag = b"true" if id(variable) in feedback else b"false"
                 dataset.attrs["feedback"] = np.bytes_(flag)
-                digest = _digests.of(name, value, flag.decode(), _digests.hashes(value))
-                dataset.attrs["sha256"] = np.bytes_(digest)
+                digest = _digests.of(name, value, flag.decode())
+                dataset.attrs["xxh128"] = np.bytes_(digest)
                 extents.append((dataset.id.get_offset(), dataset.id.get_storage_size()))
         _seal.write(temporary, extents)
         os.replace(temporary, path)
@@ -177,25 +177,22 @@ def load(
 def _read(tensors, plan, variables, path, is_ours):
     """Dict of the values to assign, each checked while the next ones are read."""
 
-    def assigned(name, value):
+    def checked(name, value, feedback, digest):
+        if is_ours and _digests.of(name, value, feedback) != digest:
+            raise ValueError(
+                "weights must have tensors as they were written, got "
+                f"{name} in {path}, which has another checksum."
+            )
         return _model.as_assigned(name, plan[name](value), variables[name], path)
 
-    waiting = []
+    results = {}
     with concurrent.futures.ThreadPoolExecutor(_WORKERS) as pool:
         # The largest first: there is always something to do while the others are read.
         for name in sorted(plan, key=lambda name: -tensors[name].size):
             item = tensors[name]
-            value = _hdf5.read(item)
-            hashes = _digests.hashes(value, pool.map) if is_ours else None
-            waiting.append(
-                (name, item, value, hashes, pool.submit(assigned, name, value))
-            )
-        values = {}
-        for name, item, value, hashes, result in waiting:
-            if is_ours:
-                _check_digest(name, item, value, hashes, path)
-            values[name] = result.result()
-    return values
+            texts = [_hdf5.text(item, x) for x in ("feedback", "xxh128")]
+            results[name] = pool.submit(checked, name, _hdf5.read(item), *texts)
+        return {name: result.result() for name, result in results.items()}
 
 
 def describe(path):
@@ -207,7 +204,7 @@ def describe(path):
     Returns:
         dict of `path`, `version` of the format, `bytes`, `parameters`, `about` (its
         attributes, see `ABOUT`) and `tensors`, a dict from each name to its `shape`,
-        `dtype`, `feedback` and `sha256`.
+        `dtype`, `feedback` and `xxh128`.
 
     Raises:
         ValueError: if the file is none of ours or is damaged.
@@ -219,7 +216,7 @@ def describe(path):
                 "shape": item.shape,
                 "dtype": item.dtype.name,
                 "feedback": _is_feedback(item),
-                "sha256": _hdf5.text(item, "sha256"),
+                "xxh128": _hdf5.text(item, "xxh128"),
             }
             for name, item in sorted(_hdf5.datasets(file).items())
         }
@@ -335,12 +332,3 @@ def _about(file):
 
 def _is_feedback(item):
     return _hdf5.text(item, "feedback") == "true"
-
-
-def _check_digest(name, item, value, hashes, path):
-    feedback, digest = (_hdf5.text(item, x) for x in ("feedback", "sha256"))
-    if _digests.of(name, value, feedback, hashes) != digest:
-        raise ValueError(
-            f"weights must have tensors as they were written, got {name} in {path}, "
-            "which has another SHA-256."
-        )

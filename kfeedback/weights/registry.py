@@ -40,8 +40,8 @@ class Entry:
 _LENET = Entry(
     tag="lenet_mnist_bg_sample",
     file="lenet_mnist_bg_sample.h5",
-    sha256="503406c7c65c9858559ee561320369b84907234e27f53d1c9821e7dfbb9bc301",
-    size=833_469,
+    sha256="4004060018b1b477efcfd4ef056b297b5dc80409fcddfce34babdd1f2b0f6109",
+    size=833_213,
     about={
         "factory": "LeNet",
         "arguments": {

@@ -25,7 +25,7 @@ FORMATS = [
 
 @pytest.mark.parametrize("options", FORMATS, ids=str)
 def test_no_bit_flip_loads_wrong(tmp_path, options):
-    """200 of them, in a network one of whose tensors the seal leaves to its SHA-256."""
+    """200, in a network one of whose tensors the seal leaves to its checksum."""
     model = harness.randomize(LeNet())
     path = tmp_path / "model.h5"
     weights.save(model, path, **options)
