@@ -68,7 +68,7 @@ def measure(explainer, tuning, test):
     }
     shape = test.images.shape[1:3]
     row |= _by_size("localization", errors, test.boxes, shape)
-    row |= second_look(explainer, test, energy)
+    row |= second_look(explainer, test)
     row["maps_per_second"] = f"{len(maps) / seconds:.1f}"
     return row
 
@@ -95,7 +95,7 @@ def boxes_at(maps, energy):
     return np.concatenate([ops.convert_to_numpy(part)[:, 0] for part in parts])
 
 
-def second_look(explainer, test, energy):
+def second_look(explainer, test):
     """Top-1 errors of one look and of two, by size, where images have one object."""
     names = ["first_look", "second_look"]
     columns = [f"{name}_size_{n}" for name in names for n in range(1, len(SIZES))]
@@ -104,7 +104,7 @@ def second_look(explainer, test, energy):
     looks = explainer.look_twice(
         test.originals,
         top=FLAGS.top,
-        energy=energy,
+        energy=FLAGS.look_energy,
         margin=FLAGS.margin,
         square=FLAGS.square,
     )

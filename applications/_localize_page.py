@@ -46,7 +46,7 @@ def write(explainers, rows, test, output):
         looks = explainer.look_twice(
             originals,
             top=FLAGS.top,
-            energy=energies[method],
+            energy=FLAGS.look_energy,
             margin=FLAGS.margin,
             square=FLAGS.square,
         )

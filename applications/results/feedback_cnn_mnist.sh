@@ -24,8 +24,9 @@ train() { # name, batch norm, blocks, epochs, more flags
 }
 
 tune() { # network, iterations, step size, sparsity, more flags
-  local network=$1 name="$1-$2-$3-$4${5:+-$5}"
-  if grep -qs ",$name," "${NAME}_tuning.csv"; then return; fi
+  local network=$1 name="$1-$2-$3-$4"
+  name+=$(printf -- '%s' "${@:5}" | tr , +)
+  if grep -qs -- ",$name," "${NAME}_tuning.csv"; then return; fi
   "$PYTHON" -m applications.localize --run="$RUNS/$network" --methods=feedback \
     --iterations="$2" --step_size="$3" --sparsity="$4" --top=1 "${@:5}" --gallery=0 \
     --eval_split='train[95%:]' --examples=200 --tuning_split='train[90%:95%]' \
@@ -53,14 +54,19 @@ for network in plain batch_norm; do
   tune "$network" 10 0.1 0.01 --start=activations --nonormalize
   tune "$network" 1 0.1 0 --update_rule=recovering
   tune "$network" 1 0.1 0 --update_rule=selective_pruning
-  tune "$network" 10 0.1 0.02 \
-    --gate_layers=block3_relu1,block3_relu2,block4_relu1
+  for layers in block4_relu1 block3_relu2,block4_relu1 \
+    block3_relu1,block3_relu2,block4_relu1 \
+    block2_relu2,block3_relu1,block3_relu2,block4_relu1; do
+    for sparsity in 0.01 0.02 0.05; do
+      tune "$network" 10 0.1 "$sparsity" --gate_layers="$layers"
+    done
+  done
 done
-for margin in 0 0.25 0.5 1; do
-  tune small 10 0.1 0.01 --margin="$margin" --top=3
-done
-for top in 1 2 5; do
-  tune small 10 0.1 0.01 --top="$top" --margin=0.25
+for look in '3 0.95 0.1' '3 0.95 0.25' '3 0.95 0.5' '3 0.8 0.1' '3 0.8 0.25' \
+  '3 0.8 0.5' '3 0.8 1' '1 0.95 0.25' '2 0.95 0.25' '5 0.95 0.25'; do
+  read -r top energy margin <<<"$look"
+  tune small 10 0.1 0.01 --look_energy="$energy" --margin="$margin" --top="$top" \
+    --eval_split='train[90%:]' --examples=2000
 done
 compare plain test 1000 --sparsity=0.01
 compare batch_norm test 1000 --sparsity=0.03
