@@ -1,7 +1,7 @@
 """Times one iteration of FeedbackCNN's loop against a forward pass and input gradient.
 
     python -m tools.feedback_speed --network=vgg16 --batch_size=8
-    python -m tools.feedback_speed --network=vgg11 --batch_size=1
+    python -m tools.feedback_speed --network=vgg11 --batch_size=1 --csv=speed.csv
 
 An iteration is the difference between loops of --iterations and of one, divided by
 their difference in iterations. The two take turns, and the medians of --repeats are
@@ -24,6 +24,7 @@ flags.DEFINE_enum("network", "vgg16", ["vgg11", "vgg16"], "Of random weights, 22
 flags.DEFINE_integer("batch_size", 8, "Images.", lower_bound=1)
 flags.DEFINE_integer("iterations", 3, "Of the longer loop.", lower_bound=2)
 flags.DEFINE_integer("repeats", 3, "Measurements of each.", lower_bound=1)
+flags.DEFINE_string("csv", None, "File that gets a row.")
 FLAGS = flags.FLAGS
 
 _VGG11 = ((64, 1), (128, 1), (256, 2), (512, 2), (512, 2))
@@ -63,11 +64,18 @@ def main():
     plainly, one, several = np.median(times, axis=0)
     iteration = (several - one) / (FLAGS.iterations - 1)
     print(f"{FLAGS.network}, batches of {FLAGS.batch_size}, {_app.hardware()}")
+    row = {"network": FLAGS.network, "batch_size": FLAGS.batch_size}
+    row |= {"iterations": FLAGS.iterations, "repeats": FLAGS.repeats}
     for n, clock in enumerate(("wall", "processor")):
+        row[f"{clock}_plain_s"] = f"{plainly[n]:.3f}"
+        row[f"{clock}_iteration_s"] = f"{iteration[n]:.3f}"
+        row[f"{clock}_ratio"] = f"{iteration[n] / plainly[n]:.3f}"
         print(
             f"{clock}: forward and input gradient {plainly[n]:.2f} s, one iteration "
             f"{iteration[n]:.2f} s, ratio {iteration[n] / plainly[n]:.2f}"
         )
+    if FLAGS.csv:
+        _app.append_row(FLAGS.csv, row | {"hardware": _app.hardware()})
 
 
 def _network():
