@@ -76,6 +76,26 @@ def value_and_gradient(function, x):
     return values.detach(), tree.pack_sequence_as(x, list(found))
 
 
+def whole(function):
+    """The body of a loop, which TensorFlow then compiles by itself.
+
+    Inlined into the loop, gradients of max-pooling miss the rewriting for oneDNN: the
+    passes need an order of the operations, which a loop does not have.
+
+    Args:
+        function: function of tensors.
+
+    Returns:
+        a function that gives the same.
+    """
+    if keras.backend.backend() != "tensorflow":
+        return function
+    import tensorflow as tf
+
+    attributes = {"_noinline": True}
+    return tf.function(function, autograph=False, experimental_attributes=attributes)
+
+
 def compiled(model, function):
     """A function of tensors that uses a model's layers, compiled once per shape.
 

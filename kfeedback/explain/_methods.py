@@ -5,7 +5,7 @@ import dataclasses
 import keras
 from keras import ops
 
-from kfeedback._gradient import value_and_gradient
+from kfeedback._gradient import value_and_gradient, whole
 
 METHODS = (
     "feedback",
@@ -96,7 +96,7 @@ def find_gates(network, feedback, images, features, targets):
             for z, g, step_of_layer in zip(gates, found, steps, strict=True)
         ]
 
-    return ops.fori_loop(0, feedback.iterations, update, gates)
+    return ops.fori_loop(0, feedback.iterations, whole(update), gates)
 
 
 def feedback_map(network, images, gates, targets):
