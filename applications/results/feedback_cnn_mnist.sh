@@ -34,12 +34,12 @@ tune() { # network, iterations, step size, sparsity, more flags
     --output_dir="$RUNS/tuning"
 }
 
-compare() { # network, split, examples, more flags
-  local network=$1 name="$1-$2"
+compare() { # name, network, split, examples, more flags
+  local name=$1
   if grep -qs ",$name," "$NAME.csv"; then return; fi
-  "$PYTHON" -m applications.localize --run="$RUNS/$network" --eval_split="$2" \
-    --examples="$3" --tuning_split='train[90%:]' --tuning_examples=300 --top=2 \
-    "${@:4}" --results="$NAME.csv" --experiment="$name" --output_dir="$RUNS/$name"
+  "$PYTHON" -m applications.localize --run="$RUNS/$2" --eval_split="$3" \
+    --examples="$4" --tuning_split='train[90%:]' --tuning_examples=300 --top=2 \
+    "${@:5}" --results="$NAME.csv" --experiment="$name" --output_dir="$RUNS/$name"
 }
 
 train plain false '[2, 2, 2, 1]' 6
@@ -68,9 +68,18 @@ for look in '3 0.95 0.1' '3 0.95 0.25' '3 0.95 0.5' '3 0.8 0.1' '3 0.8 0.25' \
   tune small 10 0.1 0.01 --look_energy="$energy" --margin="$margin" --top="$top" \
     --eval_split='train[90%:]' --examples=2000
 done
-compare plain test 1000 --sparsity=0.01
-compare batch_norm test 1000 --sparsity=0.03
-compare plain test_two 150 --sparsity=0.01 --methods=feedback,gradient --gallery=0 \
-  --tuning_examples=50
-compare small test 2000 --sparsity=0.01 --margin=0.25 --top=3
-cp "$RUNS/plain-test/gallery.png" "$NAME.png"
+upper=block3_relu1,block3_relu2,block4_relu1
+compare plain plain test 1000
+compare plain_upper plain test 1000 --methods=feedback --gate_layers="$upper" \
+  --sparsity=0.01 --gallery=0
+compare plain_recovering plain test 1000 --methods=feedback --gallery=0 \
+  --update_rule=recovering --iterations=1
+compare batch_norm batch_norm test 1000 --sparsity=0.03
+compare batch_norm_upper batch_norm test 1000 --methods=feedback --gallery=0 \
+  --gate_layers="$upper"
+compare batch_norm_recovering batch_norm test 1000 --methods=feedback --gallery=0 \
+  --update_rule=recovering --iterations=1
+compare two plain test_two 500 --gallery=0
+compare second_look small test 4000 --sparsity=0.01 --look_energy=0.95 --margin=0.25 \
+  --top=3
+cp "$RUNS/plain/gallery.png" "$NAME.png"
