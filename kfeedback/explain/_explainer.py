@@ -159,7 +159,9 @@ class Explainer:
             part = images[first : first + step]
             originals = [_original(x, self.model) for x in part]
             resized = np.stack([_resize(x, size) for x in originals])
-            found = self._chunks(resized, None, False, "boxes", energy, top, len(images))
+            found = self._chunks(
+                resized, None, False, "boxes", energy, top, len(images)
+            )
             found = next(found)
             boxes = [
                 [_window(b, x.shape[:2], size, margin, square) for b in own]

@@ -243,4 +243,3 @@ def _scale(gradient):
 
 def _repeat(x, count):
     return x if count == 1 else ops.repeat(x, count, axis=0)
-

@@ -72,6 +72,7 @@ def results(place):
         "none": [*splits, out],
         "split": [*common, "--eval_split=val", "--tuning_split=tune", out],
         "fitted": [*common, *splits, out, "--preprocessing=standardize"],
+        "names": [*common, *splits, out, "--class_names=green,red,blue"],
         "layers": [*common, *splits, out, "--gate_layers=nowhere"],
     }
     found = run_each("applications.localize", list(lines.values()))
@@ -122,6 +123,7 @@ def test_it_writes_rows_gallery_and_page(place, results):
         ("none", "--run or --model must be given, one of them"),
         ("split", "split must be 'all' or name"),
         ("fitted", "--preprocessing must be one that nothing is fitted for"),
+        ("names", "--dataset must have the 2 classes of the model, got"),
         ("layers", "gate_layers must name layers"),
     ],
 )

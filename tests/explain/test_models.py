@@ -65,7 +65,9 @@ def classifier(gate=lambda name, call, x: x, end="softmax"):
 def of_random_weights(model, seed=0):
     """With statistics of batch norms and slopes of PReLUs that are random, too."""
     rng = np.random.default_rng(seed)
-    model.set_weights([w + 0.2 * rng.uniform(size=w.shape) for w in model.get_weights()])
+    model.set_weights(
+        [w + 0.2 * rng.uniform(size=w.shape) for w in model.get_weights()]
+    )
     return model
 
 
