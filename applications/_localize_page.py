@@ -8,6 +8,7 @@ import keras
 import numpy as np
 from absl import flags
 
+from applications._localize import SIZES
 from kfeedback.explain._explainer import _resize
 
 FLAGS = flags.FLAGS
@@ -15,10 +16,16 @@ FLAGS = flags.FLAGS
 _SIDE = 192  # height of a picture on the page
 _TRUE, _FOUND = (0, 200, 0), (255, 40, 40)
 
+_ABOUT = ("experiment", "dataset", "eval_split", "images", "objects")
+_ABOUT += ("tuning_split", "tuning_objects")
+_LEFT_OUT = ("method", "hardware", "flags")
+
 _STYLE = """
-body { font: 14px sans-serif; margin: 2em; max-width: 100%; }
-table { border-collapse: collapse; } td, th { padding: 4px 8px; text-align: center; }
-td.number { text-align: right; } img { display: block; } caption { text-align: left; }
+body { font: 14px sans-serif; margin: 2em; } p { max-width: 50em; }
+table { border-collapse: collapse; } td, th { padding: 4px; vertical-align: top; }
+img { display: block; margin-bottom: 4px; } td p { margin: 0 0 1em; }
+.numbers td, .numbers th { border: 1px solid #bbb; padding: 2px 8px; }
+.numbers td { text-align: right; } .numbers th { text-align: left; }
 """
 
 
@@ -53,22 +60,22 @@ def write(explainers, rows, test, output):
         shown[method] = maps, boxes, looks
     gallery = []
     for n, number in enumerate(chosen):
-        name = _name(test, test.labels[number])
         truth = test.boxes[number]
-        cells = [_picture(pictures[n], truth, None)]
-        titles = [f"class {name}"]
+        image = _picture(pictures[n], truth, None)
+        name = _name(test, test.labels[number])
+        gallery.append(image)
+        cells = [_tag(image, f"image with {name}") + f"<p>true class {name}</p>"]
         for method, (maps, boxes, looks) in shown.items():
-            cells.append(_heat(maps[n], truth, boxes[n]))
+            gallery.append(_heat(maps[n], truth, boxes[n]))
             top, left, bottom, right = looks["boxes"][n, 0]
-            crop = originals[n][top:bottom, left:right]
-            second = _picture(_resize(crop, pictures[n].shape[:2]), None, None)
-            answers = [
-                _name(test, looks[key][n, 0]) for key in ("first_classes", "classes")
-            ]
-            cells.append(second)
-            titles += [f"{method}", f"{answers[0]} → {answers[1]}"]
-        gallery += [cells[0], *cells[1::2]]
-        lines.append((titles, cells))
+            crop = _resize(originals[n][top:bottom, left:right], pictures[n].shape[:2])
+            cells.append(
+                _tag(gallery[-1], f"map by {method}")
+                + _tag(_picture(crop, None, None), f"crop by {method}")
+                + f"<p>{_answer(test, looks, n, 'first_')}<br>"
+                + f"{_answer(test, looks, n, '')}</p>"
+            )
+        lines.append(cells)
     columns = 1 + len(explainers)
     path = output / "gallery.png"
     keras.visualization.plot_image_gallery(
@@ -85,7 +92,7 @@ def write(explainers, rows, test, output):
 
 
 def _name(test, label):
-    return test.class_names[label] if test.class_names else str(label)
+    return html.escape(test.class_names[label] if test.class_names else str(label))
 
 
 def _picture(image, truth, found):
@@ -110,40 +117,53 @@ def _heat(one, truth, found):
     return _picture(255 * np.sqrt(bright)[..., None], truth, found)
 
 
-def _image_tag(picture):
+def _answer(test, looks, n, look):
+    name = _name(test, looks[f"{look}classes"][n, 0])
+    score = looks[f"{look}scores"][n, 0]
+    return f"{'first' if look else 'second'} look: {name}, {score:.2f}"
+
+
+def _tag(picture, text):
     buffer = io.BytesIO()
     keras.utils.array_to_img(picture, scale=False).save(buffer, format="PNG")
-    text = base64.b64encode(buffer.getvalue()).decode()
-    return f'<img src="data:image/png;base64,{text}" height="{_SIDE}" alt="">'
+    data = base64.b64encode(buffer.getvalue()).decode()
+    return f'<img src="data:image/png;base64,{data}" height="{_SIDE}" alt="{text}">'
 
 
 def _page(rows, lines):
-    left_out = ("hardware", "flags", "dataset", "eval_split", "tuning_split")
-    names = [name for name in rows[0] if name not in left_out]
-    head = "".join(f"<th>{html.escape(name)}</th>" for name in names)
-    body = "".join(
-        "<tr>"
-        + "".join(f'<td class="number">{html.escape(str(row[n]))}</td>' for n in names)
+    names = [name for name in rows[0] if name not in (*_ABOUT, *_LEFT_OUT)]
+    methods = "".join(f"<th>{row['method'].replace('_', ' ')}</th>" for row in rows)
+    numbers = "".join(
+        f"<tr><th>{name.replace('_', ' ')}</th>"
+        + "".join(f"<td>{html.escape(str(row[name]))}</td>" for row in rows)
         + "</tr>"
-        for row in rows
+        for name in names
     )
     examples = "".join(
-        "<tr>"
-        + "".join(
-            f"<td>{html.escape(title)}{_image_tag(cell)}</td>"
-            for title, cell in zip(titles, cells, strict=True)
-        )
-        + "</tr>"
-        for titles, cells in lines
+        "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
+        for cells in lines
     )
-    about = f"{rows[0]['dataset']}, {rows[0]['eval_split']}"
+    about = ", ".join(
+        f"{name.replace('_', ' ')} {html.escape(str(rows[0][name]))}" for name in _ABOUT
+    )
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>Where does it look?</title>
 <style>{_STYLE}</style></head><body>
-<h1>Where does it look? {html.escape(about)}</h1>
-<p>Errors in percent. The true box is green, the found one red. Beside each map what the
-second look sees: the crop of the first look's best class, and the answers of both.</p>
-<table border="1"><tr>{head}</tr>{body}</table>
-<h2>Examples</h2><table>{examples}</table>
+<h1>Where does it look?</h1>
+<p>{about}</p>
+<h2>Examples</h2>
+<p>Green is the true box, red the one that a method finds for the true class on its map;
+a map is brighter the more a pixel matters. Under it stands what the second look sees, a
+crop around the box of the first look's best class, and the answer of both looks with
+its score.</p>
+<table><tr><th>image</th>{methods}</tr>{examples}</table>
+<h2>All images</h2>
+<p>Errors are in percent; size 1 to {len(SIZES) - 1} are objects up to {_sizes()} of the
+image.</p>
+<table class="numbers"><tr><th></th>{methods}</tr>{numbers}</table>
 </body></html>
 """
+
+
+def _sizes():
+    return ", ".join(f"{100 * size:g} %" for size in SIZES[1:])

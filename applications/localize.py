@@ -6,9 +6,10 @@
         --dataset=voc/2007 --image_size=224 --output_dir=runs/voc
 
 The data set is one of TFDS whose examples have objects with boxes, or a folder in the
-form of VOC. The class of every object is given. Thresholds and energy shares are
-chosen on --tuning_split, never on --eval_split. The second look cuts out of the images
-as they are before --image_size.
+form of VOC, whose names stand for the model's classes in the order of --class_names or
+else of the alphabet. The class of every object is given. Thresholds and energy shares
+are chosen on --tuning_split, never on --eval_split. Images are resized to --image_size,
+by default what the model takes; the second look cuts out of them as they were before.
 
 Into --output_dir go `localize.csv`, one row per method with all metrics; `gallery.png`;
 and `localize.html`, one page with image, map, box and second look per method that opens
@@ -27,6 +28,7 @@ from kfeedback.explain._methods import STARTS
 flags.DEFINE_string("run", None, "Folder that applications.train wrote.")
 flags.DEFINE_string("model", None, "A classifier that Keras can load: a .keras file.")
 flags.DEFINE_list("methods", list(METHODS), "What to compare.")
+flags.DEFINE_list("class_names", [], "A name per class of the model, for a folder.")
 flags.DEFINE_string("tuning_split", "train", "The examples to choose thresholds on.")
 flags.DEFINE_integer("examples", 1000, "Images of --eval_split.", lower_bound=1)
 flags.DEFINE_integer("tuning_examples", 500, "Images to tune on.", lower_bound=1)
@@ -82,8 +84,13 @@ def main():
                 f"got {preprocess}."
             )
     model = _app.load_model("run" if folder else "model", place)
-    tuning = _boxed(FLAGS.tuning_split, FLAGS.tuning_examples)
-    test = _boxed(FLAGS.eval_split, FLAGS.examples)
+    explainers = {
+        method: _localize.explainer_of(model, method, preprocess)
+        for method in FLAGS.methods
+    }
+    network = explainers[FLAGS.methods[0]].network
+    tuning = _boxed(network, FLAGS.tuning_split, FLAGS.tuning_examples)
+    test = _boxed(network, FLAGS.eval_split, FLAGS.examples)
     output.mkdir(parents=True, exist_ok=True)
     results = FLAGS.results or output / "localize.csv"
     about = {
@@ -95,15 +102,13 @@ def main():
         "tuning_split": FLAGS.tuning_split,
         "tuning_objects": len(tuning.labels),
     }
-    rows, explainers = [], {}
-    for method in FLAGS.methods:
-        explainer = _localize.explainer_of(model, method, preprocess)
+    rows = []
+    for method, explainer in explainers.items():
         measured = _localize.measure(explainer, tuning, test)
         row = about | {"method": method} | measured
         row |= {"hardware": _app.hardware(), "flags": _app.command_line()}
         _app.append_row(results, row)
         rows.append(row)
-        explainers[method] = explainer
     shown = ("localization_error", "tuned_error", "max_box_error", "pointing_game")
     shown += ("energy_in_box", "deletion", "insertion", "first_look", "second_look")
     print(f"{FLAGS.dataset}, {FLAGS.eval_split}: {len(test.labels)} objects")
@@ -113,14 +118,28 @@ def main():
             print(f"wrote {path}")
 
 
-def _boxed(split, count):
-    size = FLAGS.image_size and (FLAGS.image_size, FLAGS.image_size)
+def _boxed(network, split, count):
+    size = network.model.inputs[0].shape[1:3]
+    if FLAGS.image_size:
+        size = FLAGS.image_size, FLAGS.image_size
     try:
-        return load_boxes(
-            FLAGS.dataset, split, image_size=size, data_dir=FLAGS.data_dir, count=count
+        found = load_boxes(
+            FLAGS.dataset,
+            split,
+            image_size=None if None in size else size,
+            data_dir=FLAGS.data_dir,
+            class_names=FLAGS.class_names or None,
+            count=count,
         )
     except ValueError as error:
         raise ValueError(f"--dataset={FLAGS.dataset}: {error}") from error
+    names = found.class_names
+    if names and len(names) != network.classes:
+        raise ValueError(
+            f"--dataset must have the {network.classes} classes of the model, got "
+            f"{FLAGS.dataset} with {len(names)}; --class_names names those of a folder."
+        )
+    return found
 
 
 if __name__ == "__main__":

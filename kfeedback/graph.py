@@ -55,7 +55,9 @@ def require_graph(model, argument="model"):
     return model
 
 
-def rerun(model, inputs, edits=None, *, linear=(), outputs=None, memo=None):
+def rerun(
+    model, inputs, edits=None, *, linear=(), outputs=None, memo=None, training=None
+):
     """Calls the layers of a functional model again, with edits.
 
     Args:
@@ -72,6 +74,8 @@ def rerun(model, inputs, edits=None, *, linear=(), outputs=None, memo=None):
         outputs: symbolic tensor of the model, or list of such; the model's own
             output by default. Layers that it does not need are not called.
         memo: dict that is filled by one call and read by the next ones.
+        training: bool, as for a call of the model; `None` leaves to each layer what
+            that is. For a layer that augments images it is `True`.
 
     Returns:
         the value of `outputs`: one tensor, or a list for a list.
@@ -100,6 +104,7 @@ def rerun(model, inputs, edits=None, *, linear=(), outputs=None, memo=None):
     bare = {id(layer): without_activation(layer) for layer in linear}
 
     def call(operation, *args, **kwargs):
+        kwargs |= _training(operation, training)
         calls[id(operation)] = calls.get(id(operation), 0) + 1
         # The same operation, for the n-th time in its pass, on the same tensors.
         leaves = tree.flatten((args, kwargs))
@@ -121,7 +126,7 @@ def without_activation(layer):
     """A function like a layer, with its weights, that leaves out its activation.
 
     Nothing of the layer changes. What is nothing but an activation, which is every
-    layer without weights of its own kind, becomes the identity.
+    layer without weights of its own kind and PReLU, becomes the identity.
 
     Args:
         layer: a layer with an attribute `activation`, or one that is an activation.
@@ -129,12 +134,22 @@ def without_activation(layer):
     Returns:
         a function of what the layer takes.
     """
-    if not layer_has_weights(layer):
+    if not layer_has_weights(layer) or isinstance(layer, keras.layers.PReLU):
         return lambda x, *args, **kwargs: x
     # A second object with the same attributes: copying a layer would copy its weights.
     twin = object.__new__(type(layer))
     vars(twin).update(vars(layer), activation=keras.activations.linear)
     return twin
+
+
+def check_channels_last(model, argument="model"):
+    """Raises a ValueError for a model of which a layer has its channels first."""
+    for layer in model.layers:
+        if getattr(layer, "data_format", None) == "channels_first":
+            raise ValueError(
+                f"{argument} must have its channels last, got '{model.name}', whose "
+                f"'{layer.name}' has them first."
+            )
 
 
 def layer_has_weights(operation):
@@ -297,14 +312,19 @@ def has_graph(layer):
 
 def _expand(model, values, training):
     def call(operation, *args, **kwargs):
-        if training is not None and operation._call_has_training_arg:
-            kwargs["training"] = training
+        kwargs |= _training(operation, training)
         if has_graph(operation):
             inner = _expand(operation, tree.flatten(args), kwargs.get("training"))
             return inner[0] if len(inner) == 1 else inner
         return operation(*args, **kwargs)
 
     return _run(model.inputs, values, model.outputs, call)
+
+
+def _training(operation, training):
+    """The argument of that name for an operation that takes it, as Keras passes it."""
+    takes = training is not None and getattr(operation, "_call_has_training_arg", False)
+    return {"training": training} if takes else {}
 
 
 def _run(sources, values, outputs, call):

@@ -45,7 +45,7 @@ def load_boxes(
         image_size: `(height, width)` to resize images to; `None` if all are of one.
         data_dir: the folder of TFDS.
         class_names: for a folder, the classes in the order of their numbers; by default
-            those that occur, sorted.
+            those that occur in any of its annotations, sorted.
         count: greatest number of images.
 
     Returns:
@@ -64,7 +64,7 @@ def load_boxes(
     for image, objects in examples:
         originals.append(image)
         height, width = image.shape[:2]
-        if image_size is not None:
+        if image_size is not None and (height, width) != tuple(image_size):
             image = _resized(image, image_size)
         scale = np.divide(image.shape[:2], (height, width)).repeat(2)[[0, 2, 1, 3]]
         for label, box in objects:
@@ -142,7 +142,11 @@ def _voc(folder, split, class_names, count):
         )
     parsed = [_annotation(file) for file in files[:count]]
     occurring = {name for _, objects in parsed for name, _ in objects}
-    names = list(class_names or sorted(occurring))
+    if class_names is None:
+        every = map(_annotation, sorted((folder / "Annotations").glob("*.xml")))
+        class_names = {name for _, objects in every for name, _ in objects}
+        class_names = sorted(class_names)
+    names = list(class_names)
     if not occurring <= set(names):
         raise ValueError(
             f"class_names must hold {', '.join(sorted(occurring - set(names)))}, which "

@@ -30,7 +30,8 @@ class Explainer:
         preprocess: what is done to images of 0 to 255 before the model: `None`, a mode
             of `kfeedback.preprocessing.preprocess_input`, or a function in `keras.ops`.
         batch_size: int ≥ 1, pairs of an image and a target that are computed at once;
-            the memory that is used depends on it alone.
+            the memory that is used depends on it alone. Fewer are filled up to a power
+            of two, so that few shapes are compiled.
         gate_layers, iterations, step_size, sparsity, update_rule, start, normalize: of
             the feedback, as `kfeedback.FeedbackCNN` takes them.
 
@@ -149,6 +150,8 @@ class Explainer:
         _checks.boolean("square", square)
         names = ["classes", "scores", "first_classes", "first_scores", "boxes"]
         results = {name: [] for name in names}
+        if len(images) == 0:
+            raise ValueError("images must be at least one, got none.")
         size = self._size()
         step = max(1, self.batch_size // top)
         bar = _Progress(len(images), verbose)
@@ -156,7 +159,10 @@ class Explainer:
             part = images[first : first + step]
             originals = [_original(x, self.model) for x in part]
             resized = np.stack([_resize(x, size) for x in originals])
-            found = next(self._chunks(resized, None, False, "boxes", energy, top))
+            found = self._chunks(
+                resized, None, False, "boxes", energy, top, len(images)
+            )
+            found = next(found)
             boxes = [
                 [_window(b, x.shape[:2], size, margin, square) for b in own]
                 for own, x in zip(found["boxes"], originals, strict=True)
@@ -166,7 +172,7 @@ class Explainer:
                 for own, x in zip(boxes, originals, strict=True)
                 for t, left, b, r in own
             ]
-            posterior = self._posterior(np.stack(crops))
+            posterior = self._posterior(np.stack(crops), top * len(images))
             posterior = posterior.reshape(len(part), top, -1)
             classes, scores = _best_distinct(posterior, top)
             for name, value in zip(
@@ -185,22 +191,22 @@ class Explainer:
         found = []
         for first in range(0, len(images), self.batch_size):
             part = images[first : first + self.batch_size]
-            found.append(self._posterior(_arguments.check_range(part)))
+            found.append(self._posterior(_arguments.check_range(part), len(images)))
             bar.update(first + len(part))
         return np.concatenate(found)
 
-    def _posterior(self, images):
-        """The posterior of checked images, compiled for one size of chunk."""
+    def _posterior(self, images, total):
+        """The posterior of checked images, some of `total`."""
 
         def function(images):
             scores = self.network.scores(self._prepared(images))
             return self.network.posterior(scores)
 
         run = self._compiled("posterior", function)
-        parts = []
-        for first in range(0, len(images), self.batch_size):
-            part = images[first : first + self.batch_size]
-            found = run(_padded(part, self.batch_size))
+        size, parts = _chunk_size(self.batch_size, total), []
+        for first in range(0, len(images), size):
+            part = images[first : first + size]
+            found = run(_padded(part, size))
             parts.append(ops.convert_to_numpy(found)[: len(part)])
         return np.concatenate(parts)
 
@@ -233,8 +239,11 @@ class Explainer:
             first += len(found)
         return result
 
-    def _chunks(self, images, targets, verbose, wanted, energy=1.0, top=1):
-        """Dicts of arrays with `wanted`, `targets` and `scores` of some images each."""
+    def _chunks(self, images, targets, verbose, wanted, energy=1.0, top=1, total=None):
+        """Dicts of arrays with `wanted`, `targets` and `scores` of some images each.
+
+        They are some of `total` images, all of which are to come in one shape.
+        """
         images = _arguments.check_images(images, self.model)
         targets = _arguments.check_targets(targets, len(images), self.network.classes)
 
@@ -253,6 +262,7 @@ class Explainer:
         run = self._compiled((wanted, targets is None, top), function)
         count = top if targets is None else targets.shape[1]
         step = max(1, self.batch_size // count)
+        step = _chunk_size(step, len(images) if total is None else total)
         return self._run(run, images, targets, step, np.float32(energy), verbose)
 
     def _run(self, run, images, targets, step, energy, verbose):
@@ -331,6 +341,11 @@ class _Progress:
             self._bar = keras.utils.Progbar(self._count, unit_name="image")
         if self._bar is not None:
             self._bar.update(done)
+
+
+def _chunk_size(most, count):
+    """How many of `count` images to take at once."""
+    return min(most, 1 << (count - 1).bit_length())
 
 
 def _padded(array, size):

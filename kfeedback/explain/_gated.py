@@ -8,10 +8,13 @@ from keras import ops
 from kfeedback import graph
 from kfeedback.models._head import Head, posterior_end
 
-RELUS = ("relu", "relu6", "leaky_relu")
-"""Activations that are ReLUs, as Keras names them."""
+RELUS = ("relu", "relu6", "leakyrelu", "prelu")
+"""Activations that are ReLUs, as Keras names functions and layers but for case and _"""
 
-_OTHER = ("celu", "elu", "gelu", "hard_silu", "hard_swish", "mish", "selu", "silu")
+_RELU_LAYERS = (keras.layers.ReLU, keras.layers.LeakyReLU, keras.layers.PReLU)
+
+_OTHER = ("celu", "elu", "gelu", "hardsilu", "hardswish", "mish", "selu", "silu")
+_OTHER += ("lambda", "<lambda>")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,8 +44,9 @@ class Gated:
         model: a functional `keras.Model` that gives `(B, classes)`: softmax or sigmoid
             posteriors, or logits.
         gate_layers: `None` for every ReLU (also of 6, leaky, or fused into a layer)
-            that gives a feature map `(B, H, W, C)` and follows no dense layer; or
-            layers, or names, that give such maps.
+            that gives a feature map `(B, H, W, C)` and follows no dense layer, but for
+            one on a side path such as that of squeeze and excitation; or layers, or
+            names, that give such maps.
         need_sites: bool, whether a model without any is an error.
 
     Attributes:
@@ -59,6 +63,12 @@ class Gated:
 
     def __init__(self, model, gate_layers=None, need_sites=True):
         self.model = graph.flatten(model)
+        if len(self.model.inputs[0].shape) != 4:
+            raise ValueError(
+                "model must take images (B, H, W, C), got "
+                f"'{self.model.name}' with input {tuple(self.model.inputs[0].shape)}."
+            )
+        graph.check_channels_last(self.model)
         head = Head(self.model, argument="model")
         self.classes = head.classes
         self.features = _last_maps(head)
@@ -94,11 +104,13 @@ class Gated:
         linear = {*linear, *self._end}
         edits = {} if edit is None else _edits(sites, edit)
         x = images if inputs is None else inputs
-        return ops.cast(graph.rerun(self.model, x, edits, linear=linear), "float32")
+        scores = graph.rerun(self.model, x, edits, linear=linear, training=False)
+        return ops.cast(scores, "float32")
 
     def values(self, images, outputs):
         """The values of symbolic tensors of the model for images, a list."""
-        return graph.rerun(self.model, images, outputs=list(outputs))
+        outputs = list(outputs)
+        return graph.rerun(self.model, images, outputs=outputs, training=False)
 
     def posterior(self, scores):
         """Softmax, or sigmoid where the model gives one."""
@@ -156,17 +168,12 @@ def _last_maps(head):
 
 
 def _activation(operation):
-    """Name of the activation that an operation is or ends in, or `None`."""
-    if isinstance(operation, keras.layers.ReLU):
+    """Name of the activation that an operation is or ends in, without case and _."""
+    found = getattr(operation, "activation", None) or operation
+    if isinstance(found, _RELU_LAYERS):  # also of a class of somebody's own
         return "relu"
-    if isinstance(operation, keras.layers.LeakyReLU):
-        return "leaky_relu"
-    found = getattr(operation, "activation", None)
-    if found is None:  # an operation of keras.ops has a class of its own
-        name = type(operation).__name__
-        found = {"Relu": "relu", "Relu6": "relu6", "LeakyRelu": "leaky_relu"}.get(name)
-        return found
-    return getattr(found, "__name__", type(found).__name__)
+    name = getattr(found, "__name__", type(found).__name__)
+    return name.replace("_", "").lower()
 
 
 def _sites(calls, wanted):
@@ -198,12 +205,15 @@ def _edits(sites, edit):
 
 
 def _maps_before_dense(calls):
-    """Ids of the feature maps that no dense layer with a vector as input leads to."""
+    """Ids of the feature maps to which not every way leads through a dense layer.
+
+    Dense layers are those with a vector as input.
+    """
     after, maps = set(), set()
     for node in calls:
         dense = isinstance(node.operation, keras.layers.Dense)
         dense = dense and len(node.input_tensors[0].shape) == 2
-        below = any(id(x) in after for x in node.input_tensors)
+        below = all(id(x) in after for x in node.input_tensors)
         for x in node.outputs:
             if dense or below:
                 after.add(id(x))

@@ -2,7 +2,6 @@
 
 import dataclasses
 
-import keras
 from keras import ops
 
 from kfeedback._gradient import value_and_gradient, whole
@@ -56,7 +55,7 @@ def saliency_maps(network, method, feedback, images, targets, features):
     else:
         function = _RIVALS[method]
         maps = function(network, _repeat(images, count), flat)
-    height, width = _spatial(ops.shape(images))
+    height, width = ops.shape(images)[1:3]
     return ops.reshape(maps, (-1, count, height, width))
 
 
@@ -161,8 +160,7 @@ def _guided_backpropagation(network, images, targets):
     """Springenberg et al., 2015: negative gradients stop at every ReLU."""
 
     def score(x):
-        edit = _with_gradient(lambda x: x)
-        scores = network.scores(x, lambda _, y: edit(y), sites=network.relus)
+        scores = network.scores(x, lambda _, y: _rectify(y, y), sites=network.relus)
         return take(scores, targets)
 
     return _input_map(images, score)
@@ -175,8 +173,7 @@ def _deconvnet(network, images, targets):
     def score(x):
         def edit(n, y):
             operation = relus[n].operation
-            inside = getattr(operation, "activation", None)
-            return _with_gradient(inside if inside is not None else operation)(y)
+            return _rectify(y, (getattr(operation, "activation", None) or operation)(y))
 
         linear = {site.operation for site in relus}
         return take(network.scores(x, edit, sites=relus, linear=linear), targets)
@@ -184,17 +181,18 @@ def _deconvnet(network, images, targets):
     return _input_map(images, score)
 
 
-def _with_gradient(activation):
-    """An activation through which only positive gradients go down, and all of those."""
+def _rectify(x, value):
+    """`value`; only positive gradients go down, all of those, and straight to x."""
 
     @ops.custom_gradient
-    def apply(x):
+    def apply(x, value):
         def gradient(*args, upstream=None):
-            return ops.relu(args[0] if upstream is None else upstream)
+            up = ops.relu(args[0] if upstream is None else upstream)
+            return up, ops.zeros_like(up)
 
-        return activation(x), gradient
+        return value, gradient
 
-    return apply
+    return apply(x, value)
 
 
 def _grad_cam(network, images, targets):
@@ -210,13 +208,14 @@ def _grad_cam(network, images, targets):
         return take(network.scores(None, inputs=inputs), targets)
 
     _, gradients = value_and_gradient(score, values)
-    size = _spatial(ops.shape(images))
+    size = tuple(ops.shape(images)[1:3])
     total = 0.0
     for x, gradient in zip(values, gradients, strict=True):
-        weight = ops.mean(gradient, axis=_spatial_axes(), keepdims=True)
-        cam = ops.relu(ops.sum(weight * x, axis=_channel_axis(), keepdims=True))
-        cam = ops.image.resize(ops.cast(cam, "float32"), size)
-        total = total + ops.squeeze(cam, axis=_channel_axis())
+        weight = ops.mean(gradient, axis=(1, 2), keepdims=True)
+        cam = ops.relu(ops.sum(weight * x, axis=-1, keepdims=True))
+        cam = ops.cast(cam, "float32")
+        cam = ops.image.resize(cam, size, data_format="channels_last")
+        total = total + ops.squeeze(cam, axis=-1)
     return total
 
 
@@ -231,7 +230,7 @@ _RIVALS = {
 def _input_map(images, score):
     images = ops.cast(images, "float32")
     _, gradient = value_and_gradient(score, images)
-    return ops.max(ops.abs(gradient), axis=_channel_axis())
+    return ops.max(ops.abs(gradient), axis=-1)
 
 
 def _scale(gradient):
@@ -244,16 +243,3 @@ def _scale(gradient):
 
 def _repeat(x, count):
     return x if count == 1 else ops.repeat(x, count, axis=0)
-
-
-def _channel_axis():
-    return 1 if keras.config.image_data_format() == "channels_first" else -1
-
-
-def _spatial_axes():
-    first = keras.config.image_data_format() == "channels_first"
-    return (2, 3) if first else (1, 2)
-
-
-def _spatial(shape):
-    return tuple(shape[axis] for axis in _spatial_axes())

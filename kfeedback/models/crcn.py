@@ -162,12 +162,7 @@ def _check_loops(model, loops, image):
             "loops must be a list of 1, 2, 3 or pairs of layer names (higher, lower), "
             f"got {loops!r}."
         )
-    first = [layer for layer in model.layers if _is_channels_first(layer)]
-    if first:
-        raise ValueError(
-            "backbone must have its channels last, got "
-            f"'{model.name}', whose '{first[0].name}' has them first."
-        )
+    graph.check_channels_last(model, "backbone")
     pairs = [_check_pair(model, loop, image) for loop in loops]
     lowers = [lower.name for _, lower in pairs]
     twice = sorted({name for name in lowers if lowers.count(name) > 1})
@@ -188,10 +183,6 @@ def _check_loops(model, loops, image):
                     f"({other_higher.name}, {other_lower.name})."
                 )
     return pairs
-
-
-def _is_channels_first(layer):
-    return getattr(layer, "data_format", None) == "channels_first"
 
 
 def _check_pair(model, loop, image):

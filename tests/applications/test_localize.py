@@ -72,6 +72,7 @@ def results(place):
         "none": [*splits, out],
         "split": [*common, "--eval_split=val", "--tuning_split=tune", out],
         "fitted": [*common, *splits, out, "--preprocessing=standardize"],
+        "names": [*common, *splits, out, "--class_names=green,red,blue"],
         "layers": [*common, *splits, out, "--gate_layers=nowhere"],
     }
     found = run_each("applications.localize", list(lines.values()))
@@ -82,12 +83,17 @@ class _Page(html.parser.HTMLParser):
     def __init__(self):
         super().__init__()
         self.images, self.links, self.rows = [], [], 0
+        self.headings, self.in_heading = set(), False
 
     def handle_starttag(self, tag, attrs):
         attrs = dict(attrs)
         self.links += [attrs[k] for k in ("href", "src") if k in attrs]
-        self.images += [attrs["src"]] if tag == "img" else []
+        self.images += [attrs["alt"]] if tag == "img" else []
         self.rows += tag == "tr"
+        self.in_heading = tag == "th"
+
+    def handle_data(self, data):
+        self.headings |= {data} if self.in_heading else set()
 
 
 def test_it_writes_rows_gallery_and_page(place, results):
@@ -110,8 +116,13 @@ def test_it_writes_rows_gallery_and_page(place, results):
     page = _Page()
     page.feed((place / "out" / "localize.html").read_text(encoding="utf-8"))
     assert len(page.images) == 2 * (1 + 2 * len(METHODS))
+    assert page.images[:3] == ["image with red", "map by feedback", "crop by feedback"]
     assert all(link.startswith("data:image/png;base64,") for link in page.links)
-    assert page.rows == 1 + len(METHODS) + 2
+    # All columns but date, commit, what all rows share, and what no one looks for.
+    metrics = len(feedback) - 2 - 7 - 3
+    assert {"localization error", "second look", "deletion"} <= page.headings
+    assert page.headings >= {method.replace("_", " ") for method in METHODS}
+    assert page.rows == 1 + 2 + 1 + metrics
 
 
 @pytest.mark.parametrize(
@@ -122,6 +133,7 @@ def test_it_writes_rows_gallery_and_page(place, results):
         ("none", "--run or --model must be given, one of them"),
         ("split", "split must be 'all' or name"),
         ("fitted", "--preprocessing must be one that nothing is fitted for"),
+        ("names", "--dataset must have the 2 classes of the model, got"),
         ("layers", "gate_layers must name layers"),
     ],
 )

@@ -53,6 +53,12 @@ def test_splits_counts_sizes_and_names(voc):
     assert load_boxes(voc, "all", class_names=names).labels.tolist() == [0, 1, 0, 2]
 
 
+def test_a_class_has_one_number_in_all_splits(voc):
+    found = load_boxes(voc, "val", count=1)
+    assert found.class_names == ["bird", "cat", "dog"]
+    assert found.labels.tolist() == [1, 2]
+
+
 @pytest.mark.parametrize(
     ("arguments", "match"),
     [

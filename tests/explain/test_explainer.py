@@ -270,6 +270,38 @@ def test_windows_stay_in_the_original(box, margin, square, expected):
     assert tuple(map(int, found)) == expected
 
 
+def test_few_images_are_not_filled_up_to_a_whole_chunk():
+    """One image costs one, and what is left over from chunks compiles nothing anew."""
+    sizes = []
+
+    class Counting(keras.layers.Layer):
+        def call(self, x):
+            sizes.append(x.shape[0])
+            return x
+
+    model = Bright().model
+    inputs = keras.Input((8, 8, 2))
+    explainer = Explainer(
+        keras.Model(inputs, model(Counting()(inputs))), "gradient", batch_size=8
+    )
+    for count, expected in ((1, {1}), (3, {4}), (8, {8}), (9, {8})):
+        explainer = Explainer(explainer.model, "gradient", batch_size=8)
+        sizes.clear()
+        maps = explainer.saliency(common.images(count, (8, 8, 2)))
+        assert maps.shape == (count, 8, 8) and set(sizes) == expected
+        sizes.clear()
+        assert explainer.predict(common.images(count, (8, 8, 2))).shape == (count, 2)
+        assert set(sizes) == expected
+    sizes.clear()
+    explainer.look_twice(common.images(9, (8, 8, 2)), top=2)  # 4 at once, 8 crops
+    assert set(sizes) <= {4, 8}
+
+
+def test_no_images_have_no_second_look():
+    with pytest.raises(ValueError, match="images must be at least one, got none"):
+        Explainer(Bright().model).look_twice([])
+
+
 def test_progress_is_shown_where_it_is_asked_for(net, capsys):
     model, _ = net
     explainer = Explainer(model, "gradient", preprocess="scale", batch_size=2)
