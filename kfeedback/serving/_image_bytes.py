@@ -11,6 +11,7 @@ _LUMA = (19_595, 38_470, 7_471)
 
 _AT_ONCE = 4  # images of a batch that are decoded side by side
 _PNG = b"\x89PNG\r\n\x1a\n"
+_PNG_HEADER = _PNG + b"\0\0\0\rIHDR"  # behind it width and height
 _JPEG = b"\xff\xd8\xff"
 
 
@@ -87,7 +88,7 @@ def _one(contents, shape, crop_fraction):
 def _png_size(contents):
     """Height and width as the header of a PNG says."""
     # Decoders also take a size that comes later, which no check here would see.
-    is_header = tf.strings.substr(contents, 12, 4) == b"IHDR"
+    is_header = tf.strings.substr(contents, 0, len(_PNG_HEADER)) == _PNG_HEADER
     complete = tf.Assert(
         is_header & (tf.strings.length(contents) >= 24),
         ["image_bytes must be complete images, got a PNG that starts without its size"],

@@ -49,6 +49,7 @@ FILES = {
     "start of a JPEG": (objects(JPEG[:20]), "Invalid JPEG"),
     "truncated PNG": (objects(PNG[: len(PNG) // 2]), "PNG"),
     "start of a PNG": (objects(PNG[:12]), "image_bytes must be complete"),
+    "mark of a PNG": (objects(PNG[:8]), "image_bytes must be complete"),
     "wide PNG": (objects(black_png(30_000, 8)), "[8 30000]"),
     "huge PNG": (objects(black_png(16_000, 16_000)), "[16000 16000]"),
     "text file": (objects(b"a cat on a mat"), "[a cat on a mat]"),
