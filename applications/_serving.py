@@ -3,6 +3,7 @@
 import base64
 import json
 import urllib.error
+import urllib.parse
 import urllib.request
 
 import numpy as np
@@ -28,11 +29,18 @@ def rest_body(signature, inputs):
         rows = values.tolist()
     # In columns: an empty batch and several outputs look as any other.
     request = {"signature_name": signature, "inputs": {name: rows}}
-    return json.dumps(request, allow_nan=False).encode()
+    try:
+        return json.dumps(request, allow_nan=False).encode()
+    except ValueError as error:
+        raise ValueError(
+            f"{name} must be finite numbers, as JSON has no others, got {error}."
+        ) from error
 
 
 def ask_rest(url, model, signature, inputs, version=None):
     """What a server answers by REST: dict of arrays.
+
+    An only output is called `outputs`: TF Serving leaves out its own name.
 
     Args:
         url: of the server, such as `http://localhost:8501`.
@@ -46,7 +54,7 @@ def ask_rest(url, model, signature, inputs, version=None):
     """
     of_version = "" if version is None else f"/versions/{version}"
     request = urllib.request.Request(
-        f"{url.rstrip('/')}/v1/models/{model}{of_version}:predict",
+        f"{url.rstrip('/')}/v1/models/{urllib.parse.quote(model)}{of_version}:predict",
         data=rest_body(signature, inputs),
         headers={"Content-Type": "application/json"},
     )
@@ -58,6 +66,8 @@ def ask_rest(url, model, signature, inputs, version=None):
             "request must be one that the model can answer, got status "
             f"{error.code}: {error.read().decode(errors='replace')}"
         ) from error
+    if not isinstance(outputs, dict):
+        outputs = {"outputs": outputs}
     return {name: np.asarray(value) for name, value in outputs.items()}
 
 

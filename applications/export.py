@@ -75,7 +75,7 @@ FLAGS = flags.FLAGS
 _SOURCES = ("run", "keras_model", "weights")
 _OF_A_SAVED_MODEL = ("version", "keep", "signatures", "top", "from_logits")
 _OF_A_SAVED_MODEL += ("crop_fraction", "exit_threshold", "jit_compile")
-_OF_A_SAVED_MODEL += ("warmup_batches", "class_names")
+_OF_A_SAVED_MODEL += ("warmup_batches", "class_names", "preprocessing")
 _SUFFIXES = {"litert": ".tflite", "onnx": ".onnx"}
 
 

@@ -203,7 +203,12 @@ class Endpoints:
             images = self._preprocessing(images)
         else:
             images = preprocess_input(images, self._preprocessing or "none")
-        return tf.ensure_shape(tf.cast(images, tf.float32), [None, *self._shape])
+        images = tf.cast(images, tf.float32)
+        if not images.shape.is_compatible_with([None, *self._shape]):
+            raise ValueError(
+                f"preprocessing must give images {self._shape}, got {images.shape[1:]}."
+            )
+        return tf.ensure_shape(images, [None, *self._shape])
 
     def _last(self, images):
         predictions = self._call(images)

@@ -1,5 +1,6 @@
 """A model as a version of a SavedModel for TF Serving."""
 
+import os
 import pathlib
 
 import keras
@@ -76,7 +77,8 @@ def export(
             `(B, T, classes)`, or one that brings its endpoints.
         base_dir: the folder of all versions of this model; its name is the model's
             name in TF Serving.
-        version: int ≥ 1; by default one more than the highest that is there.
+        version: int from 1 to 2⁶³ - 1; by default one more than the highest that is
+            there.
         preprocessing: a mode of `kfeedback.preprocessing.preprocess_input`, or a
             function of a batch from 0 to 255: every endpoint then takes images from 0
             to 255. `None`: images as the model takes them, and no `image_bytes`.
@@ -102,16 +104,16 @@ def export(
         `pathlib.Path` of the version.
 
     Raises:
-        TypeError: if `model` is no Keras model.
+        TypeError: if `model` is no Keras model, or a list is none.
         ValueError: if an argument is not as above, the version is there already, or
             what was written does not do as the model does.
         ImportError: if `tensorflow-serving-api` is missing.
     """
     shape = image_shape(model)
     _check_posterior(model, _checks.boolean("from_logits", from_logits))
-    base = pathlib.Path(base_dir).absolute()
+    base = _base(base_dir)
     if version is not None:
-        _checks.integer("version", version)
+        _versions.check_version(version)
     if keep is not None:
         _checks.integer("keep", keep)
     _check_preprocessing(preprocessing)
@@ -120,8 +122,8 @@ def export(
     _checks.number("exit_threshold", exit_threshold, above=0, most=1)
     _checks.boolean("jit_compile", jit_compile)
     _requests.check_batches(warmup_batches)
-    if isinstance(signatures, str):
-        raise TypeError(f"signatures must be a list of names, got {signatures!r}.")
+    _check_strings("signatures", signatures)
+    _check_strings("class_names", class_names)
     options = {
         "preprocessing": preprocessing,
         "class_names": class_names,
@@ -142,8 +144,10 @@ def export(
     )
     classes = _classes(compiled.get_concrete_function().structured_outputs)
     options["top"] = min(top, classes)
-    if class_names is not None:
-        options["class_names"] = _names(class_names, classes)
+    if class_names is not None and len(class_names) != classes:
+        raise ValueError(
+            f"class_names must be {classes} names, one a class, got {len(class_names)}."
+        )
     served = Endpoints(model, shape, compiled, **options).make(signatures)
     wanted = Endpoints(model, shape, forward, **options).make(signatures)
     with _versions.locked(base):
@@ -155,7 +159,7 @@ def export(
             extra = folder / "assets.extra"
             extra.mkdir()
             text = _card(card, base.name, version, served, outputs, pixels)
-            (extra / "README.md").write_text(text)
+            (extra / "README.md").write_text(text, encoding="utf-8")
             if warmup_batches:
                 path = extra / _requests.WARMUP_FILE
                 _requests.write(path, base.name, served, shape, pixels, warmup_batches)
@@ -164,6 +168,18 @@ def export(
         if keep is not None:
             _versions.prune(base, keep, version)
     return base / str(version)
+
+
+def _base(base_dir):
+    base = pathlib.Path(os.path.abspath(base_dir))
+    # TensorFlow finds no files behind a backslash, TF Serving's configs have quotes.
+    wrong = sorted(set('\\"\n').intersection(str(base)))
+    if wrong or not base.name:
+        raise ValueError(
+            "base_dir must have a name, and no backslash, quote or line break in its "
+            f"path, got {str(base_dir)!r}."
+        )
+    return base
 
 
 def image_shape(model):
@@ -185,6 +201,11 @@ def image_shape(model):
 
 def _check_posterior(model, from_logits):
     if hasattr(model, "serving_endpoints"):
+        if from_logits:
+            raise ValueError(
+                "from_logits must be False for a model that brings its endpoints, got "
+                f"True for '{model.name}'."
+            )
         return
     output = tuple(model.outputs[0].shape)
     if len(output) not in (2, 3) or output[-1] is None:
@@ -221,13 +242,10 @@ def _classes(outputs):
     return outputs.shape[-1]
 
 
-def _names(class_names, classes):
-    names = [str(name) for name in class_names]
-    if len(names) != classes:
-        raise ValueError(
-            f"class_names must be {classes} names, one a class, got {len(names)}."
-        )
-    return names
+def _check_strings(name, value):
+    listed = value is None or isinstance(value, (list, tuple))
+    if not (listed and all(isinstance(text, str) for text in value or ())):
+        raise TypeError(f"{name} must be None or a list of str, got {value!r}.")
 
 
 def _write(model, endpoints, folder):

@@ -44,7 +44,7 @@ def export_file(model, path):
     requests = [_requests.example(spec, shape, False, n).numpy() for n in _BATCHES]
     # Before the export: Keras wants a model that was called.
     answers = [np.asarray(model(images, training=False)) for images in requests]
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-") as folder:
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".draft-") as folder:
         draft = pathlib.Path(folder, path.name)
         try:
             model.export(str(draft), format=name, verbose=False)

@@ -11,6 +11,7 @@ _LUMA = (19_595, 38_470, 7_471)
 
 _AT_ONCE = 4  # images of a batch that are decoded side by side
 _PNG = b"\x89PNG\r\n\x1a\n"
+_PNG_HEADER = _PNG + b"\0\0\0\rIHDR"  # behind it width and height
 _JPEG = b"\xff\xd8\xff"
 
 
@@ -20,7 +21,8 @@ def decode(encoded, shape, crop_fraction):
     Args:
         encoded: string tensor `(B,)`.
         shape: `(H, W, C)`, C of 1 or 3; grey images become coloured ones and the
-            reverse, transparency is left out.
+            reverse, transparency is left out, of 16 bits the upper 8 count. What a
+            camera notes of its position turns nothing.
         crop_fraction: `None`: the whole image is resized without regard to its aspect,
             as `kfeedback.datasets.load` does. A number in (0, 1]: that share of the
             sides of the largest box of the aspect of `shape`, at the centre.
@@ -44,7 +46,10 @@ def _one(contents, shape, crop_fraction):
         is_png | is_jpeg,
         [
             "image_bytes must be JPEG or PNG images, got bytes that start with",
-            tf.strings.substr(contents, 0, 16),
+            # An error has to be text, as protocols carry it.
+            tf.strings.unicode_transcode(
+                tf.strings.substr(contents, 0, 16), "UTF-8", "UTF-8"
+            ),
         ],
     )
     with tf.control_dependencies([known]):
@@ -82,9 +87,11 @@ def _one(contents, shape, crop_fraction):
 
 def _png_size(contents):
     """Height and width as the header of a PNG says."""
+    # Decoders also take a size that comes later, which no check here would see.
+    is_header = tf.strings.substr(contents, 0, len(_PNG_HEADER)) == _PNG_HEADER
     complete = tf.Assert(
-        tf.strings.length(contents) >= 24,
-        ["image_bytes must be complete images, got a PNG without its size"],
+        is_header & (tf.strings.length(contents) >= 24),
+        ["image_bytes must be complete images, got a PNG that starts without its size"],
     )
     with tf.control_dependencies([complete]):
         header = tf.strings.substr(contents, 16, 8)

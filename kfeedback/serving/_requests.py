@@ -38,7 +38,9 @@ def example(spec, shape, pixels, batch, seed=0):
 
 
 def check_batches(batches):
-    """Checks the argument `warmup_batches`, and that there is what it needs."""
+    """The argument `warmup_batches`, checked, and that there is what it needs."""
+    if not isinstance(batches, (list, tuple)):
+        raise TypeError(f"warmup_batches must be a list of sizes, got {batches!r}.")
     for batch in batches:
         _checks.integer("warmup_batches", batch)
     if batches:

@@ -17,6 +17,7 @@ from kfeedback import _checks
 
 _UNFINISHED = ".export-"  # never a version
 _RETIRED = ".retired-"
+_HIGHEST = 2**63 - 1  # TF Serving overlooks higher ones
 
 
 @contextlib.contextmanager
@@ -48,14 +49,20 @@ def choose(base, version):
     """The number of a new version: the given one, or the one behind the highest."""
     known = versions(base)
     if version is None:
-        return known[-1] + 1 if known else 1
-    _checks.integer("version", version)
+        version = known[-1] + 1 if known else 1
+    check_version(version)
     if version in known:
         raise ValueError(
             f"version must be a new one in '{base}', which has "
             f"{', '.join(map(str, known))} already, got {version}."
         )
     return version
+
+
+def check_version(version):
+    """Checks the argument `version`."""
+    if _checks.integer("version", version) > _HIGHEST:
+        raise ValueError(f"version must be at most {_HIGHEST}, got {version}.")
 
 
 @contextlib.contextmanager
@@ -79,18 +86,19 @@ def written(base, version):
 
 def prune(base, keep, new):
     """Removes all versions but the highest `keep` and the new one."""
-    for version in versions(base)[:-keep]:
-        if version != new:
-            retired = base / f"{_RETIRED}{version}"
-            os.rename(base / str(version), retired)
-            shutil.rmtree(retired)
+    known = [path for path in base.iterdir() if _is_version(path.name)]
+    for path in sorted(known, key=lambda path: int(path.name))[:-keep]:
+        if int(path.name) != new:
+            retired = base / f"{_RETIRED}{path.name}"
+            os.rename(path, retired)
+            _remove(retired)
 
 
 def write_file(path, text):
     """Writes a file so that readers see all of it or none."""
     path = pathlib.Path(path)
     draft = path.with_name(f"{_UNFINISHED}{path.name}")
-    draft.write_text(text)
+    draft.write_text(text, encoding="utf-8")
     _to_disk(draft)
     os.replace(draft, path)
 
@@ -102,7 +110,15 @@ def _is_version(name):
 def _remove_remains(base):
     for path in base.iterdir():
         if path.name.startswith((_UNFINISHED, _RETIRED)):
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+            _remove(path)
+
+
+def _remove(path):
+    """Removes a folder with all that is in it, or a file, or a link and no more."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
 
 
 def _to_disk(path):

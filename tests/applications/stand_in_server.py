@@ -10,6 +10,7 @@ import http.server
 import json
 import pathlib
 import sys
+import urllib.parse
 from concurrent import futures
 
 
@@ -82,7 +83,7 @@ def rest_handler(model):
 
         def do_POST(self):
             text = self.rfile.read(int(self.headers["Content-Length"]))
-            path, _, verb = self.path.partition(":")
+            path, _, verb = urllib.parse.unquote(self.path).partition(":")
             parts = path.split("/")
             request = json.loads(text)
             try:
@@ -100,7 +101,10 @@ def rest_handler(model):
             except ValueError as error:
                 self.reply(400, {"error": str(error)})
             else:
-                self.reply(200, {"outputs": {k: listed(v) for k, v in outputs.items()}})
+                found = {key: listed(value) for key, value in outputs.items()}
+                # As TF Serving: without the name of an only one.
+                known = next(iter(found.values())) if len(found) == 1 else found
+                self.reply(200, {"outputs": known})
 
         def reply(self, status, value):
             data = json.dumps(value).encode()

@@ -38,7 +38,7 @@ def test_rest_requests_hold_rows_and_bytes():
     body = json.loads(_serving.rest_body("image_bytes", {"image_bytes": encoded}))
     rows = body["inputs"]["image_bytes"]
     assert [base64.b64decode(row["b64"]) for row in rows] == encoded.tolist()
-    with pytest.raises(ValueError, match="JSON"):
+    with pytest.raises(ValueError, match="images must be finite numbers"):
         _serving.rest_body("serving_default", {"images": np.full((1, 2), np.nan)})
 
 
@@ -95,9 +95,10 @@ def stand_in(base, rest, grpc):
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory):
-    base = tmp_path_factory.mktemp("served") / "digits"
+    base = tmp_path_factory.mktemp("served") / "all digits"
     model = make(kfeedback.LRNet, backbone=lenet(), timesteps=2, return_sequences=True)
     names = ["null", "eins", "zwei", "drei"]
+    model.serving_endpoints = lambda: {"mean": lambda x: {"mean": x[:, 0, 0, 0]}}
     kfeedback.serving.export(
         model, base, preprocessing="scale", class_names=names, warmup_batches=()
     )
@@ -117,7 +118,7 @@ def server(served):
             with contextlib.suppress(OSError, ValueError):
                 inputs = {"images": IMAGES}
                 url = f"http://127.0.0.1:{rest}"
-                _serving.ask_rest(url, "digits", "serving_default", inputs)
+                _serving.ask_rest(url, "all digits", "serving_default", inputs)
                 break
             time.sleep(0.2)
         yield f"http://127.0.0.1:{rest}", f"127.0.0.1:{grpc}"
@@ -137,8 +138,8 @@ def test_both_clients_get_what_the_model_answers(served, server, signature, inpu
     rest, grpc = server
     (wanted,) = ask([(served / "1", signature, inputs)])
     for found in (
-        _serving.ask_rest(rest, "digits", signature, inputs),
-        _serving.ask_grpc(grpc, "digits", signature, inputs, version=1),
+        _serving.ask_rest(rest, "all digits", signature, inputs),
+        _serving.ask_grpc(grpc, "all digits", signature, inputs, version=1),
     ):
         assert set(found) == set(wanted.outputs)
         for key, value in wanted.outputs.items():
@@ -150,9 +151,23 @@ def test_both_clients_get_what_the_model_answers(served, server, signature, inpu
 
 
 @pytest.mark.slow
+def test_rest_does_not_say_the_name_of_an_only_output(server):
+    rest, grpc = server
+    request = ("all digits", "mean", {"images": IMAGES})
+    wanted = IMAGES[:, 0, 0, 0] / 255
+    for ask_server, address, name in (
+        (_serving.ask_rest, rest, "outputs"),
+        (_serving.ask_grpc, grpc, "mean"),
+    ):
+        found = ask_server(address, *request)
+        assert list(found) == [name]
+        np.testing.assert_allclose(found[name], wanted, rtol=1e-6)
+
+
+@pytest.mark.slow
 def test_only_grpc_can_say_of_what_shape_an_empty_batch_is(server):
     rest, grpc = server
-    request = ("digits", "serving_default", {"images": IMAGES[:0]})
+    request = ("all digits", "serving_default", {"images": IMAGES[:0]})
     assert _serving.ask_grpc(grpc, *request)["probabilities"].shape == (0, 4)
     with pytest.raises(ValueError, match="not compatible with expected shape"):
         _serving.ask_rest(rest, *request)
@@ -163,8 +178,8 @@ def test_both_clients_say_what_the_server_says(server):
     rest, grpc = server
     for ask_server, address in ((_serving.ask_rest, rest), (_serving.ask_grpc, grpc)):
         for model, version, images, reason in (
-            ("digits", None, IMAGES[0], "not compatible with expected shape"),
-            ("digits", 7, IMAGES, "Servable not found"),
+            ("all digits", None, IMAGES[0], "not compatible with expected shape"),
+            ("all digits", 7, IMAGES, "Servable not found"),
             ("letters", None, IMAGES, "Servable not found"),
         ):
             with pytest.raises(ValueError, match=reason):
@@ -181,17 +196,32 @@ def test_the_application_prints_a_line_an_image(server, tmp_path):
     images = ",".join(str(tmp_path / f"{n}.png") for n in range(3))
     by_rest = run(
         "applications.client",
-        *("--model=digits", f"--server={rest}", f"--images={images}"),
+        *("--model=all digits", f"--server={rest}", f"--images={images}"),
     ).splitlines()
     by_grpc = run(
         "applications.client",
-        *("--model=digits", f"--server={grpc}", "--protocol=grpc"),
+        *("--model=all digits", f"--server={grpc}", "--protocol=grpc"),
         *(f"--images={tmp_path / 'all.npy'}", "--signature=early_exit"),
     ).splitlines()
     assert len(by_rest) == len(by_grpc) == 3
     assert by_rest[0].startswith(f"{tmp_path / '0.png'}: ")
     assert all("eins 0." in line and "zwei 0." in line for line in by_rest + by_grpc)
     assert all("; timesteps " in line for line in by_grpc)
+
+
+@pytest.mark.parametrize(
+    "good, wrong",
+    [(np.nan, "expected shape"), (None, "expected shape"), (0.5, "out of memory")],
+)
+def test_smoke_ends_with_an_error_unless_all_is_well(good, wrong):
+    pytest.importorskip("tensorflow_serving")
+    from tools.serving_smoke import check
+
+    outputs = None if good is None else {"mean": np.array([good], "float32")}
+    with pytest.raises(ValueError, match="--base_dir must answer"):
+        check([("mean", outputs, "failed"), ("serving_default", None, wrong)])
+    mean = {"mean": np.zeros(1, "float32")}
+    check([("mean", mean, None), ("serving_default", None, "expected shape [?]")])
 
 
 @pytest.mark.slow

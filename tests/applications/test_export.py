@@ -110,6 +110,9 @@ REFUSED = {
     "--keep must be left out with --format=onnx": [
         *("--run=a", "--format=onnx", "--keep=1"),
     ],
+    "--preprocessing must be left out with --format=litert": [
+        *("--keras_model=a", "--format=litert", "--preprocessing=scale"),
+    ],
     "--warmup_batches must be whole numbers": [
         *("--weights=lenet_mnist_bg_sample", "--warmup_batches=one"),
     ],

@@ -6,6 +6,7 @@ from keras import layers
 import kfeedback
 from kfeedback.models.backbones import LeNet
 from tests import harness
+from tests.explain.common import three_layers
 from tests.models.common import conv_net, stacked_net
 
 
@@ -41,6 +42,11 @@ def feedback_convlstm(**kwargs):
     return kfeedback.FeedbackConvLSTMNet(**{**arguments, **kwargs})
 
 
+def feedback_cnn():
+    network, _ = three_layers()
+    return kfeedback.FeedbackCNN(network, top=2, preprocess="centre")
+
+
 def lenet():
     return LeNet(input_shape=(16, 16, 1), classes=4)
 
@@ -55,9 +61,14 @@ SMALL = {
 
 
 def make(factory, **kwargs):
-    """A model with random weights."""
+    """A model with random weights, whose predictions depend on the images."""
     harness.fresh_names()
-    return harness.randomize(factory(**kwargs))
+    model = harness.randomize(factory(**kwargs))
+    for weight in model.weights:
+        # Else the gates of an LSTM hardly open: of an image little comes through.
+        if weight.path.endswith("_gates/kernel"):
+            weight.assign(weight * 8)
+    return model
 
 
 def tiny():

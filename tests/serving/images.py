@@ -40,13 +40,14 @@ def decode(encoded, channels):
     return np.asarray(image).reshape(image.height, image.width, channels)
 
 
+def chunk(kind, data):
+    """A part of a PNG file."""
+    crc = struct.pack(">I", zlib.crc32(kind + data))
+    return struct.pack(">I", len(data)) + kind + data + crc
+
+
 def black_png(width, height):
     """A PNG of black pixels, one bit each: small, however many there are."""
-
-    def chunk(kind, data):
-        crc = struct.pack(">I", zlib.crc32(kind + data))
-        return struct.pack(">I", len(data)) + kind + data + crc
-
     packer = zlib.compressobj(9)
     row = bytes(1 + (width + 7) // 8)
     pixels = b"".join(packer.compress(row) for _ in range(height)) + packer.flush()

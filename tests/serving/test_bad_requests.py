@@ -9,7 +9,7 @@ from applications._bare_process import ask
 from kfeedback.models.backbones import LeNet
 from tests import harness
 from tests.serving.common import tiny
-from tests.serving.images import black_png, encode
+from tests.serving.images import black_png, chunk, encode
 
 pytestmark = pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="TensorFlow's affair"
@@ -49,10 +49,16 @@ FILES = {
     "start of a JPEG": (objects(JPEG[:20]), "Invalid JPEG"),
     "truncated PNG": (objects(PNG[: len(PNG) // 2]), "PNG"),
     "start of a PNG": (objects(PNG[:12]), "image_bytes must be complete"),
+    "mark of a PNG": (objects(PNG[:8]), "image_bytes must be complete"),
     "wide PNG": (objects(black_png(30_000, 8)), "[8 30000]"),
     "huge PNG": (objects(black_png(16_000, 16_000)), "[16000 16000]"),
     "text file": (objects(b"a cat on a mat"), "[a cat on a mat]"),
+    "bytes": (objects(b"\xff\xfe\x00\xc3"), "must be JPEG or PNG"),
     "GIF": (objects(b"GIF89a" + bytes(30)), "must be JPEG or PNG"),
+    "late size": (
+        objects(PNG[:8] + chunk(b"abCd", bytes(8)) + black_png(30_000, 8)[8:]),
+        "image_bytes must be complete",
+    ),
     "nothing": (objects(b""), "must be JPEG or PNG"),
     "one of two": (objects(PNG, b"cat"), "must be JPEG or PNG"),
     "rank 2": (np.array([[PNG]], dtype=object), "not compatible"),

@@ -1,5 +1,6 @@
 """What an exported model answers, and what the arguments take."""
 
+import functools
 import pathlib
 import subprocess
 import sys
@@ -14,13 +15,20 @@ from kfeedback.models import backbones
 from kfeedback.models.backbones import LeNet
 from kfeedback.preprocessing import preprocess_input
 from tests import harness
-from tests.serving.common import SMALL, feedback_convlstm, lrnet, make, tiny
+from tests.serving.common import (
+    SMALL,
+    feedback_cnn,
+    feedback_convlstm,
+    lrnet,
+    make,
+    tiny,
+)
 
 pytestmark = pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="TensorFlow's affair"
 )
 
-# The networks of the papers in their own sizes; VGG-ATT is the largest one.
+# The networks of the papers in their own sizes.
 LARGE = {
     "LeNet": backbones.LeNet,
     "NIN": lambda: backbones.NIN(input_shape=(32, 32, 3)),
@@ -28,6 +36,8 @@ LARGE = {
     "RCNN128": backbones.RCNN128,
     "VGGSmall": backbones.VGGSmall,
     "VGGAttention": backbones.VGGAttention,
+    "AlexNet": backbones.AlexNet,
+    "GoogLeNet": backbones.GoogLeNet,
     "LRNet": lambda: kfeedback.LRNet("lnin", timesteps=2, return_sequences=True),
     "CRCN": lambda: kfeedback.CRCN("vgg_small", timesteps=2, return_sequences=True),
     "CliqueNet": lambda: kfeedback.CliqueNet(filters=12, layers=12),
@@ -45,52 +55,76 @@ def last(predictions):
     return predictions[:, -1] if predictions.ndim == 3 else predictions
 
 
-def check_families(families, tmp_path):
+def expected_answers(model, images):
+    """What a model must answer: `{signature: {output: array}}`."""
+    outputs = model.predict_on_batch(images)
+    if isinstance(outputs, dict):
+        found = {"probabilities": outputs["probabilities"]}
+        return {"serving_default": found, "saliency": outputs}
+    found = {"serving_default": {"probabilities": last(outputs)}}
+    return found | (
+        {"timesteps": {"probabilities": outputs}} if outputs.ndim == 3 else {}
+    )
+
+
+def check_families(families, tmp_path, scanned):
     """Exports each and compares it, in a bare process, with the model."""
+    import tensorflow as tf
+
     requests, wanted = [], []
     for name, factory in families.items():
         model = make(factory)
-        steps = ["timesteps"] if len(model.output_shape) == 3 else ["serving_default"]
-        path = export(model, tmp_path / name, preprocessing="centre", signatures=steps)
-        random = np.random.default_rng(0)
-        images = random.integers(0, 256, (17, *model.input_shape[1:])).astype("float32")
-        expected = model.predict(preprocess_input(images, "centre"), verbose=0)
-        assert np.ptp(expected, axis=0).max() > 1e-3, "all images give one prediction"
-        for batch in (1, 3, 17):
-            given = {"images": images[:batch]}
-            # Of the same batch: sums of another one run in another order.
-            prepared = preprocess_input(images[:batch], "centre")
-            expected = model.predict_on_batch(prepared)
-            requests.append((path, "serving_default", given))
-            wanted.append((name, last(expected)))
-            if expected.ndim == 3:
-                requests.append((path, "timesteps", given))
-                wanted.append((name, expected))
-        scan = [str(pathlib.Path(sys.executable).with_name("saved_model_cli")), "scan"]
-        if name in ("lrnet", "LRNet"):  # the same for all: what it looks for
-            done = subprocess.run(
-                [*scan, "--dir", str(path)], capture_output=True, text=True, check=True
-            )
-            assert "does not contain the default denylisted ops" in done.stdout
-    answers = ask(requests)
-    for answer, (name, expected) in zip(answers, wanted, strict=True):
-        assert answer.error is None, (name, answer.error)
-        found = answer.outputs["probabilities"]
-        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6, err_msg=name)
-        classes = answer.outputs["top_classes"]
-        np.testing.assert_array_equal(classes[..., 0], expected.argmax(-1))
-        np.testing.assert_array_equal(
-            answer.outputs["top_scores"], np.take_along_axis(found, classes, axis=-1)
+        height, width, channels = model.input_shape[1:]
+        # Blocks of one colour, as noise looks the same to a deep network.
+        images = np.random.default_rng(0).integers(0, 256, (17, 4, 4, channels))
+        images = tf.image.resize(images, (height, width), "nearest").numpy()
+        images = images.astype("float32")
+        # A model that prepares images itself gets them as they are.
+        mode = "none" if hasattr(model, "serving_endpoints") else "centre"
+        known = expected_answers(model, preprocess_input(images, mode))
+        path = export(
+            model, tmp_path / name, preprocessing=mode, signatures=list(known)
         )
+        predictions = known["serving_default"]["probabilities"]
+        assert np.ptp(predictions, axis=0).max() > 1e-4, f"{name} sees no difference"
+        for batch in (1, 3, 17):
+            # Of the same batch: sums of another one run in another order.
+            prepared = preprocess_input(images[:batch], mode)
+            for signature, outputs in expected_answers(model, prepared).items():
+                requests.append((path, signature, {"images": images[:batch]}))
+                wanted.append((f"{signature} of {name}", outputs))
+        if name in scanned:
+            check_scan(path)
+    for answer, (name, expected) in zip(ask(requests), wanted, strict=True):
+        assert answer.error is None, (name, answer.error)
+        found = answer.outputs
+        for key, value in expected.items():
+            np.testing.assert_allclose(found[key], value, atol=1e-6, err_msg=name)
+        classes = found["top_classes"]
+        best = expected["probabilities"].argmax(-1)
+        np.testing.assert_array_equal(classes[..., 0], best)
+        scores = np.take_along_axis(found["probabilities"], classes, axis=-1)
+        np.testing.assert_array_equal(found["top_scores"], scores)
+
+
+def check_scan(path):
+    command = [str(pathlib.Path(sys.executable).with_name("saved_model_cli")), "scan"]
+    done = subprocess.run(
+        [*command, "--dir", str(path)], capture_output=True, text=True, check=True
+    )
+    assert "does not contain the default denylisted ops" in done.stdout
 
 
 def test_small_networks_where_keras_and_kfeedback_are_blocked(tmp_path):
-    check_families(SMALL, tmp_path)
+    # One stands for all here: `export` itself refuses what the scan looks for.
+    check_families({**SMALL, "feedback_cnn": feedback_cnn}, tmp_path, ["lrnet"])
 
 
 @pytest.mark.slow
 def test_all_networks_where_keras_and_kfeedback_are_blocked(tmp_path):
-    check_families(LARGE, tmp_path)
+    where = functools.partial(kfeedback.FeedbackCNN, "vgg_small", preprocess="centre")
+    families = {**LARGE, "FeedbackCNN": where}
+    check_families(families, tmp_path, families)
 
 
 def signatures(path):
@@ -237,6 +271,7 @@ def test_refuses_signatures_with_the_reason(tmp_path, name, reason):
     [
         ("version", 0),
         ("version", "1"),
+        ("version", 2**63),
         ("preprocessing", "sacle"),
         ("class_names", ["a", "b"]),
         ("top", 0),
@@ -244,13 +279,47 @@ def test_refuses_signatures_with_the_reason(tmp_path, name, reason):
         ("exit_threshold", 0),
         ("keep", 0),
         ("warmup_batches", [0]),
+        ("base_dir", "a\\b"),
+        ("base_dir", 'a "b"'),
+        ("base_dir", "/"),
     ],
 )
 def test_refuses_arguments(tmp_path, argument, value):
+    arguments = {"base_dir": "m", argument: value}
+    arguments["base_dir"] = tmp_path / arguments["base_dir"]
     with pytest.raises(ValueError) as error:
+        kfeedback.serving.export(tiny(), **{"warmup_batches": (), **arguments})
+    harness.assert_one_sentence(error.value, argument)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "argument, value",
+    [
+        ("class_names", "abc"),
+        ("class_names", ["a", None, "c"]),
+        ("class_names", {"a": 0, "b": 1, "c": 2}),
+        ("signatures", "timesteps"),
+        ("signatures", [1]),
+        ("warmup_batches", 8),
+    ],
+)
+def test_refuses_what_is_no_list(tmp_path, argument, value):
+    with pytest.raises(TypeError) as error:
         export(tiny(), tmp_path / "m", **{argument: value})
     harness.assert_one_sentence(error.value, argument)
     assert not (tmp_path / "m").exists()
+
+
+def test_refuses_logits_of_a_model_that_brings_endpoints(tmp_path):
+    with pytest.raises(ValueError, match="from_logits must be False"):
+        export(SaliencyModel(), tmp_path / "m", from_logits=True)
+
+
+def test_refuses_preprocessing_to_another_shape(tmp_path):
+    with pytest.raises(ValueError) as error:
+        export(tiny(), tmp_path / "m", preprocessing=lambda images: images[:, :2])
+    harness.assert_one_sentence(error.value, "preprocessing must give images (4, 4, 1)")
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """The folder that a server watches: complete versions only, none ever changed."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -54,14 +55,14 @@ while True:
 print(json.dumps([seen, failed]))
 """
 
-# Exports again and again in children of its own, whose numbers it prints.
+# For every line that it reads it exports in a child, whose number it prints.
 EXPORTER = """
-import os, sys, time
+import os, sys
 import keras
 import kfeedback
 from kfeedback.serving import _export  # so that no child must import it
 from tests.serving.common import tiny
-for _ in range(int(sys.argv[2])):
+for line in sys.stdin:
     child = os.fork()
     if child == 0:
         model = tiny()
@@ -109,6 +110,32 @@ def test_numbers_versions_refuses_known_ones_and_prunes(tmp_path):
     assert export(base, 5, keep=2).name == "5"
     assert names(base) == ["10", "11", "5", "model.config"]
     assert (base / "model.config").read_text() == "mine"
+
+
+def test_prunes_links_files_and_numbers_with_zeros(tmp_path):
+    base, elsewhere = tmp_path / "m", tmp_path / "elsewhere"
+    base.mkdir()
+    elsewhere.mkdir()
+    (elsewhere / "mine").write_text("")
+    (base / "2").symlink_to(elsewhere)
+    (base / "3").symlink_to(tmp_path / "nothing")
+    (base / "4").write_text("")
+    (base / "007").mkdir()
+    (base / ".retired-1").symlink_to(elsewhere)
+    with pytest.raises(ValueError, match="has 2, 3, 4, 7 already, got 7"):
+        export(base, 7)
+    assert export(base, keep=1).name == "8"
+    assert names(base) == ["8", "model.config"]
+    assert names(elsewhere) == ["mine"]
+
+
+def test_the_name_is_that_of_the_folder(tmp_path):
+    (tmp_path / "lrnet" / "old").mkdir(parents=True)
+    (tmp_path / "link").symlink_to("lrnet")
+    path = export(tmp_path / "lrnet" / "old" / "..")
+    assert path == tmp_path / "lrnet" / "1"
+    assert 'name: "lrnet"' in (path.parent / "model.config").read_text()
+    assert export(tmp_path / "link") == tmp_path / "link" / "2"
 
 
 def test_a_version_can_be_read_by_a_server_of_another_user(tmp_path):
@@ -205,14 +232,23 @@ def test_a_poller_sees_50_complete_versions(tmp_path):
     assert changed == [], "overwritten"
 
 
+def exporter(base):
+    return subprocess.Popen(
+        [sys.executable, "-c", EXPORTER, str(base)],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
 @pytest.mark.slow
 def test_two_exporters_at_once_make_versions_of_their_own(tmp_path):
-    command = [sys.executable, "-c", EXPORTER, str(tmp_path / "m"), "5"]
-    both = [
-        subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
-        for _ in range(2)
-    ]
-    outputs = [process.communicate()[0] for process in both]
+    with exporter(tmp_path / "m") as one, exporter(tmp_path / "m") as two:
+        for process in (one, two):
+            process.stdin.write("\n" * 5)
+            process.stdin.close()
+        outputs = [process.stdout.read() for process in (one, two)]
     assert [text.count("end 0") for text in outputs] == [5, 5], outputs
     assert names(tmp_path / "m") == sorted([*map(str, range(1, 11)), "model.config"])
 
@@ -220,28 +256,34 @@ def test_two_exporters_at_once_make_versions_of_their_own(tmp_path):
 @pytest.mark.slow
 def test_ten_kills_leave_no_version_that_does_not_load(tmp_path):
     base = tmp_path / "m"
-    command = [sys.executable, "-c", EXPORTER, str(base), "12"]
     chance = random.Random(0)
-    ends, unfinished, longest, start = [], 0, None, None
-    with subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.PIPE, text=True
-    ) as process:
-        for line in process.stdout:
-            word, number = line.split()
-            if word == "end":
-                ends.append(int(number))
-                unfinished += any(x.name.startswith(".export") for x in base.iterdir())
-                longest = longest or time.monotonic() - start
-            else:
-                start = time.monotonic()
-                # The first two show how long an export takes.
-                if len(ends) >= 2:
-                    time.sleep(chance.uniform(0.1, 1) * longest)
-                    os.kill(int(number), signal.SIGKILL)
-    assert ends[:2] == [0, 0]
-    killed = ends.count(-signal.SIGKILL)
-    assert killed >= 7 and unfinished >= 3, (ends, unfinished)
+    codes, unfinished = [], 0
+    with exporter(base) as process:
+
+        def start():
+            process.stdin.write("\n")
+            process.stdin.flush()
+            return int(process.stdout.readline().removeprefix("start "))
+
+        def end():
+            codes.append(int(process.stdout.readline().removeprefix("end ")))
+
+        start()
+        began = time.monotonic()
+        end()
+        longest = time.monotonic() - began
+        while codes.count(-signal.SIGKILL) < 10 and len(codes) < 40:
+            number = start()
+            time.sleep(chance.uniform(0, 1) * longest)
+            with contextlib.suppress(ProcessLookupError):  # was done before
+                os.kill(number, signal.SIGKILL)
+            end()
+            unfinished += any(x.name.startswith(".export") for x in base.iterdir())
+        process.stdin.close()
+    assert set(codes) <= {0, -signal.SIGKILL}, codes
+    assert codes.count(-signal.SIGKILL) == 10 and unfinished >= 3, (codes, unfinished)
     versions = [path for path in base.iterdir() if path.name.isdigit()]
+    assert len(versions) >= codes.count(0)
     images = np.zeros((1, 4, 4, 1), "float32")
     answers = ask([(path, "serving_default", {"images": images}) for path in versions])
     assert [answer.error for answer in answers] == [None] * len(versions)
