@@ -28,10 +28,10 @@ tune() { # network, iterations, step size, sparsity, more flags
   name+=$(printf -- '%s' "${@:5}" | tr , +)
   if grep -qs -- ",$name," "${NAME}_tuning.csv"; then return; fi
   "$PYTHON" -m applications.localize --run="$RUNS/$network" --methods=feedback \
-    --iterations="$2" --step_size="$3" --sparsity="$4" --top=1 "${@:5}" --gallery=0 \
+    --iterations="$2" --step_size="$3" --sparsity="$4" --top=1 --gallery=0 \
     --eval_split='train[95%:]' --examples=200 --tuning_split='train[90%:95%]' \
     --tuning_examples=50 --results="${NAME}_tuning.csv" --experiment="$name" \
-    --output_dir="$RUNS/tuning"
+    --output_dir="$RUNS/tuning" "${@:5}"
 }
 
 compare() { # name, network, split, examples, more flags
@@ -39,7 +39,7 @@ compare() { # name, network, split, examples, more flags
   if grep -qs ",$name," "$NAME.csv"; then return; fi
   "$PYTHON" -m applications.localize --run="$RUNS/$2" --eval_split="$3" \
     --examples="$4" --tuning_split='train[90%:]' --tuning_examples=300 --top=2 \
-    "${@:5}" --results="$NAME.csv" --experiment="$name" --output_dir="$RUNS/$name"
+    --results="$NAME.csv" --experiment="$name" --output_dir="$RUNS/$name" "${@:5}"
 }
 
 train plain false '[2, 2, 2, 1]' 6
