@@ -119,7 +119,15 @@ class Explainer:
         return [boxes[0] for boxes in found] if single else found
 
     def look_twice(
-        self, images, *, top=5, energy=0.95, margin=0.0, square=False, verbose="auto"
+        self,
+        images,
+        *,
+        top=5,
+        energy=0.95,
+        margin=0.0,
+        square=False,
+        size=None,
+        verbose="auto",
     ):
         """Classifies, crops what matters for each of the best classes, and again.
 
@@ -134,6 +142,7 @@ class Explainer:
             energy: as for `localize`.
             margin: ≥ 0, what is added to a box on each side, as a share of it.
             square: bool, cut out the least square around a box.
+            size: `(H, W)` of both looks; by default the model's own, if it has one.
             verbose: as for `saliency`.
 
         Returns:
@@ -152,7 +161,7 @@ class Explainer:
         results = {name: [] for name in names}
         if len(images) == 0:
             raise ValueError("images must be at least one, got none.")
-        size = self._size()
+        size = self._size(size)
         step = max(1, self.batch_size // top)
         bar = _Progress(len(images), verbose)
         for first in range(0, len(images), step):
@@ -218,14 +227,16 @@ class Explainer:
             self._functions[key] = compiled(self.model, function)
         return self._functions[key]
 
-    def _size(self):
-        height, width = self.model.inputs[0].shape[1:3]
-        if height is None or width is None:
+    def _size(self, size):
+        own = self.model.inputs[0].shape[1:3]
+        size = own if size is None else tuple(size)
+        fits = len(size) == 2 and all(isinstance(n, int) and n > 0 for n in size)
+        if not fits or any(n not in (None, m) for n, m in zip(own, size, strict=True)):
             raise ValueError(
-                "model must have an input of one size for a second look, got "
-                f"'{self.model.name}' with {self.model.inputs[0].shape}."
+                f"size must be (H, W) as '{self.model.name}' takes it, {own}, got "
+                f"{size}."
             )
-        return height, width
+        return size
 
     def _all(self, images, targets, verbose, wanted, energy=1.0):
         """One array of what the chunks give; for single targets without their axis."""
