@@ -1,9 +1,7 @@
 """Maps, boxes and second looks of one classifier, in chunks of images."""
 
 import math
-import time
 
-import keras
 import numpy as np
 from keras import ops
 
@@ -13,8 +11,7 @@ from kfeedback.explain import _arguments
 from kfeedback.explain import boxes as boxes_lib
 from kfeedback.explain._gated import Gated
 from kfeedback.explain._methods import METHODS, saliency_maps
-
-_SILENT_SECONDS = 5  # work that takes longer gets a progress bar
+from kfeedback.explain._progress import Progress
 
 
 class Explainer:
@@ -163,7 +160,7 @@ class Explainer:
             raise ValueError("images must be at least one, got none.")
         size = self._size(size)
         step = max(1, self.batch_size // top)
-        bar = _Progress(len(images), verbose)
+        bar = Progress(len(images), verbose)
         for first in range(0, len(images), step):
             part = images[first : first + step]
             originals = [_original(x, self.model) for x in part]
@@ -196,7 +193,7 @@ class Explainer:
     def predict(self, images, *, verbose="auto"):
         """The posterior of images `(N, H, W, C)`: float32 `(N, classes)`."""
         images = _arguments.check_images(images, self.model)
-        bar = _Progress(len(images), verbose)
+        bar = Progress(len(images), verbose)
         found = []
         for first in range(0, len(images), self.batch_size):
             part = images[first : first + self.batch_size]
@@ -277,7 +274,7 @@ class Explainer:
         return self._run(run, images, targets, step, np.float32(energy), verbose)
 
     def _run(self, run, images, targets, step, energy, verbose):
-        bar = _Progress(len(images), verbose)
+        bar = Progress(len(images), verbose)
         for first in range(0, len(images), step):
             part = _arguments.check_range(images[first : first + step])
             more = []
@@ -335,23 +332,6 @@ def prepare(preprocess, images):
     if isinstance(preprocess, str):
         return preprocessing.preprocess_input(images, preprocess)
     return preprocess(images)
-
-
-class _Progress:
-    """A progress bar over images, from the moment on that the work is a long one."""
-
-    def __init__(self, count, verbose):
-        if verbose != "auto":
-            _checks.boolean("verbose", verbose)
-        self._count, self._verbose = count, verbose
-        self._start, self._bar = time.monotonic(), None
-
-    def update(self, done):
-        late = time.monotonic() - self._start > _SILENT_SECONDS and done < self._count
-        if self._bar is None and (self._verbose is True or (self._verbose and late)):
-            self._bar = keras.utils.Progbar(self._count, unit_name="image")
-        if self._bar is not None:
-            self._bar.update(done)
 
 
 def _chunk_size(most, count):
