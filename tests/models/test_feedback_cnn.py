@@ -332,7 +332,7 @@ def relus(model):
         ("ResNet50", 64, 49),
         ("MobileNetV2", 64, 35),
         ("MobileNetV2", 224, 35),
-        ("DenseNet121", 64, 120),
+        ("DenseNet121", 64, 121),
     ],
 )
 def test_any_classifier_of_keras(name, side, count):
