@@ -253,7 +253,7 @@ def test_a_model_of_any_size_is_told_one_for_a_second_look():
             explainer.look_twice(images, size=bad)
     found = explainer.look_twice(images, size=(12, 9), top=2)
     expected = explainer.predict(images)[0]
-    np.testing.assert_array_equal(found["first_classes"], [expected.argsort()[:0:-1]])
+    assert found["first_classes"][0, 0] == expected.argmax()
     box = found["boxes"][0, 0]
     assert (box[2:] <= (12, 9)).all()
     with pytest.raises(ValueError, match=r"takes it, \(10, 10\), got \(12, 9\)"):
