@@ -107,6 +107,7 @@ def second_look(explainer, test):
         energy=FLAGS.look_energy,
         margin=FLAGS.margin,
         square=FLAGS.square,
+        size=test.images.shape[1:3],
     )
     row, shape = {}, test.images.shape[1:3]
     for name, key in zip(names, ("first_classes", "classes"), strict=True):

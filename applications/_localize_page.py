@@ -56,6 +56,7 @@ def write(explainers, rows, test, output):
             energy=FLAGS.look_energy,
             margin=FLAGS.margin,
             square=FLAGS.square,
+            size=test.images.shape[1:3],
         )
         shown[method] = maps, boxes, looks
     gallery = []

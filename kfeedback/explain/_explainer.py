@@ -1,9 +1,7 @@
 """Maps, boxes and second looks of one classifier, in chunks of images."""
 
 import math
-import time
 
-import keras
 import numpy as np
 from keras import ops
 
@@ -13,8 +11,7 @@ from kfeedback.explain import _arguments
 from kfeedback.explain import boxes as boxes_lib
 from kfeedback.explain._gated import Gated
 from kfeedback.explain._methods import METHODS, saliency_maps
-
-_SILENT_SECONDS = 5  # work that takes longer gets a progress bar
+from kfeedback.explain._progress import Progress
 
 
 class Explainer:
@@ -119,7 +116,15 @@ class Explainer:
         return [boxes[0] for boxes in found] if single else found
 
     def look_twice(
-        self, images, *, top=5, energy=0.95, margin=0.0, square=False, verbose="auto"
+        self,
+        images,
+        *,
+        top=5,
+        energy=0.95,
+        margin=0.0,
+        square=False,
+        size=None,
+        verbose="auto",
     ):
         """Classifies, crops what matters for each of the best classes, and again.
 
@@ -134,6 +139,7 @@ class Explainer:
             energy: as for `localize`.
             margin: ≥ 0, what is added to a box on each side, as a share of it.
             square: bool, cut out the least square around a box.
+            size: `(H, W)` of both looks; by default the model's own, if it has one.
             verbose: as for `saliency`.
 
         Returns:
@@ -152,9 +158,9 @@ class Explainer:
         results = {name: [] for name in names}
         if len(images) == 0:
             raise ValueError("images must be at least one, got none.")
-        size = self._size()
+        size = self._size(size)
         step = max(1, self.batch_size // top)
-        bar = _Progress(len(images), verbose)
+        bar = Progress(len(images), verbose)
         for first in range(0, len(images), step):
             part = images[first : first + step]
             originals = [_original(x, self.model) for x in part]
@@ -187,7 +193,7 @@ class Explainer:
     def predict(self, images, *, verbose="auto"):
         """The posterior of images `(N, H, W, C)`: float32 `(N, classes)`."""
         images = _arguments.check_images(images, self.model)
-        bar = _Progress(len(images), verbose)
+        bar = Progress(len(images), verbose)
         found = []
         for first in range(0, len(images), self.batch_size):
             part = images[first : first + self.batch_size]
@@ -218,14 +224,16 @@ class Explainer:
             self._functions[key] = compiled(self.model, function)
         return self._functions[key]
 
-    def _size(self):
-        height, width = self.model.inputs[0].shape[1:3]
-        if height is None or width is None:
+    def _size(self, size):
+        own = self.model.inputs[0].shape[1:3]
+        size = own if size is None else tuple(size)
+        fits = len(size) == 2 and all(isinstance(n, int) and n > 0 for n in size)
+        if not fits or any(n not in (None, m) for n, m in zip(own, size, strict=True)):
             raise ValueError(
-                "model must have an input of one size for a second look, got "
-                f"'{self.model.name}' with {self.model.inputs[0].shape}."
+                f"size must be (H, W) as '{self.model.name}' takes it, {own}, got "
+                f"{size}."
             )
-        return height, width
+        return size
 
     def _all(self, images, targets, verbose, wanted, energy=1.0):
         """One array of what the chunks give; for single targets without their axis."""
@@ -266,7 +274,7 @@ class Explainer:
         return self._run(run, images, targets, step, np.float32(energy), verbose)
 
     def _run(self, run, images, targets, step, energy, verbose):
-        bar = _Progress(len(images), verbose)
+        bar = Progress(len(images), verbose)
         for first in range(0, len(images), step):
             part = _arguments.check_range(images[first : first + step])
             more = []
@@ -324,23 +332,6 @@ def prepare(preprocess, images):
     if isinstance(preprocess, str):
         return preprocessing.preprocess_input(images, preprocess)
     return preprocess(images)
-
-
-class _Progress:
-    """A progress bar over images, from the moment on that the work is a long one."""
-
-    def __init__(self, count, verbose):
-        if verbose != "auto":
-            _checks.boolean("verbose", verbose)
-        self._count, self._verbose = count, verbose
-        self._start, self._bar = time.monotonic(), None
-
-    def update(self, done):
-        late = time.monotonic() - self._start > _SILENT_SECONDS and done < self._count
-        if self._bar is None and (self._verbose is True or (self._verbose and late)):
-            self._bar = keras.utils.Progbar(self._count, unit_name="image")
-        if self._bar is not None:
-            self._bar.update(done)
 
 
 def _chunk_size(most, count):

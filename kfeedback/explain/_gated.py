@@ -43,7 +43,7 @@ class Gated:
     Args:
         model: a functional `keras.Model` that gives `(B, classes)`: softmax or sigmoid
             posteriors, or logits.
-        gate_layers: `None` for every ReLU (also of 6, leaky, or fused into a layer)
+        gate_layers: `None` for every ReLU (also of 6, leaky, PReLU or in a layer)
             that gives a feature map `(B, H, W, C)` and follows no dense layer, but for
             one on a side path such as that of squeeze and excitation; or layers, or
             names, that give such maps.

@@ -50,7 +50,8 @@ class FeedbackCNN(keras.Model):
             on the way down) or `"selective_pruning"` (the same, all layers after the
             backward pass). α, λ and `start` are of the first alone.
         gate_layers: layers, or names, with an output `(B, H, W, C)`. By default every
-            ReLU, also of 6, leaky or fused into a layer, before the dense layers.
+            ReLU, also of 6, leaky, PReLU, or fused into a layer, before the dense
+            layers.
         start: `"half"`, gates at 0.5 where the ReLU fired, 0 elsewhere; or
             `"activations"`, at 1 there.
         normalize: bool, divides g by the largest |g| of an image in the layer: α and λ

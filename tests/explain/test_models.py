@@ -242,10 +242,19 @@ def test_refused_activations_can_be_gated_by_name():
     assert explainer.saliency(common.images(1, SHAPE), [1]).any()
 
 
-def test_a_model_of_any_size_has_no_second_look():
+def test_a_model_of_any_size_is_told_one_for_a_second_look():
     x = inputs = keras.Input((None, None, 3))
     x = layers.Conv2D(4, 3, activation="relu")(x)
     explainer = Explainer(keras.Model(inputs, ends_in(x)), iterations=2)
     assert explainer.saliency(common.images(1, (12, 9, 3))).shape == (1, 12, 9)
-    with pytest.raises(ValueError, match="must have an input of one size"):
-        explainer.look_twice(common.images(1, (12, 9, 3)))
+    images = common.images(1, (12, 9, 3))
+    for bad in (None, (12,), (12, 0)):
+        with pytest.raises(ValueError, match=r"size must be .* it, \(None, None\)"):
+            explainer.look_twice(images, size=bad)
+    found = explainer.look_twice(images, size=(12, 9), top=2)
+    expected = explainer.predict(images)[0]
+    assert found["first_classes"][0, 0] == expected.argmax()
+    box = found["boxes"][0, 0]
+    assert (box[2:] <= (12, 9)).all()
+    with pytest.raises(ValueError, match=r"takes it, \(10, 10\), got \(12, 9\)"):
+        Explainer(augmenting()).look_twice(images, size=(12, 9))

@@ -287,28 +287,81 @@ def test_memory_is_that_of_a_chunk():
     assert peaks[512] < 1.1 * peaks[16]
 
 
-APPLICATIONS = {
-    "VGG16": 64,
-    "ResNet50": 64,
-    "MobileNetV2": 64,
-    "DenseNet121": 64,
-    "EfficientNetB0": 64,
-}
+def application(name, side, **kwargs):
+    kwargs = {"weights": None, "input_shape": (side, side, 3), **kwargs}
+    return getattr(keras.applications, name)(**kwargs)
+
+
+def runs_in_all_ways(model, side, **kwargs):
+    """Maps, boxes, second look and call of an image; returns the gated layers."""
+    network = kfeedback.FeedbackCNN(model, iterations=2, top=2, **kwargs)
+    images = common.images(1, (side, side, 3))
+    plain = images / 255 if "preprocess" in kwargs else images
+    maps = network.saliency(images, np.array([[1, 2]]))
+    assert maps.shape == (1, 2, side, side) and np.isfinite(maps).all()
+    boxes = network.localize(images, np.array([[1, 2]]))
+    found = {k: ops.convert_to_numpy(v) for k, v in network(images).items()}
+    np.testing.assert_allclose(
+        found["probabilities"], model.predict(plain, verbose=0), atol=1e-5
+    )
+    looks = network.look_twice(images, top=2)
+    np.testing.assert_array_equal(looks["first_classes"], found["top_classes"])
+    for one in (boxes, found["boxes"], looks["boxes"]):
+        assert one.shape == (1, 2, 4) and (one >= 0).all() and (one <= side).all()
+    sites = network.explainer.network.sites
+    return maps, [site.operation.name for site in sites]
+
+
+def relus(model):
+    """Names of its layers that are a ReLU, or end in one, on a feature map."""
+    kinds = (keras.activations.relu, keras.activations.relu6)
+    return [
+        layer.name
+        for layer in model.layers
+        if isinstance(layer, keras.layers.ReLU)
+        or getattr(layer, "activation", None) in kinds
+        if len(layer.output.shape) == 4
+    ]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", APPLICATIONS)
-def test_any_classifier_of_keras(name):
-    side = APPLICATIONS[name]
-    model = getattr(keras.applications, name)(
-        weights=None, input_shape=(side, side, 3), classes=7
-    )
-    images = common.images(1, (side, side, 3))
-    if name == "EfficientNetB0":
-        with pytest.raises(ValueError, match="other activations in stem_activation"):
-            kfeedback.FeedbackCNN(model)
-        network = kfeedback.FeedbackCNN(model, gate_layers="top_activation")
-    else:
-        network = kfeedback.FeedbackCNN(model, iterations=2)
-    maps = network.saliency(images, np.array([[1, 2]]))
-    assert maps.shape == (1, 2, side, side) and np.isfinite(maps).all()
+@pytest.mark.parametrize(
+    ("name", "side", "count"),
+    [
+        ("VGG16", 64, 13),
+        ("ResNet50", 64, 49),
+        ("MobileNetV2", 64, 35),
+        ("MobileNetV2", 224, 35),
+        ("DenseNet121", 64, 121),
+    ],
+)
+def test_any_classifier_of_keras(name, side, count):
+    model = application(name, side, classes=7)
+    maps, gated = runs_in_all_ways(model, side, preprocess="scale")
+    assert maps.any() and len(gated) == count
+    assert sorted(gated) == sorted(relus(model))
+
+
+@pytest.mark.slow
+def test_swish_is_refused_by_the_names_of_its_layers():
+    model = application("EfficientNetB0", 64, classes=7)
+    with pytest.raises(
+        ValueError, match="other activations in stem_activation, block1a_activation"
+    ):
+        kfeedback.FeedbackCNN(model)
+    _, gated = runs_in_all_ways(model, 64, gate_layers="top_activation")
+    assert gated == ["top_activation"]
+
+
+@pytest.mark.slow
+def test_a_classifier_on_top_of_one_of_keras():
+    """As transfer learning makes it: augmentation, preprocessing, base, new head."""
+    base = application("MobileNetV2", 64, alpha=0.35, include_top=False)
+    x = inputs = keras.Input((64, 64, 3))
+    x = keras.layers.RandomFlip("horizontal", seed=1)(x)
+    x = keras.layers.Rescaling(1 / 127.5, offset=-1)(x)
+    x = keras.layers.GlobalAveragePooling2D()(base(x, training=False))
+    x = keras.layers.Dropout(0.2)(x)
+    model = keras.Model(inputs, keras.layers.Dense(5, activation="softmax")(x))
+    maps, gated = runs_in_all_ways(model, 64)
+    assert maps.any() and sorted(gated) == sorted(relus(base))
