@@ -97,10 +97,11 @@ def boxes_at(maps, energy):
 
 def second_look(explainer, test):
     """Top-1 errors of one look and of two, by size, where images have one object."""
-    names = ["first_look", "second_look"]
-    columns = [f"{name}_size_{n}" for name in names for n in range(1, len(SIZES))]
+    names = ("first_look", "second_look")
+    sizes = ["", *(f"_size_{n}" for n in range(1, len(SIZES)))]
+    row = {f"{name}{size}": "" for name in names for size in sizes}
     if not np.array_equal(test.index, np.arange(len(test.images))):
-        return dict.fromkeys(names + columns, "")
+        return row
     looks = explainer.look_twice(
         test.originals,
         top=FLAGS.top,
@@ -109,7 +110,7 @@ def second_look(explainer, test):
         square=FLAGS.square,
         size=test.images.shape[1:3],
     )
-    row, shape = {}, test.images.shape[1:3]
+    shape = test.images.shape[1:3]
     for name, key in zip(names, ("first_classes", "classes"), strict=True):
         wrong = looks[key][:, 0] != test.labels
         row[name] = _percent(wrong)

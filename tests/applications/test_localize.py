@@ -40,7 +40,12 @@ def place(tmp_path_factory):
                 right=left + side,
             )
         )
-    for split, numbers in (("tune", range(6)), ("test", range(6, 12))):
+    text = (folder / "voc/Annotations/0.xml").read_text()
+    start, end = text.index("<object>"), text.index("</annotation>")
+    text = text[:end] + text[start:]  # the object twice
+    (folder / "voc/Annotations/12.xml").write_text(text)
+    splits = {"tune": range(6), "test": range(6, 12), "two": [12]}
+    for split, numbers in splits.items():
         lines = "".join(f"{n}\n" for n in numbers)
         (folder / f"voc/ImageSets/Main/{split}.txt").write_text(lines)
     x = inputs = keras.Input((32, 32, 3))
@@ -67,6 +72,14 @@ def results(place):
     out = f"--output_dir={place / 'out'}"
     lines = {
         "all": [*common, *splits, out, "--gallery=2", "--top=2"],
+        "two": [
+            *common,
+            *splits,
+            out,
+            "--gallery=0",
+            "--eval_split=two",
+            "--methods=gradient",
+        ],
         "method": [*common, *splits, out, "--methods=lime"],
         "both": [*common, *splits, out, f"--run={place}"],
         "none": [*splits, out],
@@ -101,7 +114,9 @@ def test_it_writes_rows_gallery_and_page(place, results):
     assert code == 0, output
     with (place / "out" / "localize.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert [row["method"] for row in rows] == list(METHODS)
+    # The last row is of an image with two objects, which has no second look.
+    assert [row["method"] for row in rows] == [*METHODS, "gradient"]
+    assert rows[-1]["objects"] == "2" and rows[-1]["second_look"] == ""
     feedback = rows[0]
     assert feedback["images"] == feedback["objects"] == "6"
     # The squares are all that the model looks at.
