@@ -40,7 +40,7 @@ flags.DEFINE_enum("start", "half", STARTS, "Where the gates start.")
 flags.DEFINE_bool("normalize", True, "Gradients as a share of a layer's largest.")
 flags.DEFINE_list("gate_layers", [], "Layers with gates; every ReLU by default.")
 _app.define_number("look_energy", 0.95, "In the boxes of it.", above=0, most=1)
-_app.define_number("margin", 0.5, "Added to a box for the second look.", least=0)
+_app.define_number("margin", 0.25, "Added to a box for the second look.", least=0)
 flags.DEFINE_bool("square", True, "Squares for the second look.")
 flags.DEFINE_integer("top", 5, "Classes and boxes of a second look.", lower_bound=1)
 flags.DEFINE_integer(

@@ -26,7 +26,7 @@ train() { # name, batch norm, blocks, epochs, more flags
 tune() { # network, iterations, step size, sparsity, more flags
   local network=$1 name="$1-$2-$3-$4"
   name+=$(printf -- '%s' "${@:5}" | tr , +)
-  if grep -qs -- ",$name," "${NAME}_tuning.csv"; then return; fi
+  if grep -qsF ",$name," "${NAME}_tuning.csv"; then return; fi
   "$PYTHON" -m applications.localize --run="$RUNS/$network" --methods=feedback \
     --iterations="$2" --step_size="$3" --sparsity="$4" --top=1 --gallery=0 \
     --eval_split='train[95%:]' --examples=200 --tuning_split='train[90%:95%]' \
@@ -36,7 +36,7 @@ tune() { # network, iterations, step size, sparsity, more flags
 
 compare() { # name, network, split, examples, more flags
   local name=$1
-  if grep -qs ",$name," "$NAME.csv"; then return; fi
+  if grep -qsF ",$name," "$NAME.csv"; then return; fi
   "$PYTHON" -m applications.localize --run="$RUNS/$2" --eval_split="$3" \
     --examples="$4" --tuning_split='train[90%:]' --tuning_examples=300 --top=2 \
     --results="$NAME.csv" --experiment="$name" --output_dir="$RUNS/$name" "${@:5}"
