@@ -80,6 +80,6 @@ compare batch_norm_upper batch_norm test 1000 --methods=feedback --gallery=0 \
 compare batch_norm_recovering batch_norm test 1000 --methods=feedback --gallery=0 \
   --update_rule=recovering --iterations=1
 compare two plain test_two 500 --gallery=0
-compare second_look small test 4000 --sparsity=0.01 --look_energy=0.95 --margin=0.25 \
+compare small small test 4000 --sparsity=0.01 --look_energy=0.95 --margin=0.25 \
   --top=3
 cp "$RUNS/plain/gallery.png" "$NAME.png"
