@@ -140,7 +140,8 @@ def check(answers):
             print(f"  {signature}: {' '.join(error.split())[:400]}")
         else:
             shapes = {k: tuple(v.shape) for k, v in sorted(outputs.items())}
-            print(f"  {signature}: {shapes}{'' if _is_finite(outputs) else ', NaN'}")
+            remark = "" if _is_finite(outputs) else ", not finite"
+            print(f"  {signature}: {shapes}{remark}")
     *good, wrong = answers
     if not all(outputs and _is_finite(outputs) for _, outputs, _ in good):
         raise ValueError(

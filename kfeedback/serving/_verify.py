@@ -34,8 +34,8 @@ def verify(folder, endpoints, shape, pixels):
     for endpoint in endpoints:
         serve = loaded.signatures[endpoint.name]
         # A graph rounds otherwise than single operations, which iterations amplify.
-        answer = tf.function(
-            endpoint.function, input_signature=[endpoint.spec], autograph=False
+        answer = tf.function(endpoint.function, autograph=False).get_concrete_function(
+            endpoint.spec
         )
         for batch in _BATCHES:
             request = _requests.example(endpoint.spec, shape, pixels, batch)
