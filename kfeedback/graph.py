@@ -242,6 +242,31 @@ def get_layer(model, name, argument="layer"):
     )
 
 
+def get_layers(model, layers, argument="layers"):
+    """The layers that an argument lists: layers, names, or one of them alone.
+
+    Raises:
+        TypeError: if it is no such list; `argument` is what the error calls it.
+        ValueError: if it is empty or a name is none of the model's.
+    """
+    if isinstance(layers, str | keras.Operation):
+        layers = [layers]
+    if not isinstance(layers, list | tuple):
+        raise TypeError(
+            f"{argument} must be None, a layer, its name or a list of such, got "
+            f"{layers!r}."
+        )
+    if not layers:
+        raise ValueError(
+            f"{argument} must be None or name at least one layer of '{model.name}', "
+            f"got {layers!r}."
+        )
+    return [
+        get_layer(model, layer, argument) if isinstance(layer, str) else layer
+        for layer in layers
+    ]
+
+
 def layer_outputs(model, layer):
     """The symbolic outputs of a layer, one for each call that the model makes.
 

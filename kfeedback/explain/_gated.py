@@ -223,24 +223,7 @@ def _maps_before_dense(calls):
 
 
 def _listed(model, calls, maps, gate_layers):
-    if isinstance(gate_layers, str | keras.Operation):
-        gate_layers = [gate_layers]
-    if not isinstance(gate_layers, list | tuple):
-        raise TypeError(
-            "gate_layers must be None, a layer, its name or a list of such, got "
-            f"{gate_layers!r}."
-        )
-    if not gate_layers:
-        raise ValueError(
-            f"gate_layers must be None or name at least one layer of '{model.name}', "
-            f"got {gate_layers!r}."
-        )
-    wanted = [
-        graph.get_layer(model, layer, "gate_layers")
-        if isinstance(layer, str)
-        else layer
-        for layer in gate_layers
-    ]
+    wanted = graph.get_layers(model, gate_layers, "gate_layers")
     sites = _sites(calls, lambda operation: any(operation is one for one in wanted))
     for layer in wanted:
         own = [site for site in sites if site.operation is layer]

@@ -158,7 +158,7 @@ def _emphasis_sites(model, head, emphasis_layers):
                 "has no convolution with a kernel larger than 1 for a default."
             )
     else:
-        layers = _listed_layers(model, emphasis_layers)
+        layers = graph.get_layers(model, emphasis_layers, "emphasis_layers")
     sites = {}
     for layer in layers:
         outputs = [n.outputs for n in before_head if n.operation is layer]
@@ -173,27 +173,6 @@ def _emphasis_sites(model, head, emphasis_layers):
             )
         sites[layer] = channels.pop()
     return sites
-
-
-def _listed_layers(model, emphasis_layers):
-    if isinstance(emphasis_layers, str | keras.Layer):
-        emphasis_layers = [emphasis_layers]
-    if not isinstance(emphasis_layers, list | tuple):
-        raise TypeError(
-            "emphasis_layers must be None, a layer, its name or a list of such, got "
-            f"{emphasis_layers!r}."
-        )
-    if not emphasis_layers:
-        raise ValueError(
-            f"emphasis_layers must be None or name at least one layer of "
-            f"'{model.name}', got {emphasis_layers!r}."
-        )
-    return [
-        graph.get_layer(model, layer, "emphasis_layers")
-        if isinstance(layer, str)
-        else layer
-        for layer in emphasis_layers
-    ]
 
 
 def _data_format(layer):
