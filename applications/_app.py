@@ -15,8 +15,8 @@ import zipfile
 import keras
 from absl import app, flags, logging
 
-from kfeedback import _checks
-from kfeedback.models._head import posterior_kind
+from kfeedback import checks
+from kfeedback.classifier import posterior_kind
 
 CONFIGS = pathlib.Path(__file__).parent / "configs"
 
@@ -32,13 +32,13 @@ FLAGS = flags.FLAGS
 
 
 def define_number(name, default, help_text, **bounds):
-    """A float flag within the bounds of `kfeedback._checks.number`, or `None`."""
+    """A float flag within the bounds of `kfeedback.checks.number`, or `None`."""
     flags.DEFINE_float(name, default, help_text)
 
     def valid(value):
         try:
             if value is not None:
-                _checks.number(f"--{name}", value, **bounds)
+                checks.number(f"--{name}", value, **bounds)
         except ValueError as error:
             raise flags.ValidationError(str(error)) from error
         return True

@@ -37,7 +37,7 @@ flags.DEFINE_enum(
     [*preprocessing.PREPROCESSING_MODES, "standardize", "gcn_zca"],
     "A mode of kfeedback.preprocessing.preprocess_input; or, fitted on the training "
     "split, standardize: mean 0 and deviation 1 in every channel; gcn_zca: contrast "
-    "normalisation and ZCA whitening.",
+    "normalization and ZCA whitening.",
 )
 flags.DEFINE_integer(
     "image_size", None, "Resize images to so many pixels squared.", lower_bound=1

@@ -10,8 +10,8 @@ import numpy as np
 import kfeedback
 from applications import _figures
 from applications._multiply_adds import count_multiply_adds
-from kfeedback._compile import compiled
-from kfeedback._early_exit import predictions_of
+from kfeedback.backend import compile_forward
+from kfeedback.early_exit import predictions_of
 
 THRESHOLDS = (*(n / 20 for n in range(4, 19)), 0.925, 0.95, 0.97, 0.98, 0.99, 0.995)
 THRESHOLDS += (0.999, 1.0)
@@ -94,7 +94,7 @@ def measure(model, images, labels, threshold, batch_size):
     Returns:
         a dict, speeds as medians of 5 runs over all images.
     """
-    forward = compiled(model)
+    forward = compile_forward(model)
     predictor = kfeedback.early_exit(model, threshold)
 
     def run_all():

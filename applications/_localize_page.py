@@ -103,17 +103,17 @@ def _picture(image, truth, found):
     large = np.clip(large, 0, 255).astype(np.uint8)
     if large.shape[-1] == 1:
         large = np.repeat(large, 3, axis=-1)
-    for box, colour in ((truth, _TRUE), (found, _FOUND)):
+    for box, color in ((truth, _TRUE), (found, _FOUND)):
         if box is not None and (box[2:] > box[:2]).all():
             top, left, bottom, right = np.asarray(box) * factor
             inside = large[top + 2 : bottom - 2, left + 2 : right - 2].copy()
-            large[top:bottom, left:right] = colour
+            large[top:bottom, left:right] = color
             large[top + 2 : bottom - 2, left + 2 : right - 2] = inside
     return large
 
 
 def _heat(one, truth, found):
-    """A map as grey, brighter the more a pixel matters, with the boxes."""
+    """A map as gray, brighter the more a pixel matters, with the boxes."""
     bright = one / max(float(one.max()), 1e-12)
     return _picture(255 * np.sqrt(bright)[..., None], truth, found)
 

@@ -4,7 +4,7 @@ import math
 
 import keras
 
-from kfeedback._compile import state, stateless_forward
+from kfeedback.backend import model_state, stateless_forward
 
 
 class UncountableError(ValueError):
@@ -34,7 +34,7 @@ def count_multiply_adds(model, input_shape=None):
         import jax
 
         image = jax.ShapeDtypeStruct((1, *shape), dtype)
-        traced = jax.make_jaxpr(stateless_forward(model))(state(model), image)
+        traced = jax.make_jaxpr(stateless_forward(model))(model_state(model), image)
         return _count_jaxpr(traced.jaxpr)
     import tensorflow as tf
 

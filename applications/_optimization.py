@@ -7,6 +7,7 @@ import keras
 from absl import flags
 
 from applications import _app
+from kfeedback import graph
 from kfeedback.losses import TimestepLoss
 from kfeedback.metrics import ExactMatch, TimestepMetric
 
@@ -119,12 +120,12 @@ def frozen_batch_norms(network):
     """Freezes the batch norms of a network meanwhile, if --freeze_batch_norm says so.
 
     All passes of a network share a batch norm, but what they bring to it differs: in
-    training each is normalised by its own statistics, in inference all by their mean.
+    training each is normalized by its own statistics, in inference all by their mean.
     Frozen, a batch norm does the same in both.
     """
     norms = [
         layer
-        for layer in network._flatten_layers()
+        for layer in graph.all_layers(network)
         if FLAGS.freeze_batch_norm
         and isinstance(layer, keras.layers.BatchNormalization)
     ]

@@ -8,9 +8,9 @@ import numpy as np
 from applications._figures import pyplot, save
 from applications._robustness import CLEAN
 from kfeedback import corruptions, graph
-from kfeedback._compile import compiled
+from kfeedback.backend import compile_forward
 
-# Okabe and Ito's colours, told apart with any colour vision; markers say it twice.
+# Okabe and Ito's colors, told apart with any color vision; markers say it twice.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _MARKERS = "osD^vPX"
 _AXES = {
@@ -160,7 +160,7 @@ def _features(entry, layer, images):
     output = graph.layer_outputs(
         entry.model, graph.get_layer(entry.model, layer, "--tsne_layers")
     )[-1]
-    run = compiled(keras.Model(entry.model.inputs[0], output))
+    run = compile_forward(keras.Model(entry.model.inputs[0], output))
     batches = (images[start : start + 128] for start in range(0, len(images), 128))
     rows = [keras.ops.convert_to_numpy(run([entry.preprocess(x)])) for x in batches]
     rows = np.concatenate(rows).astype("float32")

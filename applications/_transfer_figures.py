@@ -6,7 +6,7 @@ import numpy as np
 
 from applications import _figures
 
-# Okabe and Ito's colours, told apart by all; markers and dashes say the same again.
+# Okabe and Ito's colors, told apart by all; markers and dashes say the same again.
 _STYLES = {
     "finetune": ("fine-tuned", "#009E73", "s", "-"),
     "head": ("new head, frozen", "#0072B2", "o", "-"),
@@ -78,9 +78,9 @@ def draw_fitted_on(results, keys, path, title):
         right.set_ylabel("fitted on iteration")
         middle = (low + high) / 2
         for (row, column), value in np.ndenumerate(values):
-            colour = "white" if value < middle else "black"
+            color = "white" if value < middle else "black"
             text = f"{value:.1f}"
-            right.text(column, row, text, ha="center", va="center", color=colour)
+            right.text(column, row, text, ha="center", va="center", color=color)
         figure.colorbar(image, ax=right, label=f"{metric} in %")
     figure.suptitle(title)
     figure.tight_layout()
@@ -92,18 +92,18 @@ def _lines(axis, results, keys, metric):
     for method, fitted in keys:
         values = results[method, fitted][metric]
         if method in _STYLES:
-            label, colour, marker, dash = _STYLES[method]
+            label, color, marker, dash = _STYLES[method]
         else:
             label = f"{method} fitted on {fitted}"
             dash = "-" if fitted == "all" else ":"
             place = fits.index(fitted)
             marker = "o" if fitted == "all" else _MARKERS[place % len(_MARKERS)]
             share = place / max(1, len(fits) - 2)  # 1 for the last iteration
-            colour = "black" if fitted == "all" else _shade(share)
+            color = "black" if fitted == "all" else _shade(share)
         axis.plot(
             range(1, len(values) + 1),
             values,
-            color=colour,
+            color=color,
             marker=marker,
             linestyle=dash,
             label=label,
@@ -127,7 +127,7 @@ def _span(values):
 
 
 def _shade(share):
-    """A colour of viridis, light ones left out."""
+    """A color of viridis, light ones left out."""
     import matplotlib
 
     return matplotlib.colormaps["viridis"](0.85 * min(1, share))

@@ -14,8 +14,8 @@ from kfeedback import (
     serving,
     weights,
 )
-from kfeedback._early_exit import early_exit
 from kfeedback._version import __version__
+from kfeedback.early_exit import early_exit
 from kfeedback.models import (
     CRCN,
     CliqueNet,

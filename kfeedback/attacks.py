@@ -4,10 +4,10 @@ import keras
 import numpy as np
 from keras import ops
 
-from kfeedback import _checks
-from kfeedback._gradient import input_gradient
+from kfeedback import checks
+from kfeedback.backend import input_gradient
+from kfeedback.classifier import posterior_kind
 from kfeedback.corruptions import checked_images, start_noise
-from kfeedback.models._head import posterior_kind
 
 PREDICTIONS = ("last", "all")
 
@@ -119,7 +119,7 @@ class Attack:
             raise TypeError(
                 f"preprocess must be None or a function, got {preprocess!r}."
             )
-        _checks.boolean("from_logits", from_logits)
+        checks.boolean("from_logits", from_logits)
         if predictions not in PREDICTIONS:
             raise ValueError(
                 f"predictions must be one of {', '.join(PREDICTIONS)}, got "
@@ -127,7 +127,7 @@ class Attack:
             )
         self.model = model
         self._from_logits = from_logits
-        self._batch_size = _checks.integer("batch_size", batch_size)
+        self._batch_size = checks.integer("batch_size", batch_size)
         self._preprocess = preprocess
         self._classes = None  # known when the model has been checked
         self._has_gradient = False  # seen to be elsewhere than zero
@@ -161,11 +161,11 @@ class Attack:
         With `first`, the number of the first image, a data set can be attacked in
         parts.
         """
-        step_size = _checks.number("step_size", step_size, above=0, below=np.inf)
-        steps = _checks.integer("steps", steps)
-        _checks.boolean("random_start", random_start)
-        seed = _checks.integer("seed", seed, 0)
-        first = _checks.integer("first", first, 0)
+        step_size = checks.number("step_size", step_size, above=0, below=np.inf)
+        steps = checks.integer("steps", steps)
+        checks.boolean("random_start", random_start)
+        seed = checks.integer("seed", seed, 0)
+        first = checks.integer("first", first, 0)
         images, labels, epsilon = self._check(images, labels, epsilon)
         start = images
         if random_start:
@@ -208,7 +208,7 @@ class Attack:
             )
 
     def _check(self, images, labels, epsilon):
-        epsilon = _checks.number("epsilon", epsilon, least=0, most=255)
+        epsilon = checks.number("epsilon", epsilon, least=0, most=255)
         images = checked_images(images, least_rank=2, most_rank=5)
         if len(images) and self._classes is None:
             self._check_output(images[: self._batch_size])

@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 
-from kfeedback import _checks
+from kfeedback import checks
 
 OCCLUDERS = ("rectangles", "patches")
 _NOISE, _OCCLUSION, _START = range(3)  # streams of random numbers
@@ -35,8 +35,8 @@ def gaussian_noise(images, sigma, seed=0, *, clip=True, first=0):
         ValueError: if an argument is not as above.
     """
     images = checked_images(images)
-    sigma = _checks.number("sigma", sigma, least=0, below=math.inf)
-    _checks.boolean("clip", clip)
+    sigma = checks.number("sigma", sigma, least=0, below=math.inf)
+    checks.boolean("clip", clip)
     for image, random in zip(images, _randoms(seed, _NOISE, first), strict=False):
         image += np.float32(sigma) * random.standard_normal(image.shape, np.float32)
     return np.clip(images, 0, 255) if clip else images
@@ -56,7 +56,7 @@ def occlude(
         share: `(low, high)`, 0 ≤ low ≤ high ≤ 1, bounds of the covered share of the
             object's box.
         seed: int ≥ 0.
-        kind: what covers it: `"rectangles"` of one random colour each, or `"patches"`
+        kind: what covers it: `"rectangles"` of one random color each, or `"patches"`
             of other images.
         boxes: the objects' boxes `(N, 4)`, whole pixels (top, left, bottom, right), the
             ends excluded; by default the whole images.
@@ -117,7 +117,7 @@ def blur(images, sigma):
         ValueError: if an argument is not as above.
     """
     images = checked_images(images)
-    sigma = _checks.number("sigma", sigma, least=0, most=100)
+    sigma = checks.number("sigma", sigma, least=0, most=100)
     if not sigma:
         return images
     radius = math.ceil(4 * sigma)
@@ -149,7 +149,7 @@ def contrast(images, factor):
         ValueError: if an argument is not as above.
     """
     images = checked_images(images)
-    factor = _checks.number("factor", factor, least=0, below=math.inf)
+    factor = checks.number("factor", factor, least=0, below=math.inf)
     if factor == 1:
         return images
     means = images.mean(axis=(1, 2), keepdims=True)
@@ -171,7 +171,7 @@ def jpeg(images, quality):
         ImportError: if Pillow is missing.
     """
     images = checked_images(images)
-    quality = _checks.integer("quality", quality)
+    quality = checks.integer("quality", quality)
     if quality > 100:
         raise ValueError(f"quality must be an integer from 1 to 100, got {quality}.")
     if images.shape[-1] not in (1, 3):
@@ -186,12 +186,12 @@ def jpeg(images, quality):
     for image in images:
         pixels = np.rint(image).astype(np.uint8)
         file = io.BytesIO()
-        grey = pixels.shape[-1] == 1
-        Image.fromarray(pixels[..., 0] if grey else pixels).save(
+        gray = pixels.shape[-1] == 1
+        Image.fromarray(pixels[..., 0] if gray else pixels).save(
             file, "JPEG", quality=quality
         )
         read = np.asarray(Image.open(file), np.float32)
-        image[:] = read[..., None] if grey else read
+        image[:] = read[..., None] if gray else read
     return images
 
 
@@ -227,8 +227,8 @@ def checked_images(images, name="images", least_rank=4, most_rank=4):
 
 def _randoms(seed, stream, first):
     """A generator of random numbers for each image from `first` on."""
-    seed = _checks.integer("seed", seed, 0)
-    first = _checks.integer("first", first, 0)
+    seed = checks.integer("seed", seed, 0)
+    first = checks.integer("first", first, 0)
 
     def generators():
         index = first
@@ -242,7 +242,7 @@ def _randoms(seed, stream, first):
 def _check_share(share):
     valid = isinstance(share, list | tuple) and len(share) == 2
     try:
-        low, high = (_checks.number("share", x, least=0, most=1) for x in share)
+        low, high = (checks.number("share", x, least=0, most=1) for x in share)
     except (TypeError, ValueError):
         valid = False
     if not valid or low > high:

@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from kfeedback import _checks
+from kfeedback import checks
 
 _REDUCTIONS = ("sum_over_batch_size", "mean", "mean_with_sample_weight", "sum", "none")
 
@@ -46,7 +46,7 @@ class TimestepLoss(keras.losses.Loss):
             loss = _with_reduction(loss, reduction)
         super().__init__(reduction=loss.reduction, name=name)
         self.loss = loss
-        self.discount = _checks.number("discount", discount, above=0)
+        self.discount = checks.number("discount", discount, above=0)
 
     def __call__(self, y_true, y_pred, sample_weight=None):
         """Returns the loss, reduced over the batch as `loss` does it."""

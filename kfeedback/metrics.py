@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from kfeedback import _checks
+from kfeedback import checks
 from kfeedback.losses import known, timesteps_of
 
 
@@ -28,7 +28,7 @@ class TimestepMetric(keras.metrics.Metric):
     """
 
     def __init__(self, metric, timestep=-1, name=None):
-        timestep = _checks.integer("timestep", timestep, least=None)
+        timestep = checks.integer("timestep", timestep, least=None)
         if metric in ("accuracy", "acc"):
             metric = keras.metrics.MeanMetricWrapper(_accuracy, name=metric)
         metric = known("metric", metric, keras.metrics.get)
@@ -92,7 +92,7 @@ class ExactMatch(keras.metrics.MeanMetricWrapper):
     """
 
     def __init__(self, threshold=0.5, name="exact_match"):
-        self.threshold = _checks.number("threshold", threshold, least=0, below=1)
+        self.threshold = checks.number("threshold", threshold, least=0, below=1)
         super().__init__(self._matches, name=name)
 
     def _matches(self, y_true, y_pred):

@@ -3,9 +3,9 @@
 import numpy as np
 from keras import ops
 
-from kfeedback import _checks
+from kfeedback import checks
 
-PREPROCESSING_MODES = ("none", "scale", "centre", "caffe", "torch")
+PREPROCESSING_MODES = ("none", "scale", "center", "caffe", "torch")
 
 # Blue, green, red: the means of the ImageNet training images, as the Caffe models
 # and keras.applications subtract them.
@@ -45,18 +45,18 @@ def global_contrast_normalization(images, scale=55.0, epsilon=1e-8):
     "Maxout networks", ICML 2013, whose published code divides by the norm, not by the
     standard deviation.
     """
-    _checks.number("scale", scale, above=0)
-    _checks.number("epsilon", epsilon, above=0)
+    checks.number("scale", scale, above=0)
+    checks.number("epsilon", epsilon, above=0)
     _check_rank(images)
     if isinstance(images, np.ndarray):
         images = images.astype(np.float32)
-        centred = images - images.mean(axis=(1, 2, 3), keepdims=True)
-        norm = np.sqrt(np.square(centred).sum(axis=(1, 2, 3), keepdims=True))
-        return scale * centred / np.maximum(norm, np.float32(epsilon))
+        centered = images - images.mean(axis=(1, 2, 3), keepdims=True)
+        norm = np.sqrt(np.square(centered).sum(axis=(1, 2, 3), keepdims=True))
+        return scale * centered / np.maximum(norm, np.float32(epsilon))
     images = ops.cast(images, "float32")
-    centred = images - ops.mean(images, axis=(1, 2, 3), keepdims=True)
-    norm = ops.sqrt(ops.sum(ops.square(centred), axis=(1, 2, 3), keepdims=True))
-    return scale * centred / ops.maximum(norm, epsilon)
+    centered = images - ops.mean(images, axis=(1, 2, 3), keepdims=True)
+    norm = ops.sqrt(ops.sum(ops.square(centered), axis=(1, 2, 3), keepdims=True))
+    return scale * centered / ops.maximum(norm, epsilon)
 
 
 class ZCAWhitening:
@@ -101,7 +101,7 @@ class ZCAWhitening:
             ValueError: if `images` is not as above or not finite, or `epsilon` is not
                 positive.
         """
-        epsilon = _checks.number("epsilon", epsilon, above=0)
+        epsilon = checks.number("epsilon", epsilon, above=0)
         images = np.asarray(images)
         _check_rank(images)
         if len(images) < 2 or not images.size:
@@ -112,8 +112,8 @@ class ZCAWhitening:
             raise ValueError("images must be finite.")
         covariance = np.zeros((mean.size, mean.size))
         for start in range(0, len(rows), 4096):
-            centred = rows[start : start + 4096] - mean
-            covariance += centred.T @ centred
+            centered = rows[start : start + 4096] - mean
+            covariance += centered.T @ centered
         values, vectors = np.linalg.eigh(covariance / len(rows))
         values = np.maximum(values, 0) + epsilon
         self.mean = mean.reshape(images.shape[1:]).astype(np.float32)
@@ -144,8 +144,8 @@ class ZCAWhitening:
         if isinstance(images, np.ndarray):
             rows = (images.astype(np.float32) - self.mean).reshape(len(images), -1)
             return (rows @ self.matrix).reshape(images.shape)
-        centred = ops.cast(images, "float32") - self.mean
-        rows = ops.reshape(centred, (-1, self.mean.size))
+        centered = ops.cast(images, "float32") - self.mean
+        rows = ops.reshape(centered, (-1, self.mean.size))
         return ops.reshape(ops.matmul(rows, self.matrix), (-1, *self.mean.shape))
 
     def save(self, path):
@@ -219,7 +219,7 @@ def preprocess_input(images, mode="scale"):
 
     Args:
         images: `(B, H, W, C)` or `(H, W, C)`, NumPy array or tensor, 0 to 255.
-        mode: `"scale"`: `x / 255`, as LeNet here; `"centre"`: `x / 127.5 - 1`;
+        mode: `"scale"`: `x / 255`, as LeNet here; `"center"`: `x / 127.5 - 1`;
             `"caffe"`: RGB to BGR minus the ImageNet means, as
             `keras.applications.VGG16`; `"torch"`: `x / 255` minus the ImageNet means,
             divided by the deviations, as `keras.applications.DenseNet121`; `"none"`.
@@ -240,7 +240,7 @@ def preprocess_input(images, mode="scale"):
         images = ops.cast(images, "float32")
     if mode == "scale":
         return images / 255.0
-    if mode == "centre":
+    if mode == "center":
         return images / 127.5 - 1.0
     if mode == "none":
         return images
@@ -276,7 +276,7 @@ def decode_predictions(predictions, top=5, class_names=None):
             "predictions must be (B, classes) or (B, T, classes), got shape "
             f"{predictions.shape}."
         )
-    top = _checks.integer("top", top)
+    top = checks.integer("top", top)
     if predictions.ndim == 3:
         predictions = predictions[:, -1]
     classes = predictions.shape[1]

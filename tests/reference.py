@@ -141,7 +141,7 @@ def clique_block(
         x: `X_0`.
         weights: arrays of a `CliqueBlock` by name.
         layers, loops, updates, bottleneck: as in `CliqueBlock`.
-        batch: normalise by the statistics of the batch, as in training, instead of the
+        batch: normalize by the statistics of the batch, as in training, instead of the
             moving ones.
 
     Returns:
@@ -275,7 +275,7 @@ def conv_lstm_gates(x, weights, name, stride=1, step=0, batch=False, epsilon=1e-
         name: what the paths of the layer start with.
         stride: of the convolution.
         step: that whose moving statistics are taken; the last ones serve all later.
-        batch: normalise by the statistics of the batch, as in training.
+        batch: normalize by the statistics of the batch, as in training.
         epsilon: of the batch norm.
     """
     kernel, bias = weights[f"{name}/kernel"], weights[f"{name}/bias"]
@@ -325,7 +325,7 @@ def feedback_convlstm(images, weights, cells, timesteps, batch=False):
         weights: arrays by variable path.
         cells: groups of `(filters, stride)`.
         timesteps: passes.
-        batch: normalise by the statistics of the batch, as in training.
+        batch: normalize by the statistics of the batch, as in training.
 
     Returns:
         `(B, timesteps, classes)`.

@@ -8,7 +8,7 @@ import pytest
 
 import kfeedback
 from kfeedback import attacks
-from kfeedback._gradient import input_gradient
+from kfeedback.backend import input_gradient
 from tests import harness
 from tests.test_imports import REPOSITORY
 

@@ -71,7 +71,7 @@ def test_the_covered_share_is_within_the_bounds(kind, low, high):
     result = corruptions.occlude(
         images, (low, high), kind=kind, boxes=boxes, others=others
     )
-    if kind == "rectangles":  # a colour may be black: see where white is hidden too
+    if kind == "rectangles":  # a color may be black: see where white is hidden too
         result += 255 - corruptions.occlude(
             images + 255, (low, high), kind=kind, boxes=boxes
         )

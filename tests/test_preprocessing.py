@@ -32,8 +32,8 @@ def test_gcn_follows_its_equation(scale):
     images = photos()
     expected = []
     for image in images:
-        centred = image - image.mean()
-        expected.append(scale * centred / np.sqrt((centred**2).sum()))
+        centered = image - image.mean()
+        expected.append(scale * centered / np.sqrt((centered**2).sum()))
     found = global_contrast_normalization(images, scale=scale)
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
@@ -110,15 +110,15 @@ def test_zca_whitens(count):
 def test_zca_follows_its_equation():
     images = correlated(50)
     rows = images.reshape(50, -1).astype(np.float64)
-    centred = rows - rows.mean(axis=0)
+    centered = rows - rows.mean(axis=0)
     # By the singular values of the images instead of the covariance's eigenvalues.
-    _, values, vectors = np.linalg.svd(centred, full_matrices=False)
+    _, values, vectors = np.linalg.svd(centered, full_matrices=False)
     matrix = vectors.T @ np.diag((values**2 / 50 + 0.1) ** -0.5) @ vectors
     zca = ZCAWhitening().fit(images)
     assert zca.epsilon == 0.1
     np.testing.assert_allclose(zca.matrix, matrix, atol=1e-4)
     np.testing.assert_allclose(
-        zca(images[:7]).reshape(7, -1), (centred @ matrix)[:7], atol=1e-3
+        zca(images[:7]).reshape(7, -1), (centered @ matrix)[:7], atol=1e-3
     )
 
 
@@ -183,7 +183,7 @@ def test_zca_refuses_images():
 
 @pytest.mark.parametrize(
     ("mode", "low", "high"),
-    [("scale", 0, 1), ("centre", -1, 1), ("none", 0, 255)],
+    [("scale", 0, 1), ("center", -1, 1), ("none", 0, 255)],
 )
 def test_preprocess_input_maps_the_range_and_leaves_its_argument(mode, low, high):
     images = np.zeros((1, 2, 2, 3), np.float32)

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from applications import _app
-from kfeedback._compile import state, stateless_forward
+from kfeedback.backend import model_state, stateless_forward
 
 # Channels and images of the convolutions that show what the machine can do.
 CONVOLUTIONS = ((128, 16), (128, 32), (256, 16))
@@ -38,7 +38,7 @@ def compiled_forward(model, jit_compile=False):
     if keras.backend.backend() == "jax":
         forward = _compile(stateless_forward(model))
         # Training donates the old buffers, so the state is read at every call.
-        return lambda images: forward(state(model), images)
+        return lambda images: forward(model_state(model), images)
     return _compile(lambda images: model(images, training=False), jit_compile)
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from absl import flags
 
 from applications import _app
-from kfeedback._gradient import compiled, value_and_gradient
+from kfeedback.backend import compile_function, value_and_gradient
 from kfeedback.explain._arguments import check_feedback
 from kfeedback.explain._gated import Gated
 from kfeedback.explain._methods import find_gates, take
@@ -52,7 +52,7 @@ def main():
         return run
 
     functions = [plain, loop(1), loop(FLAGS.iterations)]
-    functions = [compiled(network.model, function) for function in functions]
+    functions = [compile_function(network.model, function) for function in functions]
     for function in functions:
         _seconds(function, images, targets)
     times = np.array(

@@ -46,7 +46,7 @@ for seed in $SEEDS; do
   further dropout lr-mult30 $LR --backbone_args="$DROP" --feedback_lr_mult=30
   further dropout lr-mult300 $LR --backbone_args="$DROP" --feedback_lr_mult=300
 
-  # More regularisation, with and without feedback.
+  # More regularization, with and without feedback.
   further dropout ft-wd0.001 --model=lenet --model_args="$DROP" --weight_decay=0.001
   further dropout lr-wd0.001 $LR --backbone_args="$DROP" --weight_decay=0.001
 

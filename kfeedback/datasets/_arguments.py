@@ -6,7 +6,7 @@ import re
 
 import numpy as np
 
-from kfeedback import _checks
+from kfeedback import checks
 
 _SPLIT = re.compile(r"(\w+)(?:\[(-?\d+%?)?:(-?\d+%?)?\])?")
 
@@ -118,7 +118,7 @@ def _class_indices(classes, names, multi_label):
                 f"{one!r}{near(one, names)}"
             )
         else:
-            index = _checks.integer("classes", one, 0)
+            index = checks.integer("classes", one, 0)
         if index >= len(names):
             raise ValueError(
                 f"classes must hold indices below {len(names)}, got {one!r}."

@@ -83,7 +83,7 @@ def _keep(source, classes):
     """The examples of some classes, as a stream; counting them reads all once."""
 
     def kept(table, seed):
-        # Not by tf.gather: the label of an unlabelled example is -1.
+        # Not by tf.gather: the label of an unlabeled example is -1.
         wanted = np.flatnonzero(table >= 0).astype(np.int32)
         return source.stream(seed).filter(
             lambda _, label: tf.reduce_any(tf.cast(label, tf.int32) == wanted)

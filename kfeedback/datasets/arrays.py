@@ -14,7 +14,7 @@ import zlib
 import keras
 import numpy as np
 
-from kfeedback import _checks
+from kfeedback import checks
 from kfeedback.datasets._arguments import keep_classes, near, split_bounds
 
 ARRAY_NAMES = ("mnist_background_images_sample", "synthetic")
@@ -59,7 +59,7 @@ def load_arrays(name, split, *, data_dir=None, seed=0, classes=None):
               of MNIST-background-image, 28x28x1, all classes equally frequent.
             - `"synthetic"`: 2,000 training and 500 test images, 32x32x3, 10 classes
               equally frequent: class k is a grating turned by 18 k degrees, of random
-              phase, contrast and colour, under noise. (Mirrored, class k looks like
+              phase, contrast and color, under noise. (Mirrored, class k looks like
               class 10 - k.)
             - a path that ends in `.npz`, of a file that holds for each split either
               the arrays `x_<split>` (uint8 `(N, H, W)` or `(N, H, W, C)`) and
@@ -87,7 +87,7 @@ def load_arrays(name, split, *, data_dir=None, seed=0, classes=None):
         ImportError: if there are JPEG files to decode and Pillow is missing.
     """
     if name == "synthetic":
-        images, labels, count = _synthetic(split, _checks.integer("seed", seed, 0))
+        images, labels, count = _synthetic(split, checks.integer("seed", seed, 0))
     elif name == "mnist_background_images_sample":
         images, labels, count = _read_npz(SAMPLE_PATH, split)
     elif str(name).endswith(".npz"):
@@ -123,11 +123,11 @@ def _synthetic(split, seed):
     angle = np.pi * labels / classes
     phase = rng.uniform(0, 2 * np.pi, count)
     contrast = rng.uniform(30, 60, count)
-    colour = rng.uniform(0.5, 1, (count, 1, 1, 3))
+    color = rng.uniform(0.5, 1, (count, 1, 1, 3))
     y, x = np.mgrid[:size, :size] / size
     across = np.multiply.outer(np.cos(angle), x) + np.multiply.outer(np.sin(angle), y)
     waves = np.cos(6 * np.pi * across + phase[:, None, None])
-    images = 128 + contrast[:, None, None, None] * colour * waves[..., None]
+    images = 128 + contrast[:, None, None, None] * color * waves[..., None]
     images += rng.normal(0, 30, images.shape)
     images = np.clip(np.rint(images), 0, 255).astype(np.uint8)
     return images[start:stop], labels[start:stop].astype(np.int32), classes
@@ -319,12 +319,12 @@ class ArrayDataset(keras.utils.PyDataset):
                 f"(N,) or (N, classes), got {images.shape} and {labels.shape}."
             )
         self.images, self.labels = images, labels
-        self.batch_size = _checks.integer("batch_size", batch_size, 1)
-        self.seed = _checks.integer("seed", seed, 0)
+        self.batch_size = checks.integer("batch_size", batch_size, 1)
+        self.seed = checks.integer("seed", seed, 0)
         self.shuffle, self.flip = bool(shuffle), bool(flip)
-        self.shift = _checks.integer("shift", shift, 0)
+        self.shift = checks.integer("shift", shift, 0)
         self.preprocess = preprocess
-        self.epoch = _checks.integer("initial_epoch", initial_epoch, 0)
+        self.epoch = checks.integer("initial_epoch", initial_epoch, 0)
         self._asked = None
         self._plan = None, None
 

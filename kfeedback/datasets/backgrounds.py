@@ -19,7 +19,7 @@ PATCH_SIZE = 28
 """Height and width of a digit and of its background, in pixels."""
 
 MIN_PATCH_VARIANCE = 400.0
-"""Least variance of a patch, in squared grey levels (a standard deviation of 20)."""
+"""Least variance of a patch, in squared gray levels (a standard deviation of 20)."""
 
 TRAIN_EXAMPLES = 12_000
 TEST_EXAMPLES = 50_000
@@ -56,10 +56,10 @@ _DRAWS = 1_000
 
 
 def load_photographs():
-    """Read the photographs from the installed wheels, converted to grey.
+    """Read the photographs from the installed wheels, converted to gray.
 
     Returns:
-        A list of uint8 arrays `(height, width)`, grey levels 0 to 255 (ITU-R 601
+        A list of uint8 arrays `(height, width)`, gray levels 0 to 255 (ITU-R 601
         luma, as Pillow's mode "L").
 
     Raises:
@@ -157,7 +157,7 @@ def compose_splits(digits, labels, seed=0, photographs=None):
         digits: uint8 array `(N, 28, 28)` or `(N, 28, 28, 1)`, white on black.
         labels: integer array `(N,)`.
         seed: integer seed of the permutation and of the patches.
-        photographs: grey photographs; default: `load_photographs()`.
+        photographs: gray photographs; default: `load_photographs()`.
 
     Returns:
         A dict with the keys `"train"` and `"test"` of pairs `(images, labels)`:

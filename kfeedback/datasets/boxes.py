@@ -7,7 +7,7 @@ import xml.etree.ElementTree
 
 import numpy as np
 
-from kfeedback import _checks
+from kfeedback import checks
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +55,7 @@ def load_boxes(
         ValueError: if there is no such data set, or an argument is not as above.
     """
     if count is not None:
-        count = _checks.integer("count", count)
+        count = checks.integer("count", count)
     if "/" in os.fspath(name) and pathlib.Path(name).is_dir():
         examples, names = _voc(pathlib.Path(name), split, class_names, count)
     else:

@@ -22,9 +22,9 @@ CLASS_NAMES = (
 )
 
 _DESCRIPTION = f"""
-Scenes of one to {objects.MAX_OBJECTS} CIFAR-10 images of different classes on coloured
+Scenes of one to {objects.MAX_OBJECTS} CIFAR-10 images of different classes on colored
 noise, {objects.CANVAS_SIZE} by {objects.CANVAS_SIZE} pixels, for multi-label
-classification and localisation: {EXAMPLES["train"]:,} training and
+classification and localization: {EXAMPLES["train"]:,} training and
 {EXAMPLES["test"]:,} test examples.
 
 Each object is a whole CIFAR-10 image, resized to {objects.SIDES[0]} to

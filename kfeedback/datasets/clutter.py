@@ -1,12 +1,12 @@
 """Compose cluttered scenes with exact boxes from images of one bright figure each.
 
-A scene is a grey canvas of weak noise on which fragments of figures lie and, whole,
+A scene is a gray canvas of weak noise on which fragments of figures lie and, whole,
 one or two figures of different classes, resized, neither over the other.
 """
 
 import numpy as np
 
-from kfeedback import _checks
+from kfeedback import checks
 from kfeedback.datasets.objects import CANVAS_SIZE, draw_background, of_classes, resize
 
 SIDES = (20, 56)
@@ -55,9 +55,9 @@ def compose(images, labels, count, figures=1, seed=0, stream=0):
     if figures not in (1, 2):
         raise ValueError(f"figures must be 1 or 2, got {figures!r}.")
     images, labels, members = of_classes(images, labels, 1, figures)
-    count = _checks.integer("count", count, 0)
-    seed = _checks.integer("seed", seed, 0)
-    stream = _checks.integer("stream", stream, 0)
+    count = checks.integer("count", count, 0)
+    seed = checks.integer("seed", seed, 0)
+    stream = checks.integer("stream", stream, 0)
     for index in range(count):
         rng = np.random.default_rng([seed, stream, index])
         scene = draw_background(rng)[..., 0] // _FAINT

@@ -10,8 +10,8 @@ from kfeedback.datasets.objects import CANVAS_SIZE
 EXAMPLES = {"train": 20_000, "test": 4_000, "test_two": 2_000}
 
 _DESCRIPTION = f"""
-MNIST digits of many sizes in clutter, {CANVAS_SIZE} by {CANVAS_SIZE} grey pixels, for
-classification and localisation: {EXAMPLES["train"]:,} training and
+MNIST digits of many sizes in clutter, {CANVAS_SIZE} by {CANVAS_SIZE} gray pixels, for
+classification and localization: {EXAMPLES["train"]:,} training and
 {EXAMPLES["test"]:,} test examples of one digit and {EXAMPLES["test_two"]:,} test
 examples ("test_two") of two different ones.
 

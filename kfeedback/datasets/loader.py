@@ -5,7 +5,7 @@ import os
 import numpy as np
 import tensorflow as tf
 
-from kfeedback import _checks
+from kfeedback import checks
 from kfeedback.datasets._sources import open_source
 from kfeedback.datasets.arrays import epoch_plan
 
@@ -86,10 +86,10 @@ def load(
         raise ValueError(f"name must be a name or a path, got {name!r}.")
     if not isinstance(split, str):
         raise ValueError(f"split must be a string, got {split!r}.")
-    batch_size = _checks.integer("batch_size", batch_size, 1)
-    seed = _checks.integer("seed", seed, 0)
-    shift = _checks.integer("shift", shift, 0)
-    initial_epoch = _checks.integer("initial_epoch", initial_epoch, 0)
+    batch_size = checks.integer("batch_size", batch_size, 1)
+    seed = checks.integer("seed", seed, 0)
+    shift = checks.integer("shift", shift, 0)
+    initial_epoch = checks.integer("initial_epoch", initial_epoch, 0)
     image_size = _height_width(image_size)
     if manual_dir is not None and not os.path.isdir(os.path.expanduser(manual_dir)):
         raise ValueError(
@@ -157,7 +157,7 @@ def _height_width(size):
         raise ValueError(
             f"image_size must be a number or (height, width), got {size!r}."
         )
-    return tuple(_checks.integer("image_size", n, 1) for n in pair)
+    return tuple(checks.integer("image_size", n, 1) for n in pair)
 
 
 def _batches(source, plans, batch_size, shuffle):

@@ -20,7 +20,7 @@ MEMBERS = {
 EXAMPLES = {"train": backgrounds.TRAIN_EXAMPLES, "test": backgrounds.TEST_EXAMPLES}
 
 _DESCRIPTION = f"""
-Handwritten digits on patches of photographs: 28 by 28 grey images, 10 classes,
+Handwritten digits on patches of photographs: 28 by 28 gray images, 10 classes,
 {EXAMPLES["train"]:,} training and {EXAMPLES["test"]:,} test examples.
 
 Without a manual folder the set is composed anew from MNIST, with seed 0: a pixel is
@@ -28,7 +28,7 @@ the digit's where the digit is brighter than the patch, and the patch's elsewher
 follows the description of the original and differs from it in the photographs (the
 ones in the wheels of scikit-image and scikit-learn instead of 20 images from the
 internet), in the variance below which a patch is rejected (unpublished; here
-{backgrounds.MIN_PATCH_VARIANCE:g} squared grey levels) and in which digits fall in
+{backgrounds.MIN_PATCH_VARIANCE:g} squared gray levels) and in which digits fall in
 which split. Errors on the two sets are therefore not the same number.
 
 With a manual folder that holds the original archive, that is read instead. Its rows

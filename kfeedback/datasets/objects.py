@@ -1,13 +1,13 @@
 """Compose scenes of several objects with exact boxes from images of one object each.
 
-A scene is a canvas of coloured noise with one to three images of different classes
+A scene is a canvas of colored noise with one to three images of different classes
 pasted on it, resized, none over another. The functions need NumPy and Pillow only, and
 draw and add whole numbers only: a seed fixes every pixel for a given NumPy and Pillow.
 """
 
 import numpy as np
 
-from kfeedback import _checks
+from kfeedback import checks
 
 CANVAS_SIZE = 64
 """Height and width of a scene, in pixels."""
@@ -50,9 +50,9 @@ def compose(images, labels, count, seed=0, stream=0):
         ImportError: if Pillow is missing.
     """
     images, labels, members = of_classes(images, labels, 3, MAX_OBJECTS)
-    count = _checks.integer("count", count, 0)
-    seed = _checks.integer("seed", seed, 0)
-    stream = _checks.integer("stream", stream, 0)
+    count = checks.integer("count", count, 0)
+    seed = checks.integer("seed", seed, 0)
+    stream = checks.integer("stream", stream, 0)
     for index in range(count):
         rng = np.random.default_rng([seed, stream, index])
         scene = draw_background(rng)
@@ -68,7 +68,7 @@ def compose(images, labels, count, seed=0, stream=0):
 
 
 def draw_background(rng):
-    """Draw coloured noise with about the spectrum and contrast of photographs.
+    """Draw colored noise with about the spectrum and contrast of photographs.
 
     Octaves of independent noise, grids of 2x2 to 32x32, are enlarged to the canvas
     (bicubic) and added with equal weights, as amplitude falls as 1 / frequency in

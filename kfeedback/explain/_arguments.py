@@ -5,7 +5,7 @@ import math
 import numpy as np
 from keras import ops
 
-from kfeedback import _checks, preprocessing
+from kfeedback import checks, preprocessing
 from kfeedback.explain._methods import STARTS, UPDATE_RULES, Feedback
 
 
@@ -24,18 +24,18 @@ def check_preprocess(preprocess):
 def check_feedback(iterations, step_size, sparsity, update_rule, start, normalize):
     """The settings of the loop, checked."""
     return Feedback(
-        _checks.integer("iterations", iterations),
-        _checks.number("step_size", step_size, above=0, below=math.inf),
-        _checks.number("sparsity", sparsity, least=0, below=math.inf),
+        checks.integer("iterations", iterations),
+        checks.number("step_size", step_size, above=0, below=math.inf),
+        checks.number("sparsity", sparsity, least=0, below=math.inf),
         one_of("update_rule", update_rule, UPDATE_RULES),
         one_of("start", start, STARTS),
-        _checks.boolean("normalize", normalize),
+        checks.boolean("normalize", normalize),
     )
 
 
 def check_energy(energy):
     """Returns the share of energy; raises a ValueError unless it is > 0 and ≤ 1."""
-    return _checks.number("energy", energy, above=0, most=1)
+    return checks.number("energy", energy, above=0, most=1)
 
 
 def check_images(images, model):

@@ -5,8 +5,8 @@ import math
 import numpy as np
 from keras import ops
 
-from kfeedback import _checks, preprocessing
-from kfeedback._gradient import compiled
+from kfeedback import checks, preprocessing
+from kfeedback.backend import compile_function
 from kfeedback.explain import _arguments
 from kfeedback.explain import boxes as boxes_lib
 from kfeedback.explain._gated import Gated
@@ -54,7 +54,7 @@ class Explainer:
     ):
         _arguments.one_of("method", method, METHODS)
         self.method = method
-        self.batch_size = _checks.integer("batch_size", batch_size)
+        self.batch_size = checks.integer("batch_size", batch_size)
         self.feedback = _arguments.check_feedback(
             iterations, step_size, sparsity, update_rule, start, normalize
         )
@@ -104,7 +104,7 @@ class Explainer:
             ValueError: if another argument is not as above.
         """
         energy = _arguments.check_energy(energy)
-        if not _checks.boolean("components", components):
+        if not checks.boolean("components", components):
             return self._all(images, targets, verbose, "boxes", energy)
         single = np.ndim(targets) < 2
         found = []
@@ -151,9 +151,9 @@ class Explainer:
             ValueError: if an argument is not as above.
         """
         energy = _arguments.check_energy(energy)
-        top = min(_checks.integer("top", top), self.network.classes)
-        margin = _checks.number("margin", margin, least=0, below=math.inf)
-        _checks.boolean("square", square)
+        top = min(checks.integer("top", top), self.network.classes)
+        margin = checks.number("margin", margin, least=0, below=math.inf)
+        checks.boolean("square", square)
         names = ["classes", "scores", "first_classes", "first_scores", "boxes"]
         results = {name: [] for name in names}
         if len(images) == 0:
@@ -221,7 +221,7 @@ class Explainer:
 
     def _compiled(self, key, function):
         if key not in self._functions:
-            self._functions[key] = compiled(self.model, function)
+            self._functions[key] = compile_function(self.model, function)
         return self._functions[key]
 
     def _size(self, size):

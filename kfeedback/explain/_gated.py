@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 from kfeedback import graph
-from kfeedback.models._head import Head, posterior_end
+from kfeedback.classifier import Head, posterior_end
 
 RELUS = ("relu", "relu6", "leakyrelu", "prelu")
 """Activations that are ReLUs, as Keras names functions and layers but for case and _"""

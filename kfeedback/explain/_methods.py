@@ -4,7 +4,7 @@ import dataclasses
 
 from keras import ops
 
-from kfeedback._gradient import value_and_gradient, whole
+from kfeedback.backend import loop_body, value_and_gradient
 
 METHODS = (
     "feedback",
@@ -60,7 +60,7 @@ def saliency_maps(network, method, feedback, images, targets, features):
 
 
 def find_gates(network, feedback, images, features, targets):
-    """The gates that maximise the score of a class, before they are binarised.
+    """The gates that maximize the score of a class, before they are binarized.
 
     Args:
         network: `Gated`.
@@ -95,11 +95,11 @@ def find_gates(network, feedback, images, features, targets):
             for z, g, step_of_layer in zip(gates, found, steps, strict=True)
         ]
 
-    return ops.fori_loop(0, feedback.iterations, whole(update), gates)
+    return ops.fori_loop(0, feedback.iterations, loop_body(update), gates)
 
 
 def feedback_map(network, images, gates, targets):
-    """max over channels of |∂s_k/∂I| at the binarised gates: `(B, H, W)`."""
+    """max over channels of |∂s_k/∂I| at the binarized gates: `(B, H, W)`."""
     binary = [ops.cast(z > 0.5, "float32") for z in gates]
     return _input_map(
         images,

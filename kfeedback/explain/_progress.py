@@ -4,7 +4,7 @@ import time
 
 import keras
 
-from kfeedback import _checks
+from kfeedback import checks
 
 _SILENT_SECONDS = 5  # work that takes longer gets a bar
 
@@ -14,7 +14,7 @@ class Progress:
 
     def __init__(self, count, verbose):
         if verbose != "auto":
-            _checks.boolean("verbose", verbose)
+            checks.boolean("verbose", verbose)
         self._count, self._verbose = count, verbose
         self._start, self._bar = time.monotonic(), None
 

@@ -7,7 +7,7 @@ import itertools
 
 import numpy as np
 
-from kfeedback import _checks
+from kfeedback import checks
 from kfeedback.explain.boxes import area, component_boxes, iou
 
 THRESHOLDS = tuple(n / 50 for n in range(1, 50))
@@ -22,7 +22,7 @@ def localization_errors(boxes, truth, threshold=0.5):
         threshold: ≥ 0 and < 1.
 
     Returns:
-        bool `(N,)`; its mean is the localisation error.
+        bool `(N,)`; its mean is the localization error.
 
     Raises:
         ValueError: if an argument is not as above.
@@ -32,7 +32,7 @@ def localization_errors(boxes, truth, threshold=0.5):
         raise ValueError(
             f"truth must have one box for each of {len(boxes)}, got {len(truth)}."
         )
-    threshold = _checks.number("threshold", threshold, least=0, below=1)
+    threshold = checks.number("threshold", threshold, least=0, below=1)
     return ~(iou(boxes, truth) > threshold)
 
 
@@ -59,7 +59,7 @@ def max_box_accuracies(maps, truth, thresholds=THRESHOLDS):
         2020.
     """
     maps, truth = _maps_and_boxes(maps, truth)
-    shares = [_checks.number("thresholds", t, above=0, most=1) for t in thresholds]
+    shares = [checks.number("thresholds", t, above=0, most=1) for t in thresholds]
     correct = np.zeros(len(shares))
     for one, box in zip(maps, truth, strict=True):
         peak = one.max()
@@ -176,7 +176,7 @@ def error_by_size(errors, truth, image_shape, edges=(0, 0.05, 0.1, 0.2, 0.4, 1))
 def _curve_area(predict, images, maps, targets, steps, baseline, insert):
     images = np.asarray(images, np.float32)
     maps = _maps(maps)
-    steps = _checks.integer("steps", steps)
+    steps = checks.integer("steps", steps)
     if images.ndim != 4 or images.shape[:3] != maps.shape:
         raise ValueError(
             f"images must be (N, H, W, C) like maps {maps.shape}, got {images.shape}."

@@ -5,7 +5,7 @@ import dataclasses
 import keras
 from keras import ops
 
-from kfeedback import _checks
+from kfeedback import checks
 from kfeedback.layers._initializers import vary
 from kfeedback.layers.fused_batch_norm import affine, batch_norm, move
 
@@ -82,21 +82,21 @@ class CliqueBlock(keras.layers.Layer):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        self.filters = _checks.integer("filters", filters)
-        self.loops = _checks.integer("loops", loops, least=0)
-        self.num_layers = _checks.integer("layers", layers, least=2 if loops else 1)
+        self.filters = checks.integer("filters", filters)
+        self.loops = checks.integer("loops", loops, least=0)
+        self.num_layers = checks.integer("layers", layers, least=2 if loops else 1)
         self.updates = None
         if updates is not None:
-            self.updates = _checks.integer("updates", updates, least=0)
+            self.updates = checks.integer("updates", updates, least=0)
             if updates > layers:
                 raise ValueError(
                     f"updates must be at most the {layers} layers, got {updates}."
                 )
-        self.kernel_size = _checks.odd_integer("kernel_size", kernel_size)
-        self.bottleneck = _checks.boolean("bottleneck", bottleneck)
-        self.dropout = _checks.number("dropout", dropout, least=0, below=1)
-        self.momentum = _checks.number("momentum", momentum, least=0, below=1)
-        self.epsilon = _checks.number("epsilon", epsilon, above=0)
+        self.kernel_size = checks.odd_integer("kernel_size", kernel_size)
+        self.bottleneck = checks.boolean("bottleneck", bottleneck)
+        self.dropout = checks.number("dropout", dropout, least=0, below=1)
+        self.momentum = checks.number("momentum", momentum, least=0, below=1)
+        self.epsilon = checks.number("epsilon", epsilon, above=0)
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
         self.seed_generator = keras.random.SeedGenerator()

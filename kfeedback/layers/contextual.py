@@ -13,7 +13,7 @@ class Contextual(keras.layers.Layer):
     """Feeds a higher layer's output back into a lower one.
 
     With the lower layer's bottom-up output B and the higher layer's output of the
-    previous pass, brought to the size of B by nearest-neighbour upsampling and, where
+    previous pass, brought to the size of B by nearest-neighbor upsampling and, where
     channels differ, to its channels by a 1×1 convolution, U:
 
     | module | gate | contextual | output |

@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from kfeedback import _checks
+from kfeedback import checks
 from kfeedback.layers.conv_lstm_gates import GATES, ConvLSTMGates, conv
 
 
@@ -84,11 +84,11 @@ class ConvLSTMCell(keras.layers.Layer):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        self.filters = _checks.integer("filters", filters)
-        self.convolve_input = _checks.boolean("convolve_input", convolve_input)
+        self.filters = checks.integer("filters", filters)
+        self.convolve_input = checks.boolean("convolve_input", convolve_input)
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.recurrent_initializer = keras.initializers.get(recurrent_initializer)
-        self.strides = _checks.integer("strides", strides)
+        self.strides = checks.integer("strides", strides)
         if not convolve_input and strides > 1:
             raise ValueError(
                 f"strides must be 1 with convolve_input=False, got {strides}."
@@ -137,7 +137,7 @@ class ConvLSTMCell(keras.layers.Layer):
     def call(self, inputs, state=None, step=0, is_last=False, training=None):
         """Returns the next (H, C)."""
         self._check_state(inputs, state)
-        _checks.integer("step", step, least=0)
+        checks.integer("step", step, least=0)
         gates = self._gates(inputs, state, step, is_last, training)
         i, f, g, o = ops.split(gates, GATES, axis=-1)
         memory = ops.sigmoid(i) * ops.tanh(g)

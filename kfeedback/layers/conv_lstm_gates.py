@@ -4,7 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from kfeedback import _checks
+from kfeedback import checks
 from kfeedback.layers._initializers import vary
 from kfeedback.layers.fused_batch_norm import batch_norm, move
 
@@ -67,14 +67,14 @@ class ConvLSTMGates(keras.layers.Layer):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        self.filters = _checks.integer("filters", filters)
-        self.kernel_size = _checks.odd_integer("kernel_size", kernel_size)
-        self.strides = _checks.integer("strides", strides)
-        self.batch_norm = _checks.boolean("batch_norm", batch_norm)
-        self.steps = _checks.integer("steps", steps)
-        self.forget_bias = _checks.number("forget_bias", forget_bias, least=0)
-        self.momentum = _checks.number("momentum", momentum, least=0, below=1)
-        self.epsilon = _checks.number("epsilon", epsilon, above=0)
+        self.filters = checks.integer("filters", filters)
+        self.kernel_size = checks.odd_integer("kernel_size", kernel_size)
+        self.strides = checks.integer("strides", strides)
+        self.batch_norm = checks.boolean("batch_norm", batch_norm)
+        self.steps = checks.integer("steps", steps)
+        self.forget_bias = checks.number("forget_bias", forget_bias, least=0)
+        self.momentum = checks.number("momentum", momentum, least=0, below=1)
+        self.epsilon = checks.number("epsilon", epsilon, above=0)
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
 
@@ -149,7 +149,7 @@ class ConvLSTMGates(keras.layers.Layer):
         return self.beta + 0.0 * self.bias
 
     def is_by_batch(self, training):
-        """Whether `call` normalises by the statistics of the batch."""
+        """Whether `call` normalizes by the statistics of the batch."""
         return self.batch_norm and bool(training) and self.trainable
 
     def folded(self, step=0):
@@ -164,7 +164,7 @@ class ConvLSTMGates(keras.layers.Layer):
         return folded, self.beta + (bias - mean) * scale
 
     def _slot(self, step):
-        return min(_checks.integer("step", step, least=0), self.steps - 1)
+        return min(checks.integer("step", step, least=0), self.steps - 1)
 
     def compute_output_shape(self, input_shape):
         """`(B, H, W, C)` to `(B, H/strides, W/strides, 4F)`."""

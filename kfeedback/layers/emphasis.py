@@ -18,7 +18,7 @@ class Emphasis(keras.layers.Layer):
         emphasis: `(B, C)`, as `Feedback` gives it.
 
     Returns:
-        the emphasised features, in the shape of `features` and the compute dtype.
+        the emphasized features, in the shape of `features` and the compute dtype.
 
     Raises:
         ValueError: if `data_format` is unknown.

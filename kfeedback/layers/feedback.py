@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from kfeedback import _checks
+from kfeedback import checks
 
 
 @keras.saving.register_keras_serializable(package="kfeedback")
@@ -18,7 +18,7 @@ class Feedback(keras.layers.Layer):
     The arithmetic is done in the dtype of the weights, also under a mixed policy.
 
     Args:
-        channels: int > 0, `C`, the channels of the layer that is emphasised.
+        channels: int > 0, `C`, the channels of the layer that is emphasized.
         kernel_initializer: initializer of `W`; zeros keep a trained network's
             predictions, large random values diverge in training.
         bias_initializer: initializer of `b`.
@@ -50,7 +50,7 @@ class Feedback(keras.layers.Layer):
         **kwargs,
     ):
         super().__init__(autocast=False, **kwargs)
-        self.channels = _checks.integer("channels", channels)
+        self.channels = checks.integer("channels", channels)
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.bias_initializer = keras.initializers.get(bias_initializer)
         self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)

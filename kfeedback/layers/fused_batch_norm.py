@@ -5,7 +5,7 @@ from keras import ops
 
 
 def batch_norm(x, gamma, beta, epsilon):
-    """Normalises every channel over batch, height and width.
+    """Normalizes every channel over batch, height and width.
 
     `y = γ (x - μ) / √(σ² + ε) + β`. `keras.ops` has this in several passes over the
     data; the fused kernel of TensorFlow, which Keras does not use, is faster.
@@ -70,7 +70,7 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
     """
 
     def call(self, inputs, training=None, mask=None):
-        """Returns the normalised inputs."""
+        """Returns the normalized inputs."""
         axis_is_last = self.axis in (-1, len(inputs.shape) - 1)
         plain = mask is None and self.scale and self.center
         plain = plain and not (self.synchronized or getattr(self, "renorm", False))

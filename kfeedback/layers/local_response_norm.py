@@ -4,13 +4,13 @@ import keras
 import numpy as np
 from keras import ops
 
-from kfeedback import _checks
+from kfeedback import checks
 
 
 def local_response_normalization(x, size, alpha, beta, k):
     """The function behind the layer; `x` is `(..., C)`, see there for the equation."""
     channels = x.shape[-1]
-    # The sum over neighbouring channels is one product with a band of ones: a matrix
+    # The sum over neighboring channels is one product with a band of ones: a matrix
     # product, where slices and pooling over the last axis would be strided traffic.
     distance = np.abs(np.subtract.outer(np.arange(channels), np.arange(channels)))
     band = ops.convert_to_tensor((distance <= size // 2).astype("float32"))
@@ -25,7 +25,7 @@ def local_response_normalization(x, size, alpha, beta, k):
 
 @keras.saving.register_keras_serializable(package="kfeedback")
 class LocalResponseNormalization(keras.layers.Layer):
-    """Divides each activation by the energy of its neighbours in channel order.
+    """Divides each activation by the energy of its neighbors in channel order.
 
     `y_i = x_i / (k + α/n · Σ_j x_j²)^β`, j over the n channels around i, fewer at
     the borders. `α` is divided by `n`, as Caffe and its model zoo do; the AlexNet
@@ -54,8 +54,8 @@ class LocalResponseNormalization(keras.layers.Layer):
 
     def __init__(self, size=5, alpha=1e-4, beta=0.75, k=1.0, **kwargs):
         super().__init__(**kwargs)
-        self.size = _checks.odd_integer("size", size)
-        self.alpha = _checks.number("alpha", alpha, least=0)
+        self.size = checks.odd_integer("size", size)
+        self.alpha = checks.number("alpha", alpha, least=0)
         self.beta = beta
         self.k = k
 

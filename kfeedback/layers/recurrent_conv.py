@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from kfeedback import _checks
+from kfeedback import checks
 from kfeedback.layers._initializers import vary
 from kfeedback.layers.local_response_norm import local_response_normalization
 
@@ -59,12 +59,12 @@ class RecurrentConv2D(keras.layers.Layer):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        self.filters = _checks.integer("filters", filters)
-        self.kernel_size = _checks.odd_integer("kernel_size", kernel_size)
-        self.iterations = _checks.integer("iterations", iterations, least=0)
+        self.filters = checks.integer("filters", filters)
+        self.kernel_size = checks.odd_integer("kernel_size", kernel_size)
+        self.iterations = checks.integer("iterations", iterations, least=0)
         self.activation = keras.activations.get(activation)
         size = (filters // 8 + 1) | 1 if size is None else size
-        self.size = _checks.odd_integer("size", size)
+        self.size = checks.odd_integer("size", size)
         self.alpha = alpha
         self.beta = beta
         self.kernel_initializer = keras.initializers.get(kernel_initializer)

@@ -3,7 +3,9 @@
 import keras
 from keras import ops
 
-COMPATIBILITIES = ("parametrised", "dot")
+from kfeedback import renamed
+
+COMPATIBILITIES = ("parametrized", "dot")
 
 
 @keras.saving.register_keras_serializable(package="kfeedback")
@@ -13,15 +15,15 @@ class SpatialAttention(keras.layers.Layer):
     With local features `l_i` at the places i of a map and a global feature `g`:
     `a = softmax_i(c_i)`, result `Σ_i a_i l_i`, with the compatibility
 
-    - `"parametrised"`: `c_i = ⟨u, l_i + g⟩`, u learned;
+    - `"parametrized"`: `c_i = ⟨u, l_i + g⟩`, u learned;
     - `"dot"`: `c_i = ⟨l_i, g⟩`.
 
-    Read literally, the parametrised compatibility does not let `g` choose: `⟨u, g⟩` is
+    Read literally, the parametrized compatibility does not let `g` choose: `⟨u, g⟩` is
     the same at all places, and the softmax over them takes it away. So `g` has no
     effect and gets no gradient, beyond rounding. With the dot product it has and does.
 
     Args:
-        compatibility: `"parametrised"` or `"dot"`.
+        compatibility: `"parametrized"` or `"dot"`.
         kernel_initializer: initializer of u.
         kernel_regularizer: regularizer of u.
         **kwargs: arguments of `keras.layers.Layer`.
@@ -42,7 +44,7 @@ class SpatialAttention(keras.layers.Layer):
 
     def __init__(
         self,
-        compatibility="parametrised",
+        compatibility="parametrized",
         kernel_initializer="glorot_uniform",
         kernel_regularizer=None,
         **kwargs,
@@ -61,7 +63,7 @@ class SpatialAttention(keras.layers.Layer):
                 f"(B, H, W, C), got {shape} for {local_shape}."
             )
         self.kernel = None
-        if self.compatibility == "parametrised":
+        if self.compatibility == "parametrized":
             self.kernel = self.add_weight(
                 name="kernel",
                 shape=(shape[1], 1),
@@ -98,11 +100,16 @@ class SpatialAttention(keras.layers.Layer):
             "kernel_regularizer": keras.regularizers.serialize(self.kernel_regularizer),
         }
 
+    @classmethod
+    def from_config(cls, config):
+        """The layer of what `get_config` gave, also long ago."""
+        return cls(**renamed.current(config))
+
 
 def check_compatibility(name, compatibility):
     """Returns `compatibility`; raises a ValueError unless there is such a one."""
     if not isinstance(compatibility, str) or compatibility not in COMPATIBILITIES:
         raise ValueError(
-            f"{name} must be 'parametrised' or 'dot', got {compatibility!r}."
+            f"{name} must be 'parametrized' or 'dot', got {compatibility!r}."
         )
     return compatibility

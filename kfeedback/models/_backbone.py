@@ -2,11 +2,11 @@
 
 import keras
 
-from kfeedback import _checks, graph
+from kfeedback import checks, graph
 from kfeedback import weights as weights_lib
+from kfeedback.classifier import Head
 from kfeedback.layers import StackTimesteps
 from kfeedback.models import _factory
-from kfeedback.models._head import Head
 from kfeedback.models.backbones import by_name
 from kfeedback.weights import _origin
 
@@ -94,7 +94,7 @@ def _named(name, weights, input_tensor, input_shape, classes, activation):
         input_shape = getattr(input_tensor, "shape", (None,))[1:]
     kwargs = {"input_shape": input_shape, "classifier_activation": activation}
     if classes is not None:
-        kwargs["classes"] = _checks.integer("classes", classes)
+        kwargs["classes"] = checks.integer("classes", classes)
     if name == "vgg16":
         _factory.image_input(input_tensor, input_shape, (224, 224, 3), 32)
         _factory.check_activation(activation)

@@ -14,7 +14,7 @@ import inspect
 
 import keras
 
-from kfeedback import _checks
+from kfeedback import checks
 from kfeedback import weights as weights_lib
 from kfeedback.weights import _origin
 
@@ -46,7 +46,7 @@ def factory(function):
 
 def check_top(include_top, pooling):
     """Checks the two arguments that say where the network ends."""
-    _checks.boolean("include_top", include_top)
+    checks.boolean("include_top", include_top)
     if pooling not in (None, "avg", "max"):
         raise ValueError(f"pooling must be None, 'avg' or 'max', got {pooling!r}.")
     if include_top and pooling is not None:
@@ -180,7 +180,7 @@ class Factory:
     ):
         check_top(include_top, pooling)
         weights_lib.check(weights)
-        self.classes = _checks.integer("classes", classes)
+        self.classes = checks.integer("classes", classes)
         self.activation = check_activation(classifier_activation)
         self.input = image_input(input_tensor, input_shape, default_shape, minimum)
         self.include_top = include_top

@@ -2,7 +2,7 @@
 
 import keras
 
-from kfeedback import _checks
+from kfeedback import checks
 from kfeedback.layers import (
     AttentionalTransition,
     CliqueBlock,
@@ -100,7 +100,7 @@ def CliqueNet(
         Yang et al., Convolutional neural networks with alternately updated clique,
         2018, sections 3 and 4.
     """
-    _checks.boolean("bottleneck", bottleneck)
+    checks.boolean("bottleneck", bottleneck)
     filters, layers = _per_block(filters, layers, bottleneck)
     build = Factory(
         include_top,
@@ -142,7 +142,7 @@ def _per_block(filters, layers, bottleneck):
         )
     count = blocks[0] if blocks else _BLOCKS
     if not isinstance(layers, list | tuple):
-        _checks.integer("layers", layers)
+        checks.integer("layers", layers)
         divisor = count * (2 if bottleneck else 1)
         if layers % divisor:
             raise ValueError(
@@ -153,7 +153,7 @@ def _per_block(filters, layers, bottleneck):
     if not isinstance(filters, list | tuple):
         filters = [filters] * count
     for k in filters:
-        _checks.integer("filters", k)
+        checks.integer("filters", k)
     return list(filters), list(layers)
 
 
@@ -174,9 +174,9 @@ def _clique_net(
     epsilon,
 ):
     """The blocks, transitions and head behind a stem."""
-    _checks.boolean("attentional_transition", attentional_transition)
-    _checks.boolean("compression", compression)
-    _checks.integer("loops", loops, least=0)
+    checks.boolean("attentional_transition", attentional_transition)
+    checks.boolean("compression", compression)
+    checks.integer("loops", loops, least=0)
     stage_of = {"I": 1, "II": loops + 1}
     for argument, value in (
         ("block_feature", block_feature),
@@ -185,8 +185,8 @@ def _clique_net(
         if not isinstance(value, str) or value not in stage_of:
             raise ValueError(f"{argument} must be 'I' or 'II', got {value!r}.")
     for n in layers:
-        _checks.integer("layers", n, least=2 if loops else 1)
-        if updates is not None and not _checks.integer("updates", updates, 0) <= n:
+        checks.integer("layers", n, least=2 if loops else 1)
+        if updates is not None and not checks.integer("updates", updates, 0) <= n:
             raise ValueError(
                 f"updates must be at most the {n} layers of a block, got {updates}."
             )

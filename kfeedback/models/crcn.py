@@ -4,7 +4,7 @@ import numbers
 
 import keras
 
-from kfeedback import _checks, graph
+from kfeedback import checks, graph
 from kfeedback.layers import Contextual
 from kfeedback.layers.contextual import check_module, upsampling_factor
 from kfeedback.models._backbone import Backbone
@@ -97,8 +97,8 @@ def CRCN(
         Wang et al., Contextual recurrent convolutional model for robust visual
         learning, 2019, section 3.
     """
-    timesteps = _checks.integer("timesteps", timesteps)
-    _checks.boolean("return_sequences", return_sequences)
+    timesteps = checks.integer("timesteps", timesteps)
+    checks.boolean("return_sequences", return_sequences)
     check_module("contextual_module", contextual_module)
     if not isinstance(bottom_up, str) or bottom_up not in ("recomputed", "carried"):
         raise ValueError(

@@ -2,7 +2,7 @@
 
 import keras
 
-from kfeedback import _checks, graph
+from kfeedback import checks, graph, renamed
 from kfeedback import weights as weights_lib
 from kfeedback.explain import _arguments, _explainer
 from kfeedback.explain._explainer import Explainer
@@ -18,7 +18,7 @@ class FeedbackCNN(keras.Model):
     """Look and Think Twice: says where in an image a classifier sees a class.
 
     A gate z in 0 to 1 stands on every neuron behind a ReLU of the feature maps,
-    y = z ∘ ReLU(x). For a class k, the loop maximises over all gates at once
+    y = z ∘ ReLU(x). For a class k, the loop maximizes over all gates at once
 
         s_k(I, z) − λ ‖z‖₁,      z ← clip(z + α (g − λ), 0, 1),     g = ∂s_k/∂z
 
@@ -145,7 +145,7 @@ class FeedbackCNN(keras.Model):
             start=start,
             normalize=normalize,
         )
-        self.top = min(_checks.integer("top", top), self.explainer.network.classes)
+        self.top = min(checks.integer("top", top), self.explainer.network.classes)
         self.energy = _arguments.check_energy(energy)
         self.build(self.backbone.input_shape)
 
@@ -225,4 +225,4 @@ class FeedbackCNN(keras.Model):
         """The model of what `get_config` gave."""
         config = dict(config)
         backbone = keras.saving.deserialize_keras_object(config.pop("backbone"))
-        return cls(backbone, **config)
+        return cls(backbone, **renamed.current(config))

@@ -5,7 +5,7 @@ import math
 
 import keras
 
-from kfeedback import _checks
+from kfeedback import checks
 from kfeedback.layers import (
     ConvLSTMCell,
     ConvLSTMGates,
@@ -103,12 +103,12 @@ def FeedbackConvLSTMNet(
         Transfer learning with feedback networks, sections 3.1 to 3.3; Zamir et al.,
         Feedback networks, 2017.
     """
-    timesteps = _checks.integer("timesteps", timesteps)
+    timesteps = checks.integer("timesteps", timesteps)
     groups = _check_cells(cells)
-    _checks.boolean("batch_norm", batch_norm)
-    _checks.boolean("return_sequences", return_sequences)
-    head_units = _checks.integer("head_units", head_units)
-    head_dropout = _checks.number("head_dropout", head_dropout, least=0, below=1)
+    checks.boolean("batch_norm", batch_norm)
+    checks.boolean("return_sequences", return_sequences)
+    head_units = checks.integer("head_units", head_units)
+    head_dropout = checks.number("head_dropout", head_dropout, least=0, below=1)
     strides = [stride for group in groups for _, stride in group]
     least = _POOL * math.prod(strides)
     build = Factory(
@@ -228,8 +228,8 @@ def _check_cells(cells):
             f"none of them empty, got {cells!r}."
         )
     for filters, stride in pairs:
-        _checks.integer("filters in cells", filters)
-        _checks.integer("stride in cells", stride)
+        checks.integer("filters in cells", filters)
+        checks.integer("stride in cells", stride)
     return groups
 
 

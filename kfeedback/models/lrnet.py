@@ -2,7 +2,7 @@
 
 import keras
 
-from kfeedback import _checks, graph
+from kfeedback import checks, graph
 from kfeedback.layers import Emphasis, Feedback, RecurrentConv2D
 from kfeedback.models import _factory
 from kfeedback.models._backbone import Backbone
@@ -37,10 +37,10 @@ def LRNet(
     """Learning with Rethinking: lets any functional classifier look again.
 
     After each pass the posterior `p` goes through one `Feedback` layer for every
-    emphasised layer, `a = C · softmax(W p + b)`, and the next pass multiplies that
+    emphasized layer, `a = C · softmax(W p + b)`, and the next pass multiplies that
     layer's channels by `a`. All passes share the weights. `W` and `b` start at
     zero: a fresh LRNet predicts at every timestep exactly what the backbone does.
-    What lies below the first emphasised layer's output is computed once.
+    What lies below the first emphasized layer's output is computed once.
 
     Train it on `return_sequences=True` with `kfeedback.losses.TimestepLoss`, which
     is the paper's sum of the cross-entropies of all timesteps.
@@ -70,7 +70,7 @@ def LRNet(
         name: name of the model.
         timesteps: int ≥ 1, passes and predictions; 1 is the backbone.
         emphasis_layers: layers, or names, whose output `(B, H, W, C)` is
-            emphasised. By default every convolution with a kernel larger than 1, or
+            emphasized. By default every convolution with a kernel larger than 1, or
             the batch norm where one follows it directly, or the recurrent
             convolutions where there are such.
         feedback_initializer: initializer of `W`.
@@ -87,13 +87,13 @@ def LRNet(
 
     Departures from the paper: none in the equations. In training, each pass draws
     dropout masks of its own and updates the statistics of a batch norm, except below
-    the first emphasised output, which is computed once.
+    the first emphasized output, which is computed once.
 
     Reference:
         Li et al., Learning with Rethinking, 2017, section 3.
     """
-    timesteps = _checks.integer("timesteps", timesteps)
-    _checks.boolean("return_sequences", return_sequences)
+    timesteps = checks.integer("timesteps", timesteps)
+    checks.boolean("return_sequences", return_sequences)
     _factory.check_initializer("feedback_initializer", feedback_initializer)
     network = Backbone(
         backbone,
@@ -148,7 +148,7 @@ class _Emphasizer:
 
 
 def _emphasis_sites(model, head, emphasis_layers):
-    """Dict from each layer to emphasise to its number of channels."""
+    """Dict from each layer to emphasize to its number of channels."""
     before_head = graph.nodes(model.inputs, head.inputs)
     if emphasis_layers is None:
         layers = _default_sites(model, before_head)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from kfeedback._early_exit import early_exit
+from kfeedback.early_exit import early_exit
 from kfeedback.preprocessing import preprocess_input
 from kfeedback.serving import _image_bytes
 
@@ -161,7 +161,7 @@ class Endpoints:
 
     def _own(self, name, function):
         return self._of_images(
-            name, lambda images: self._labelled(dict(function(images))), "see the model"
+            name, lambda images: self._labeled(dict(function(images))), "see the model"
         )
 
     def _of_images(self, name, function, about):
@@ -222,7 +222,7 @@ class Endpoints:
             predictions, "images must be such that the model stays finite"
         )
         scores, classes = tf.math.top_k(predictions, self._top)
-        return self._labelled(
+        return self._labeled(
             {
                 "probabilities": predictions,
                 "top_classes": classes,
@@ -230,7 +230,7 @@ class Endpoints:
             }
         )
 
-    def _labelled(self, outputs):
+    def _labeled(self, outputs):
         if self._class_names is not None and "top_classes" in outputs:
             names = tf.constant(self._class_names)
             outputs["top_labels"] = tf.gather(names, outputs["top_classes"])

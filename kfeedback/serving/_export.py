@@ -6,8 +6,8 @@ import pathlib
 import keras
 import tensorflow as tf
 
-from kfeedback import _checks, graph
-from kfeedback.models._head import posterior_kind
+from kfeedback import checks, graph
+from kfeedback.classifier import posterior_kind
 from kfeedback.preprocessing import PREPROCESSING_MODES
 from kfeedback.serving import _requests, _verify, _versions
 from kfeedback.serving._endpoints import Endpoints
@@ -90,7 +90,7 @@ def export(
         crop_fraction: how `image_bytes` gets to the model's size. `None`: the whole
             image, without regard to its aspect, as `kfeedback.datasets.load`; a number
             in (0, 1]: this share of the largest box of the model's aspect, at the
-            centre, such as 0.875.
+            center, such as 0.875.
         exit_threshold: number in (0, 1], the probability at which `early_exit` stops.
         jit_compile: bool, whether to compile the model with XLA, once for each batch
             size; `early_exit` is not compiled.
@@ -110,24 +110,24 @@ def export(
         ImportError: if `tensorflow-serving-api` is missing.
     """
     shape = image_shape(model)
-    _check_posterior(model, _checks.boolean("from_logits", from_logits))
+    _check_posterior(model, checks.boolean("from_logits", from_logits))
     base = _base(base_dir)
     if version is not None:
         _versions.check_version(version)
     if keep is not None:
-        _checks.integer("keep", keep)
+        checks.integer("keep", keep)
     _check_preprocessing(preprocessing)
     if crop_fraction is not None:
-        crop_fraction = _checks.number("crop_fraction", crop_fraction, above=0, most=1)
-    _checks.number("exit_threshold", exit_threshold, above=0, most=1)
-    _checks.boolean("jit_compile", jit_compile)
+        crop_fraction = checks.number("crop_fraction", crop_fraction, above=0, most=1)
+    checks.number("exit_threshold", exit_threshold, above=0, most=1)
+    checks.boolean("jit_compile", jit_compile)
     _requests.check_batches(warmup_batches)
     _check_strings("signatures", signatures)
     _check_strings("class_names", class_names)
     options = {
         "preprocessing": preprocessing,
         "class_names": class_names,
-        "top": _checks.integer("top", top),
+        "top": checks.integer("top", top),
         "from_logits": from_logits,
         "crop_fraction": crop_fraction,
         "exit_threshold": exit_threshold,

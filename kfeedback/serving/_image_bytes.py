@@ -6,7 +6,7 @@ MAX_SIDE = 16_384
 MAX_PIXELS = 2**25
 """What larger images would cost is memory: a pixel takes up to 30 bytes on its way."""
 
-# Rec. 601 luma in 16 bits, rounded, as Pillow has it; a grey pixel stays what it is.
+# Rec. 601 luma in 16 bits, rounded, as Pillow has it; a gray pixel stays what it is.
 _LUMA = (19_595, 38_470, 7_471)
 
 _AT_ONCE = 4  # images of a batch that are decoded side by side
@@ -20,12 +20,12 @@ def decode(encoded, shape, crop_fraction):
 
     Args:
         encoded: string tensor `(B,)`.
-        shape: `(H, W, C)`, C of 1 or 3; grey images become coloured ones and the
+        shape: `(H, W, C)`, C of 1 or 3; gray images become colored ones and the
             reverse, transparency is left out, of 16 bits the upper 8 count. What a
             camera notes of its position turns nothing.
         crop_fraction: `None`: the whole image is resized without regard to its aspect,
             as `kfeedback.datasets.load` does. A number in (0, 1]: that share of the
-            sides of the largest box of the aspect of `shape`, at the centre.
+            sides of the largest box of the aspect of `shape`, at the center.
 
     Returns:
         float32 `(B, H, W, C)`, whole numbers from 0 to 255.

@@ -3,7 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
-from kfeedback import _checks
+from kfeedback import checks
 
 WARMUP_FILE = "tf_serving_warmup_requests"
 _MOST = 1000  # TF Serving refuses a file with more
@@ -42,7 +42,7 @@ def check_batches(batches):
     if not isinstance(batches, (list, tuple)):
         raise TypeError(f"warmup_batches must be a list of sizes, got {batches!r}.")
     for batch in batches:
-        _checks.integer("warmup_batches", batch)
+        checks.integer("warmup_batches", batch)
     if batches:
         _protos()
 

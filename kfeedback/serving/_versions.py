@@ -13,7 +13,7 @@ import os
 import pathlib
 import shutil
 
-from kfeedback import _checks
+from kfeedback import checks
 
 _UNFINISHED = ".export-"  # never a version
 _RETIRED = ".retired-"
@@ -61,7 +61,7 @@ def choose(base, version):
 
 def check_version(version):
     """Checks the argument `version`."""
-    if _checks.integer("version", version) > _HIGHEST:
+    if checks.integer("version", version) > _HIGHEST:
         raise ValueError(f"version must be at most {_HIGHEST}, got {version}.")
 
 

@@ -54,7 +54,7 @@ def feedback_variables(model):
     """The ids of the variables of feedback connections, at any depth."""
     return {
         id(variable)
-        for layer in model._flatten_layers()
+        for layer in graph.all_layers(model)
         if getattr(layer, "is_feedback_connection", False)
         for variable in layer.weights
     }
@@ -152,19 +152,19 @@ def _one_and_three(a, b):
 
 
 def _to_one(kernel):
-    """A grey image then gives what three equal channels gave."""
+    """A gray image then gives what three equal channels gave."""
     return kernel.sum(axis=-2, keepdims=True, dtype="float32")
 
 
 def _to_three(kernel):
-    """A coloured image then gives what the mean of its channels gave."""
+    """A colored image then gives what the mean of its channels gave."""
     return np.repeat(kernel.astype("float32") / 3, 3, axis=-2)
 
 
 def _head_names(model, variables):
     """Keys of the last layer with weights, and of feedback that reads its output."""
     nodes = []
-    if getattr(model, "_nodes", None) and model.outputs:
+    if graph.has_calls(model) and model.outputs:
         nodes = _nearest_weights(model.outputs)
     layers = list({id(n.operation): n.operation for n in nodes}.values())
     for layer in layers or [None]:
@@ -192,7 +192,7 @@ def _nearest_weights(tensors):
 
 def _first_kernels(model, variables):
     """Keys of the kernels of the convolutions that see the image."""
-    if not getattr(model, "_nodes", None):
+    if not graph.has_calls(model):
         return set()
     reached, kernels = {id(x) for x in model.inputs}, set()
     for node in graph.nodes(model.inputs, model.outputs):
@@ -238,7 +238,7 @@ def assign(model, values):
         for variable, value in before:
             variable.assign(value)
         raise
-    for layer in model._flatten_layers():
+    for layer in graph.all_layers(model):
         if isinstance(layer, keras.layers.Normalization):
             layer.finalize_state()  # it keeps what follows from its weights
 

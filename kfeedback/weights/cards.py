@@ -9,7 +9,7 @@ _TITLES = {
     "dataset": "Trained on",
     "score": "Measured",
     "paper": "Paper",
-    "licence": "Licence",
+    "license": "License",
     "source": "Source",
     "command": "Command",
     "commit": "Commit",

@@ -22,7 +22,7 @@ import secrets
 import h5py
 import numpy as np
 
-from kfeedback import _checks
+from kfeedback import checks, renamed
 from kfeedback.weights import (
     _digests,
     _hdf5,
@@ -44,7 +44,7 @@ ABOUT = {
     "class_names": "list of names, in the order of the outputs",
     "paper": "where the network comes from",
     "dataset": "what it was trained on",
-    "licence": "of these weights",
+    "license": "of these weights",
     "command": "that produced them",
     "commit": "of the code that ran it",
     "score": "what was measured, on what",
@@ -78,7 +78,7 @@ def save(model, path, *, compress=False, dtype=None, **about):
             finite as stored, the folder does not exist, or an attribute is not as in
             `ABOUT`.
     """
-    _checks.boolean("compress", compress)
+    checks.boolean("compress", compress)
     if dtype not in (None, "float16"):
         raise ValueError(f"dtype must be None or 'float16', got {dtype!r}.")
     attributes = _attributes({**_origin.origin(model), **about})
@@ -128,7 +128,7 @@ def load(
             number of classes: the last layer with weights, and the feedback
             connections that read its output. Only their shapes may differ.
         adapt_channels: bool; `True` lets the convolutions that see the image differ as
-            1 and 3 channels do. From 3 to 1 their kernels are summed, so a grey image
+            1 and 3 channels do. From 3 to 1 their kernels are summed, so a gray image
             gives what three equal channels gave; from 1 to 3 they are divided by 3 and
             repeated, so an image gives what the mean of its channels gave.
 
@@ -143,7 +143,7 @@ def load(
         ("replace_head", replace_head),
         ("adapt_channels", adapt_channels),
     ):
-        _checks.boolean(name, value)
+        checks.boolean(name, value)
     path = registry.locate(path)
     variables = _model.keyed(model)
     is_ours = _seal.is_ours(path)
@@ -315,18 +315,21 @@ def _is_valid(name, value):
 
 
 def _about(file):
-    texts = {name: _hdf5.text(file, name) for name in ABOUT if name in file.attrs}
     about = {}
-    for name, text in texts.items():
+    for name in [*ABOUT, *renamed.KEYS]:
+        if name not in file.attrs:
+            continue
+        text = _hdf5.text(file, name)
         try:
-            about[name] = json.loads(text)
+            found = renamed.current({name: json.loads(text)})
         except json.JSONDecodeError:
-            about[name] = None
-        if not _is_valid(name, about[name]):
+            found = {name: None}
+        if not all(_is_valid(*item) for item in found.items()):
             raise ValueError(
                 f"weights must have attributes as in ABOUT, in JSON, got {name} = "
                 f"{text[:80]} in {file.filename}."
             )
+        about |= found
     return about
 
 

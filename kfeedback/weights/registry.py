@@ -58,7 +58,7 @@ _LENET = Entry(
         "paper": "LeCun et al., Gradient-based learning applied to document "
         "recognition, 1998; Li et al., Learning with Rethinking, 2017, table 5",
         "dataset": "mnist_background_images_sample, train: 6,000 images",
-        "licence": "Apache-2.0; the data: MNIST under CC BY-SA 3.0, photographs as in "
+        "license": "Apache-2.0; the data: MNIST under CC BY-SA 3.0, photographs as in "
         "kfeedback/datasets/sample/README.md",
         "command": "python -m applications.train --config=lenet_mnist_bg "
         "--dataset=mnist_background_images_sample --epochs=64 --validation_freq=0 "

@@ -121,7 +121,7 @@ SERVED = [
     ["--output_dir={folder}/tag", "--weights=lenet_mnist_bg_sample", NO_WARMUP],
     [
         *("--output_dir={folder}/file", "--keras_model={folder}/tiny.keras"),
-        *("--class_names=a,b,c", "--preprocessing=centre", "--version=20251121"),
+        *("--class_names=a,b,c", "--preprocessing=center", "--version=20251121"),
         *("--top=2", NO_WARMUP),
     ],
 ]

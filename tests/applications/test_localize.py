@@ -19,7 +19,7 @@ _XML = """<annotation><filename>{name}.png</filename><object><name>{label}</name
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """Squares of two colours in a folder like VOC's, and a model that knows them."""
+    """Squares of two colors in a folder like VOC's, and a model that knows them."""
     folder = tmp_path_factory.mktemp("localize")
     for inner in ("voc/Annotations", "voc/JPEGImages", "voc/ImageSets/Main"):
         (folder / inner).mkdir(parents=True)

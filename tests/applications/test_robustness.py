@@ -67,7 +67,7 @@ def results(runs):
         "all": [
             two,
             f"--models={runs / 'foreign.keras'}",
-            "--preprocessing=centre",
+            "--preprocessing=center",
             *sweep,
             "--tsne_layers=",
         ],
@@ -103,7 +103,7 @@ def results(runs):
                 "--eval_split=test[:40]",
                 f"--results={runs / 'modes.csv'}",
             ]
-            for mode in ("centre", "caffe")
+            for mode in ("center", "caffe")
         },
         "tsne": [two, "--tsne_layers=block3_conv3,predictions", "--tsne_examples=20"],
         "logits": [
@@ -258,10 +258,10 @@ def test_a_model_nested_in_another(runs, results):
 
 
 def test_another_preprocessing_is_measured_anew(runs, results):
-    for mode in ("centre", "caffe"):
+    for mode in ("center", "caffe"):
         assert results[mode][0] == 0, results[mode]
     rows = _rows(runs / "modes.csv")
-    assert [row["settings"] for row in rows] == ["centre", "caffe"]
+    assert [row["settings"] for row in rows] == ["center", "caffe"]
 
 
 BAD = {
@@ -297,7 +297,7 @@ BAD = {
     "--models=FOREIGN.keras --dataset=mnist_background_images_sample": "--models",
     "--models=FOREIGN.keras --dataset=synthetic --preprocessing=gcn_zca": "--prepro",
     "--models=LOGITS.keras --dataset=synthetic --fgsm=1": "ends in a softmax",
-    "--preprocessing=centre": "--preprocessing",
+    "--preprocessing=center": "--preprocessing",
     "--runs=ZCA --fgsm=1": "--fgsm",
     "--runs= --dataset=synthetic": "--runs",
     "--tsne_noise=3": "--tsne_noise",

@@ -291,7 +291,7 @@ def bad_results(tmp_path_factory):
     (folder / "wrong.toml").write_text("epochs = [1]\n")
     logits = LeNet(input_shape=(32, 32, 3), classifier_activation=None)
     logits.save(folder / "logits.keras")
-    LeNet().save(folder / "grey.keras")
+    LeNet().save(folder / "gray.keras")
     lines = []
     for argument in BAD:
         for word, file in (
@@ -300,7 +300,7 @@ def bad_results(tmp_path_factory):
             ("DAMAGED.keras", "damaged.keras"),
             ("TRUNCATED.npz", "truncated.npz"),
             ("LOGITS.keras", "logits.keras"),
-            ("GREY.keras", "grey.keras"),
+            ("GREY.keras", "gray.keras"),
             ("WRONG_TYPE", "wrong.toml"),
             ("FILE", "unknown.toml"),
         ):

@@ -45,7 +45,7 @@ BAD = {
     "--dataset=NONE": "--dataset must be given",
     "--dataset=mnist_background_images_sample": "--dataset must have images of as many",
     "--dataset=FOLDER/small.npz": "--image_size=32",
-    "--dataset=FOLDER/unlabelled.npz": "--dataset=",
+    "--dataset=FOLDER/unlabeled.npz": "--dataset=",
     "--classes=5": "--classes must keep at least two classes",
     "--train_split=train[:3]": "--train_split must hold an example of every class",
     "--dataset=FOLDER/always.npz": "with and one without every class",
@@ -72,7 +72,7 @@ def _make_files(folder):
     np.savez(folder / "several.npz", y_test=tested, **split)
     split["y_train"] = np.where(np.arange(4) == 2, 1, labels)
     np.savez(folder / "always.npz", y_test=tested, **split)
-    np.savez(folder / "unlabelled.npz", x_train=images, x_test=images)
+    np.savez(folder / "unlabeled.npz", x_train=images, x_test=images)
     small = {"x_train": images[:, :16, :16], "x_test": images[:, :16, :16]}
     single = {"y_train": labels[:, 0], "y_test": labels[:, 0]}
     np.savez(folder / "small.npz", **small, **single)

@@ -25,14 +25,14 @@ def prepared(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Images of classes a, b, c whose grey level says which image it is."""
+    """Images of classes a, b, c whose gray level says which image it is."""
     image_module = pytest.importorskip("PIL.Image")
     root = tmp_path_factory.mktemp("images")
     for split, classes in (("train", "abc"), ("test", "ac")):
         for k, name in enumerate(classes):
             (root / split / name).mkdir(parents=True)
             for i in range(4):
-                grey = 10 * (4 * k + i)
-                image = image_module.new("L", (10 + i, 12), grey)
+                gray = 10 * (4 * k + i)
+                image = image_module.new("L", (10 + i, 12), gray)
                 image.save(root / split / name / f"{i}.png")
     return str(root)

@@ -137,9 +137,9 @@ def test_synthetic_is_seeded_and_learnable():
     assert not np.array_equal(images, other)
 
     def spectra(images):
-        grey = images.mean(axis=-1)
-        grey -= grey.mean(axis=(1, 2), keepdims=True)
-        return np.abs(np.fft.fft2(grey)).reshape(len(images), -1)
+        gray = images.mean(axis=-1)
+        gray -= gray.mean(axis=(1, 2), keepdims=True)
+        return np.abs(np.fft.fft2(gray)).reshape(len(images), -1)
 
     test, test_labels, _ = load_arrays("synthetic", "test")
     assert test.shape == (500, 32, 32, 3)
@@ -167,9 +167,9 @@ def test_npz_in_the_keras_layout(tmp_path):
 def test_npz_of_jpeg_files(tmp_path):
     image_module = pytest.importorskip("PIL.Image")
     files = []
-    for grey in (0, 60, 120, 180, 240):
+    for gray in (0, 60, 120, 180, 240):
         buffer = io.BytesIO()
-        image_module.new("RGB", (8, 6), (grey, grey, grey)).save(buffer, "JPEG")
+        image_module.new("RGB", (8, 6), (gray, gray, gray)).save(buffer, "JPEG")
         files.append(buffer.getvalue())
     arrays = {
         "train_jpeg": np.frombuffer(b"".join(files), np.uint8),

@@ -14,8 +14,8 @@ def cifar(data_dir=None, name="cifar10"):
     """Images that say in every pixel which split, class and image they are of."""
     assert name == "cifar10"
     labels = np.arange(20) % 10
-    grey = (5 * np.arange(20)).astype(np.uint8)[:, None, None, None]
-    images = np.broadcast_to(grey, (20, 32, 32, 3))
+    gray = (5 * np.arange(20)).astype(np.uint8)[:, None, None, None]
+    images = np.broadcast_to(gray, (20, 32, 32, 3))
     return {"train": (images, labels), "test": (images + 100, labels)}
 
 

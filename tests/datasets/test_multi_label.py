@@ -9,7 +9,7 @@ from tests.datasets.test_loader import everything
 
 
 class KfeedbackTestScenes(tfds.core.GeneratorBasedBuilder):
-    """Images with the features of voc, whose grey level says of which classes."""
+    """Images with the features of voc, whose gray level says of which classes."""
 
     VERSION = tfds.core.Version("1.0.0")
 

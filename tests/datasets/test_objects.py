@@ -68,7 +68,7 @@ def test_the_pixels_are_pinned(scenes):
     assert zlib.crc32(everything) == 2_113_020_938
 
 
-def test_background_has_contrast_and_colour_at_every_place():
+def test_background_has_contrast_and_color_at_every_place():
     draws = [objects.draw_background(np.random.default_rng(i)) for i in range(100)]
     draws = np.stack(draws).astype(float)
     assert 120 < draws.mean() < 136 and 40 < draws.std() < 65

@@ -75,7 +75,7 @@ def prune(images, weights, targets, iterations, gates, rule):
 
 
 def saliency(images, weights, targets, gates):
-    """max over channels of |∂s_k/∂I| at the binarised gates."""
+    """max over channels of |∂s_k/∂I| at the binarized gates."""
     binary = [(z > 0.5).astype("float64") for z in gates]
     return abs(backward(images, weights, binary, targets)[2]).max(axis=-1)
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from kfeedback._gradient import compiled, value_and_gradient
+from kfeedback.backend import compile_function, value_and_gradient
 from kfeedback.explain import Explainer
 from kfeedback.explain._arguments import check_feedback
 from kfeedback.explain._gated import Gated
@@ -35,14 +35,14 @@ def loop(
 
 
 def gates_and_map(network, feedback, images, targets):
-    """The gates at the end and the map at the binarised ones, as arrays."""
+    """The gates at the end and the map at the binarized ones, as arrays."""
 
     def function(images, targets):
         _, features = network.first_pass(images)
         gates = find_gates(network, feedback, images, features, targets)
         return gates, feedback_map(network, images, gates, targets)
 
-    found = compiled(network.model, function)(images, targets)
+    found = compile_function(network.model, function)(images, targets)
     return keras.tree.map_structure(ops.convert_to_numpy, found)
 
 
@@ -53,7 +53,7 @@ def objective(network, images, targets, gates, sparsity):
         scores = network.scores(images, lambda n, x: multiply(x, gates[n]))
         return take(scores, targets)
 
-    scores = compiled(network.model, function)(images, targets, *gates)
+    scores = compile_function(network.model, function)(images, targets, *gates)
     norm = sum(z.reshape(len(images), -1).sum(axis=1) for z in gates)
     return ops.convert_to_numpy(scores) - sparsity * norm
 
@@ -139,8 +139,8 @@ def test_gates_of_one_give_the_plain_model_bit_for_bit():
 
         return plain(images, training=False), value_and_gradient(score, images)[1]
 
-    found = compiled(network.model, through_gates)(images, TARGETS, *ones)
-    wanted = compiled(plain, plainly)(images, TARGETS)
+    found = compile_function(network.model, through_gates)(images, TARGETS, *ones)
+    wanted = compile_function(plain, plainly)(images, TARGETS)
     for a, b in zip(found, wanted, strict=True):
         np.testing.assert_array_equal(
             ops.convert_to_numpy(a), ops.convert_to_numpy(b), strict=True
@@ -170,7 +170,7 @@ def test_objective_ends_no_lower_than_it_began(start, normalize, sparsity, step_
     images = np.repeat(common.images(50), 4, axis=0) / 255
     targets = np.tile(np.arange(4, dtype="int32"), 50)
     network = Gated(model)
-    # Normalised, λ is a share of a gradient; the objective is that of no penalty.
+    # Normalized, λ is a share of a gradient; the objective is that of no penalty.
     penalty = 0.0 if normalize else sparsity
     factor = 0.5 if start == "half" else 1.0
     first = [factor * z for z in reference.activations(images, weights)]
@@ -220,7 +220,7 @@ def block_net(nets):
 
 
 def binary_gates(nets, feedback):
-    """The binarised gates of every net: `(nets, hidden layers, 6)`."""
+    """The binarized gates of every net: `(nets, hidden layers, 6)`."""
     model, images, targets = block_net(nets)
     gates, _ = gates_and_map(Gated(model), feedback, images, targets)
     own = [z.reshape(len(nets), len(nets), 6) for z in gates]

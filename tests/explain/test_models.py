@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from keras import layers, ops
 
-from kfeedback._gradient import input_gradient
+from kfeedback.backend import input_gradient
 from kfeedback.explain import Explainer
 from kfeedback.explain._gated import Gated
 from kfeedback.explain._methods import feedback_map, multiply, take
@@ -139,7 +139,7 @@ def of_a_model_called_twice():
     return keras.Model({"image": inputs}, ops.softmax(layers.Dense(3)(x)))
 
 
-def grey():
+def gray():
     x = inputs = keras.Input((10, 10, 1))
     x = layers.Conv2D(3, 3, activation="relu", name="conv")(x)
     return keras.Model(inputs, layers.GlobalAveragePooling2D()(layers.Conv2D(3, 1)(x)))
@@ -147,11 +147,11 @@ def grey():
 
 @pytest.mark.parametrize("method", ["feedback", "deconvnet"])
 @pytest.mark.parametrize(
-    "make", [augmenting, of_low_precision, of_a_model_called_twice, grey]
+    "make", [augmenting, of_low_precision, of_a_model_called_twice, gray]
 )
 def test_it_runs_as_a_prediction_does(make, method):
     model = make()
-    images = common.images(2, (10, 10, 1 if make is grey else 3))
+    images = common.images(2, (10, 10, 1 if make is gray else 3))
     explainer = Explainer(model, method, iterations=2, batch_size=2)
     gated = [site.operation.name for site in explainer.network.sites]
     assert gated == ["conv"] * (2 if make is of_a_model_called_twice else 1)
@@ -159,7 +159,7 @@ def test_it_runs_as_a_prediction_does(make, method):
     assert maps.shape == (2, 10, 10) and np.isfinite(maps).all() and maps.any()
     np.testing.assert_array_equal(maps, explainer.saliency(images, [0, 2]))
     expected = model.predict(images, verbose=0)
-    if make is grey:
+    if make is gray:
         expected = ops.convert_to_numpy(ops.softmax(expected))
     np.testing.assert_allclose(explainer.predict(images), expected, atol=1e-5)
 

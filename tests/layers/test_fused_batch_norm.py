@@ -77,15 +77,15 @@ def test_gradients_are_sums_in_float32(policy, function):
     found = harness.gradients(
         make(tested, x.shape, policy=policy), [x], objective, training=True
     )[0]
-    centred = (x - 1) / 2
+    centered = (x - 1) / 2
     if function != "affine":
-        centred = (x - x.mean((0, 1, 2))) / x.std((0, 1, 2))
+        centered = (x - x.mean((0, 1, 2))) / x.std((0, 1, 2))
     tolerance = 1e-3 if policy == "float32" else 0.02
     np.testing.assert_allclose(
         found["norm/beta"], weights.sum((0, 1, 2)), rtol=tolerance
     )
     np.testing.assert_allclose(
-        found["norm/gamma"], (weights * centred).sum((0, 1, 2)), rtol=tolerance
+        found["norm/gamma"], (weights * centered).sum((0, 1, 2)), rtol=tolerance
     )
 
 

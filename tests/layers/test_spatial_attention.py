@@ -20,7 +20,7 @@ CASES = [
     for compatibility in COMPATIBILITIES
     for check in harness.LAYER_CHECKS
     # The one without a gradient for the global feature; see below.
-    if (compatibility, check) != ("parametrised", "gradients")
+    if (compatibility, check) != ("parametrized", "gradients")
 ]
 
 
@@ -37,7 +37,7 @@ def test_equals_the_reference(compatibility):
     layer(LOCAL, GLOBAL)
     harness.randomize(layer)
     weights = [w.numpy() for w in layer.weights]
-    assert len(weights) == (compatibility == "parametrised")
+    assert len(weights) == (compatibility == "parametrized")
     expected = reference.spatial_attention(LOCAL, GLOBAL, *weights)
     result = harness.to_numpy(layer(LOCAL, GLOBAL))
     np.testing.assert_allclose(result, expected, atol=1e-5)

@@ -6,8 +6,8 @@ import pytest
 
 import kfeedback
 from kfeedback import LRNet, graph
+from kfeedback.classifier import posterior_kind
 from kfeedback.layers import Feedback
-from kfeedback.models._head import posterior_kind
 from kfeedback.models.backbones import NIN, RCNN128, LeNet, VGGSmall
 from tests import harness, reference
 from tests.harness import tensorflow_only
@@ -524,11 +524,11 @@ def test_every_layer_is_called_once_a_step(timesteps, sequences, include_top):
 
 def test_a_named_backbone_sees_an_input_tensor_once():
     image = keras.Input((28, 28, 3))
-    grey = keras.layers.Conv2D(1, 1, name="grey")(image)
-    model = kfeedback.LRNet("lenet", input_tensor=grey)
+    gray = keras.layers.Conv2D(1, 1, name="gray")(image)
+    model = kfeedback.LRNet("lenet", input_tensor=gray)
     names = [node.operation.name for node in graph.nodes(model.inputs, model.outputs)]
     assert model.input_shape == (None, 28, 28, 3)
-    assert names.count("grey") == 1
+    assert names.count("gray") == 1
 
 
 def test_channels_of_a_batch_norm_lie_on_its_axis():

@@ -177,7 +177,7 @@ def test_refuses_the_layer_of_another_model():
         harness.assert_one_sentence(caught.value, "emphasis_layers")
 
 
-def test_refuses_a_network_without_convolutions_to_emphasise():
+def test_refuses_a_network_without_convolutions_to_emphasize():
     with pytest.raises(ValueError) as caught:
         LRNet(no_convolution())
     harness.assert_one_sentence(caught.value, "emphasis_layers")

@@ -12,13 +12,13 @@ from tests.harness import tensorflow_only
 
 IMAGES = harness.random_images((32, 32, 3))
 
-# The dense layer of the global feature gets no gradient from the parametrised
+# The dense layer of the global feature gets no gradient from the parametrized
 # compatibility, in which that feature cancels; all else holds of both.
 CASES = [
     (compatibility, check)
-    for compatibility in ("parametrised", "dot")
+    for compatibility in ("parametrized", "dot")
     for check in harness.FEEDFORWARD_CHECKS
-    if (compatibility, check) != ("parametrised", "gradients of all timesteps")
+    if (compatibility, check) != ("parametrized", "gradients of all timesteps")
 ]
 QUICK = ("forward", "gradients of all timesteps", "without top", "second call")
 
@@ -72,7 +72,7 @@ def test_parameters(arguments, parameters):
 
 
 @tensorflow_only
-@pytest.mark.parametrize("compatibility", ["parametrised", "dot"])
+@pytest.mark.parametrize("compatibility", ["parametrized", "dot"])
 def test_equals_the_reference(compatibility):
     """From the maps of the three blocks on."""
     model = harness.randomize(

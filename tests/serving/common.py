@@ -44,7 +44,7 @@ def feedback_convlstm(**kwargs):
 
 def feedback_cnn():
     network, _ = three_layers()
-    return kfeedback.FeedbackCNN(network, top=2, preprocess="centre")
+    return kfeedback.FeedbackCNN(network, top=2, preprocess="center")
 
 
 def lenet():

@@ -9,7 +9,7 @@ from PIL import Image
 
 
 def photographs(count):
-    """`count` cut-outs of photographs, uint8, grey or coloured, of odd sizes."""
+    """`count` cut-outs of photographs, uint8, gray or colored, of odd sizes."""
     from skimage import data
 
     whole = [

@@ -75,12 +75,12 @@ def check_families(families, tmp_path, scan):
     for name, factory in families.items():
         model = make(factory)
         height, width, channels = model.input_shape[1:]
-        # Blocks of one colour, as noise looks the same to a deep network.
+        # Blocks of one color, as noise looks the same to a deep network.
         images = np.random.default_rng(0).integers(0, 256, (17, 4, 4, channels))
         images = tf.image.resize(images, (height, width), "nearest").numpy()
         images = images.astype("float32")
         # A model that prepares images itself gets them as they are.
-        mode = "none" if hasattr(model, "serving_endpoints") else "centre"
+        mode = "none" if hasattr(model, "serving_endpoints") else "center"
         # A graph multiplies where NumPy divides. Of the one rounding that this is of an
         # image, VGGAttention makes 2.2e-6 of a probability.
         prepare = tf.function(functools.partial(preprocess_input, mode=mode))
@@ -127,7 +127,7 @@ def test_small_networks_where_keras_and_kfeedback_are_blocked(tmp_path):
 
 @pytest.mark.slow
 def test_all_networks_where_keras_and_kfeedback_are_blocked(tmp_path):
-    where = functools.partial(kfeedback.FeedbackCNN, "vgg_small", preprocess="centre")
+    where = functools.partial(kfeedback.FeedbackCNN, "vgg_small", preprocess="center")
     check_families({**SMALL, **LARGE, "FeedbackCNN": where}, tmp_path, scan=True)
 
 

@@ -44,8 +44,8 @@ def resize(image, crop_fraction):
 
 @pytest.mark.parametrize(
     "channels, mode, crop_fraction",
-    [(3, "torch", None), (1, "centre", None), (3, "caffe", 0.8)],
-    ids=["colour", "grey", "cropped"],
+    [(3, "torch", None), (1, "center", None), (3, "caffe", 0.8)],
+    ids=["color", "gray", "cropped"],
 )
 def test_equals_loading_resizing_and_preprocessing(
     tmp_path, channels, mode, crop_fraction

@@ -23,13 +23,13 @@ def source(tmp_path_factory):
 def test_an_entry_is_what_the_file_is(source, tmp_path):
     path = tmp_path / "out.h5"
     entry = publish_weights.publish(
-        source, path, FACTORY, "float16", {"licence": "CC0-1.0"}
+        source, path, FACTORY, "float16", {"license": "CC0-1.0"}
     )
     content = path.read_bytes()
     assert entry["size"] == len(content) < 0.5 * source.stat().st_size
     assert entry["sha256"] == hashlib.sha256(content).hexdigest()
     about = entry["about"]
-    assert (about["factory"], about["dataset"], about["licence"]) == (
+    assert (about["factory"], about["dataset"], about["license"]) == (
         "LeNet",
         "mine",
         "CC0-1.0",

@@ -71,24 +71,24 @@ def test_channels(tmp_path, make):
         return LRNet("lenet", input_shape=(16, 16, channels))
 
     path = tmp_path / "model.h5"
-    grey = harness.random_images((16, 16, 1))
-    colour = harness.random_images((16, 16, 3))
+    gray = harness.random_images((16, 16, 1))
+    color = harness.random_images((16, 16, 3))
     three = harness.randomize(build(3))
     weights.save(three, path)
     one = build(1)
     refused(one, path, "adapt_channels=True", "conv1/kernel")
     weights.load(one, path, adapt_channels=True)
     np.testing.assert_allclose(
-        harness.to_numpy(one(grey)),
-        harness.to_numpy(three(np.repeat(grey, 3, axis=-1))),
+        harness.to_numpy(one(gray)),
+        harness.to_numpy(three(np.repeat(gray, 3, axis=-1))),
         atol=1e-6,
     )
     weights.save(one, path)
     three = build(3)
     weights.load(three, path, adapt_channels=True)
     np.testing.assert_allclose(
-        harness.to_numpy(three(colour)),
-        harness.to_numpy(one(colour.mean(axis=-1, keepdims=True))),
+        harness.to_numpy(three(color)),
+        harness.to_numpy(one(color.mean(axis=-1, keepdims=True))),
         atol=1e-6,
     )
     with pytest.raises(ValueError, match="conv1/kernel"):

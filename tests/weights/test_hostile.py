@@ -270,7 +270,7 @@ def test_other_arguments_are_refused(tmp_path):
     refused(make(3), path, "another contextual_module")
     refused(make(1, dropout=0.5, batch_norm=False), path, "another backbone")
     weights.load(make(1, timesteps=3), path)
-    # Names tell which layers are emphasised, however they were given.
+    # Names tell which layers are emphasized, however they were given.
     harness.fresh_names()
     weights.save(LRNet("lenet"), tmp_path / "lrnet.h5")
     weights.load(

@@ -21,7 +21,7 @@ def test_the_table_is_what_the_files_say(tag):
     entry = registry.ENTRIES[tag]
     assert entry.tag == tag
     assert set(entry.about) <= set(weights.ABOUT)
-    for name in ("factory", "arguments", "preprocessing", "licence", "score", "source"):
+    for name in ("factory", "arguments", "preprocessing", "license", "score", "source"):
         assert entry.about[name]
     if entry.file:
         found = weights.describe(tag)
@@ -100,11 +100,11 @@ def test_a_changed_shipped_file_is_refused(monkeypatch, tmp_path):
 def test_card(tmp_path):
     text = weights.card(TAG)
     about = registry.ENTRIES[TAG].about
-    for name in ("score", "licence", "dataset", "commit", "command", "source"):
+    for name in ("score", "license", "dataset", "commit", "command", "source"):
         assert about[name] in text
     assert text.startswith(f"# {TAG}\n") and "LeNet(" in text
     path = tmp_path / "model.h5"
-    weights.save(LeNet(), path, licence="CC0 | none\nat all", score="5 %")
+    weights.save(LeNet(), path, license="CC0 | none\nat all", score="5 %")
     text = weights.card(path)
     assert "CC0 \\| none at all" in text and "431,080" in text
     assert "| Trained on | not known |" in text

@@ -2,7 +2,7 @@
 
 import keras
 
-from kfeedback import _checks
+from kfeedback import checks
 from kfeedback.layers import (
     CeilMaxPooling2D,
     GroupedConv2D,
@@ -69,9 +69,9 @@ def AlexNet(
         networks, 2012; Jia et al., Caffe: Convolutional architecture for fast feature
         embedding, 2014, models/bvlc_alexnet and models/bvlc_reference_caffenet.
     """
-    _checks.number("width", width, above=0)
-    _checks.boolean("pool_first", pool_first)
-    _checks.number("dropout", dropout, least=0, below=1)
+    checks.number("width", width, above=0)
+    checks.boolean("pool_first", pool_first)
+    checks.number("dropout", dropout, least=0, below=1)
     build = Factory(
         include_top,
         weights,

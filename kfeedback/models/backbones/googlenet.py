@@ -2,7 +2,7 @@
 
 import keras
 
-from kfeedback import _checks
+from kfeedback import checks
 from kfeedback.layers import CeilMaxPooling2D, LocalResponseNormalization
 from kfeedback.models._factory import Factory, factory
 
@@ -65,15 +65,15 @@ def GoogLeNet(
     Departures from the paper: no auxiliary classifiers, which only training uses; He
     initialization. The last pooling is global for every size of the image, in Caffe it
     is 7×7, which is the same for 224 pixels. The published network subtracts (104,
-    117, 123), which differs from `preprocess_input` by less than one grey level.
+    117, 123), which differs from `preprocess_input` by less than one gray level.
 
     Reference:
         Szegedy et al., Going deeper with convolutions, 2015; Jia et al., Caffe:
         Convolutional architecture for fast feature embedding, 2014,
         models/bvlc_googlenet.
     """
-    _checks.number("width", width, above=0)
-    _checks.number("dropout", dropout, least=0, below=1)
+    checks.number("width", width, above=0)
+    checks.number("dropout", dropout, least=0, below=1)
     build = Factory(
         include_top,
         weights,

@@ -2,7 +2,7 @@
 
 import keras
 
-from kfeedback import _checks
+from kfeedback import checks
 from kfeedback.models._factory import Factory, factory
 
 
@@ -43,7 +43,7 @@ def LeNet(
         LeCun et al., Gradient-based learning applied to document recognition, 1998;
         Li et al., Learning with Rethinking, 2017, table 5.
     """
-    _checks.number("dropout", dropout, least=0, below=1)
+    checks.number("dropout", dropout, least=0, below=1)
     build = Factory(
         include_top,
         weights,

@@ -2,7 +2,7 @@
 
 import keras
 
-from kfeedback import _checks
+from kfeedback import checks
 from kfeedback.models._factory import Factory, factory
 
 # Three blocks of (filters, kernel size); pooling and dropout lie between them.
@@ -53,8 +53,8 @@ def NIN(
         Lin et al., Network in network, 2014; Li et al., Learning with Rethinking,
         2017, section 4.2.
     """
-    _checks.number("negative_slope", negative_slope, least=0, below=1)
-    _checks.number("dropout", dropout, least=0, below=1)
+    checks.number("negative_slope", negative_slope, least=0, below=1)
+    checks.number("dropout", dropout, least=0, below=1)
     build = Factory(
         include_top,
         weights,

@@ -2,7 +2,7 @@
 
 import keras
 
-from kfeedback import _checks
+from kfeedback import checks
 from kfeedback.layers import RecurrentConv2D
 from kfeedback.models._factory import Factory, factory
 
@@ -49,8 +49,8 @@ def RCNN128(
         recognition, 2015, figure 3 and section 4.1; dropout lies behind the pooling
         where a pooling follows.
     """
-    _checks.number("dropout", dropout, least=0, below=1)
-    _checks.integer("filters", filters)
+    checks.number("dropout", dropout, least=0, below=1)
+    checks.integer("filters", filters)
     build = Factory(
         include_top,
         weights,

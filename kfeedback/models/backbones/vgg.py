@@ -2,7 +2,7 @@
 
 import keras
 
-from kfeedback import _checks
+from kfeedback import checks
 from kfeedback.models._factory import Factory, factory
 
 _FILTERS = (64, 128, 256, 512, 512)
@@ -85,15 +85,15 @@ def VGGSmall(
         image recognition, 2015; Wang et al., Contextual recurrent convolutional
         networks, 2019, section 4.1.
     """
-    _checks.boolean("batch_norm", batch_norm)
-    _checks.number("dropout", dropout, least=0, below=1)
-    _checks.number("width", width, above=0)
+    checks.boolean("batch_norm", batch_norm)
+    checks.number("dropout", dropout, least=0, below=1)
+    checks.number("width", width, above=0)
     if not isinstance(blocks, list | tuple) or not 1 <= len(blocks) <= len(_FILTERS):
         raise ValueError(
             f"blocks must be a list of 1 to {len(_FILTERS)} numbers, got {blocks!r}."
         )
     for count in blocks:
-        _checks.integer("blocks", count)
+        checks.integer("blocks", count)
     build = Factory(
         include_top,
         weights,

@@ -2,7 +2,7 @@
 
 import keras
 
-from kfeedback import _checks
+from kfeedback import checks
 from kfeedback.layers.spatial_attention import SpatialAttention, check_compatibility
 from kfeedback.models._factory import Factory, factory
 from kfeedback.models.backbones.vgg import convolutions
@@ -22,7 +22,7 @@ def VGGAttention(
     width=1.0,
     batch_norm=True,
     dropout=0.0,
-    compatibility="parametrised",
+    compatibility="parametrized",
 ):
     """The convolutions of `VGGSmall`, and attention in place of its head.
 
@@ -52,7 +52,7 @@ def VGGAttention(
             `g`.
         batch_norm: bool, a batch norm between convolution and ReLU.
         dropout: fraction dropped before the last dense layer.
-        compatibility: `"parametrised"`, `c_i = ⟨u, l_i + g⟩` with u learned per stage,
+        compatibility: `"parametrized"`, `c_i = ⟨u, l_i + g⟩` with u learned per stage,
             or `"dot"`, `c_i = ⟨l_i, g⟩`.
 
     Returns:
@@ -60,7 +60,7 @@ def VGGAttention(
 
     Departures from the paper: its networks pool later, so that their stages have more
     places; here the convolutions and poolings are those of VGG-small, the baseline to
-    compare with. Under the parametrised compatibility `g` cancels in the softmax, see
+    compare with. Under the parametrized compatibility `g` cancels in the softmax, see
     `SpatialAttention`: the places are chosen by u alone, and the dense layer of `g`
     does not learn. With `"dot"`, the paper's other compatibility, it does.
 
@@ -68,9 +68,9 @@ def VGGAttention(
         Jetley et al., Learn to pay attention, 2018; the baseline VGG-ATT of Wang et
         al., Contextual recurrent convolutional model for robust visual learning, 2019.
     """
-    _checks.boolean("batch_norm", batch_norm)
-    _checks.number("dropout", dropout, least=0, below=1)
-    _checks.number("width", width, above=0)
+    checks.boolean("batch_norm", batch_norm)
+    checks.number("dropout", dropout, least=0, below=1)
+    checks.number("width", width, above=0)
     check_compatibility("compatibility", compatibility)
     build = Factory(
         include_top,

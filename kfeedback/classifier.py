@@ -2,7 +2,7 @@
 
 import keras
 
-from kfeedback import _checks, graph
+from kfeedback import checks, graph
 from kfeedback.layers import StackTimesteps
 
 # What makes one posterior, or several, into a posterior again.
@@ -55,13 +55,14 @@ class Head:
         self.features = [node.outputs[0] for node in maps]
 
     def check(self, include_top, classes, classifier_activation):
+        """Raises a ValueError for arguments that the network contradicts."""
         if not include_top and len(self.features) > 1:
             raise ValueError(
                 f"include_top must be True for backbone '{self.model.name}', whose "
                 f"classifier sees {len(self.features)} feature maps, got False."
             )
         if classes is not None:
-            _checks.integer("classes", classes)
+            checks.integer("classes", classes)
         if classes not in (None, self.classes):
             raise ValueError(
                 f"classes must be None or the {self.classes} classes of backbone "

@@ -1,4 +1,11 @@
-"""Gradients, and functions compiled around them, on every backend."""
+"""What differs between TensorFlow, JAX and PyTorch: compiling, gradients, loops.
+
+compile_forward     a model's inference, one compiled function
+compile_function    any function of tensors that uses a model's layers
+value_and_gradient  d sum(f(x)) / dx, also inside a compiled function
+input_gradient      the compiled gradient of an objective by a model's input
+loop_body           what a loop repeats, so that TensorFlow optimizes it
+"""
 
 import keras
 from keras import tree
@@ -32,7 +39,7 @@ def input_gradient(model, objective, prepare=None):
 
         return value_and_gradient(values, x)
 
-    return compiled(model, run)
+    return compile_function(model, run)
 
 
 def value_and_gradient(function, x):
@@ -76,7 +83,7 @@ def value_and_gradient(function, x):
     return values.detach(), tree.pack_sequence_as(x, list(found))
 
 
-def whole(function):
+def loop_body(function):
     """The body of a loop, which TensorFlow then compiles by itself.
 
     Inlined into the loop, gradients of max-pooling miss the rewriting for oneDNN: the
@@ -96,7 +103,7 @@ def whole(function):
     return tf.function(function, autograph=False, experimental_attributes=attributes)
 
 
-def compiled(model, function):
+def compile_function(model, function):
     """A function of tensors that uses a model's layers, compiled once per shape.
 
     Args:
@@ -131,3 +138,54 @@ def compiled(model, function):
             return function(*map(keras.ops.convert_to_tensor, tensors))
 
     return run
+
+
+def compile_forward(model):
+    """`inputs -> outputs` of `model` with `training=False`, compiled.
+
+    It sees what the weights are when it is called. On TensorFlow one trace serves all
+    batch sizes, on JAX each shape has one.
+
+    Args:
+        model: functional `keras.Model`.
+
+    Returns:
+        a function of the list of input tensors.
+    """
+    backend = keras.backend.backend()
+
+    def pack(inputs):
+        return keras.tree.pack_sequence_as(model.input, inputs)
+
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        inputs = [tf.TensorSpec(x.shape, x.dtype) for x in model.inputs]
+        return tf.function(
+            lambda inputs: model(pack(inputs), training=False), input_signature=[inputs]
+        )
+    if backend == "jax":
+        import jax
+
+        forward = jax.jit(stateless_forward(model))
+        return lambda inputs: forward(model_state(model), pack(inputs))
+    import torch
+
+    def run(inputs):
+        with torch.no_grad():
+            return model(pack(inputs), training=False)
+
+    return run
+
+
+def model_state(model):
+    """The arrays of a model's variables, as `stateless_forward` takes them."""
+    return (
+        [variable.value for variable in model.trainable_variables],
+        [variable.value for variable in model.non_trainable_variables],
+    )
+
+
+def stateless_forward(model):
+    """`state, inputs -> outputs` as a pure function, for JAX."""
+    return lambda state, inputs: model.stateless_call(*state, inputs, training=False)[0]

@@ -4,10 +4,10 @@ import keras
 import numpy as np
 from keras import ops, tree
 
-from kfeedback import _checks, graph
-from kfeedback._compile import compiled
+from kfeedback import checks, graph
+from kfeedback.backend import compile_forward
+from kfeedback.classifier import posterior_kind
 from kfeedback.layers import StackTimesteps
-from kfeedback.models._head import posterior_kind
 
 
 def early_exit(model, threshold, *, from_logits=False):
@@ -55,7 +55,7 @@ class EarlyExit:
 
     def __init__(self, model, threshold, from_logits=False):
         self.threshold = threshold
-        _checks.boolean("from_logits", from_logits)
+        checks.boolean("from_logits", from_logits)
         predictions = predictions_of(model)
         kind = posterior_kind(model)
         if kind != (None if from_logits else "softmax"):
@@ -77,7 +77,7 @@ class EarlyExit:
 
     @threshold.setter
     def threshold(self, value):
-        self._threshold = _checks.number("threshold", value, above=0, most=1)
+        self._threshold = checks.number("threshold", value, above=0, most=1)
 
     def predict(self, images, batch_size=32, verbose=0):
         """Predicts in batches.
@@ -96,7 +96,7 @@ class EarlyExit:
             ValueError: if `batch_size` is no integer ≥ 1, or the images have not the
                 shape that the model takes.
         """
-        batch_size = _checks.integer("batch_size", batch_size)
+        batch_size = checks.integer("batch_size", batch_size)
         found, wanted = tuple(getattr(images, "shape", ())), tuple(self._input.shape)
         pairs = list(zip(found, wanted, strict=False))[1:]
         if len(found) != len(wanted) or any(b not in (None, a) for a, b in pairs):
@@ -163,7 +163,7 @@ class _Stage:
         places = dict(zip(carried, inputs, strict=True))
         outputs = graph.rerun(model, places, outputs=[prediction, *made])
         self.model = keras.Model(inputs, outputs)
-        self._run = compiled(self.model)
+        self._run = compile_forward(self.model)
         # Where each tensor to hand on is found: among those carried, then those made.
         known = [*carried, *made]
         self._places = [
@@ -201,14 +201,14 @@ def predictions_of(model):
         TypeError, ValueError: as `early_exit`.
     """
     graph.require_graph(model)
-    operation, index, _ = model.outputs[0]._keras_history
-    if not isinstance(operation, StackTimesteps):
+    stacked = graph.producer(model.outputs[0])
+    if not isinstance(stacked.operation, StackTimesteps):
         raise ValueError(
             "model must give the predictions of all its timesteps, as one built with "
             f"return_sequences=True does, got '{model.name}' with output "
             f"{tuple(model.outputs[0].shape)}."
         )
-    predictions = operation._inbound_nodes[index].input_tensors
+    predictions = stacked.input_tensors
     if len(predictions[0].shape) != 2:
         raise ValueError(
             f"model must classify, got '{model.name}' with output "

@@ -1,0 +1,53 @@
+"""Every protected name of Keras that this package relies on, each behind a public one.
+
+Keras offers no public way to walk a functional model's graph. A test searches the
+sources: such a name stands in this file or nowhere.
+"""
+
+import keras
+from keras import tree
+
+
+def producer(tensor):
+    """The call that gives a symbolic tensor.
+
+    Returns:
+        an object with `operation`, `input_tensors`, `outputs` and `is_input`.
+    """
+    operation, index, _ = tensor._keras_history
+    return operation._inbound_nodes[index]
+
+
+def calls_in_order(inputs, outputs):
+    """The calls between symbolic inputs and outputs, those of the inputs left out."""
+    by_depth = keras.Function(inputs, outputs)._nodes_by_depth
+    return [
+        node
+        for depth in sorted(by_depth, reverse=True)
+        for node in by_depth[depth]
+        if not node.is_input
+    ]
+
+
+def run_through(function, values, call):
+    """The outputs of a `keras.Function`, each call `call(operation, *args, **kwargs)`.
+
+    Returns:
+        a flat list; the values may be symbolic or real.
+    """
+    return tree.flatten(function._run_through_graph(values, call_fn=call))
+
+
+def takes_training(operation):
+    """Whether the `call` of an operation has an argument `training`."""
+    return getattr(operation, "_call_has_training_arg", False)
+
+
+def all_layers(model):
+    """The layers of a model at any depth, itself included."""
+    return model._flatten_layers()
+
+
+def has_calls(model):
+    """Whether a model has a graph of calls, as a functional one does."""
+    return bool(getattr(model, "_nodes", None))

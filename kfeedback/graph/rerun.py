@@ -1,0 +1,202 @@
+"""Run a functional model again with edits, or cut it in two."""
+
+import keras
+from keras import tree
+
+from kfeedback.graph import keras_internals
+from kfeedback.graph.queries import (
+    get_layer,
+    has_graph,
+    input_like,
+    layer_has_weights,
+    layer_outputs,
+    require_graph,
+)
+
+
+def rerun(
+    model, inputs, edits=None, *, linear=(), outputs=None, memo=None, training=None
+):
+    """Calls the layers of a functional model again, with edits.
+
+    Args:
+        model: a functional `keras.Model`. A model nested in it counts as one layer;
+            see `flatten`.
+        inputs: a tensor for the model's one input; or a dict from symbolic tensors
+            of the model, such as `model.get_layer("conv1").output`, to tensors that
+            take their places: then only what lies behind them is run.
+        edits: dict from a layer of the model, or its name, to a function of that
+            layer's output that returns what the following layers see instead. A
+            layer that is called several times is edited at each of its calls.
+        linear: layers whose activation is left out: one that is an activation gives
+            its input, another what it has before its `activation`.
+        outputs: symbolic tensor of the model, or list of such; the model's own
+            output by default. Layers that it does not need are not called.
+        memo: dict that is filled by one call and read by the next ones.
+        training: bool, as for a call of the model; `None` leaves to each layer what
+            that is. For a layer that augments images it is `True`.
+
+    Returns:
+        the value of `outputs`: one tensor, or a list for a list.
+
+    Raises:
+        ValueError: if a layer to edit is not in the model, or `outputs` needs more
+            than the given `inputs`.
+    """
+    require_graph(model)
+    if not isinstance(inputs, dict):
+        inputs = {model.inputs[0]: inputs}
+    by_id = {}
+    for layer, edit in (edits or {}).items():
+        found = get_layer(model, layer, "edits") if isinstance(layer, str) else layer
+        known = getattr(
+            model, "operations", model.layers
+        )  # a Sequential has layers only
+        if not any(found is one for one in known):
+            raise ValueError(
+                f"edits must name layers of '{model.name}', got "
+                f"{getattr(found, 'name', found)!r}."
+            )
+        by_id[id(found)] = edit
+    memo = {} if memo is None else memo
+    calls = {}
+    bare = {id(layer): without_activation(layer) for layer in linear}
+
+    def call(operation, *args, **kwargs):
+        kwargs |= _training(operation, training)
+        calls[id(operation)] = calls.get(id(operation), 0) + 1
+        # The same operation, for the n-th time in its pass, on the same tensors.
+        leaves = tree.flatten((args, kwargs))
+        key = (id(operation), calls[id(operation)], *map(_identity, leaves))
+        if key not in memo:
+            # The leaves are kept with the result, so that no id is used again.
+            run = bare.get(id(operation), operation)
+            memo[key] = (run(*args, **kwargs), leaves)
+        result = memo[key][0]
+        return by_id[id(operation)](result) if id(operation) in by_id else result
+
+    single = outputs is None or isinstance(outputs, keras.KerasTensor)
+    outputs = tree.flatten(model.outputs if outputs is None else outputs)
+    results = _run(list(inputs.keys()), list(inputs.values()), outputs, call)
+    return results[0] if single else results
+
+
+def flatten(model, argument="model"):
+    """The same network without models nested in models, its layers shared.
+
+    Edits reach the layers of a model only, not those of a model inside it.
+
+    Args:
+        model: a functional `keras.Model`.
+        argument: the name under which an error speaks of it.
+
+    Returns:
+        `model` itself if nothing is nested in it; otherwise a functional model of
+        all the layers.
+
+    Raises:
+        ValueError: if it has no graph, or two layers then have one name.
+    """
+    require_graph(model, argument)
+    if not any(has_graph(layer) for layer in model.layers):
+        return model
+    inputs = input_like(model)
+    outputs = _expand(model, [inputs], training=None)
+    try:
+        return keras.Model(inputs, outputs[0], name=model.name)
+    except ValueError as error:
+        raise ValueError(
+            f"{argument} must have layers with names of their own, also in the models "
+            f"nested in it, got '{model.name}': {error}"
+        ) from error
+
+
+def _expand(model, values, training):
+    def call(operation, *args, **kwargs):
+        kwargs |= _training(operation, training)
+        if has_graph(operation):
+            inner = _expand(operation, tree.flatten(args), kwargs.get("training"))
+            return inner[0] if len(inner) == 1 else inner
+        return operation(*args, **kwargs)
+
+    return _run(model.inputs, values, model.outputs, call)
+
+
+def cut(model, layer):
+    """Cuts a functional model behind a layer, with the layers shared by all three.
+
+    Args:
+        model: a functional `keras.Model`.
+        layer: a layer of it, or its name, through which every path from the input
+            to the output leads.
+
+    Returns:
+        `(stem, tail)`: two functional models with `tail(stem(x)) == model(x)`.
+
+    Raises:
+        ValueError: if there is no such layer, it is called more than once, or a
+            path leads around it.
+    """
+    require_graph(model)
+    found = layer_outputs(model, layer)
+    name = layer if isinstance(layer, str) else layer.name
+    if len(found) != 1:
+        raise ValueError(
+            f"layer must be called once by '{model.name}', got '{name}', which it "
+            f"calls {len(found)} times."
+        )
+    middle = found[0]
+    try:
+        tail = keras.Model(middle, model.output, name=f"{model.name}_tail")
+    except ValueError as error:
+        raise ValueError(
+            f"layer must lie on every path through '{model.name}', got '{name}', "
+            "which some path leads around."
+        ) from error
+    return keras.Model(model.input, middle, name=f"{model.name}_stem"), tail
+
+
+def without_activation(layer):
+    """A function like a layer, with its weights, that leaves out its activation.
+
+    Nothing of the layer changes. What is nothing but an activation, which is every
+    layer without weights of its own kind and PReLU, becomes the identity.
+
+    Args:
+        layer: a layer with an attribute `activation`, or one that is an activation.
+
+    Returns:
+        a function of what the layer takes.
+    """
+    if not layer_has_weights(layer) or isinstance(layer, keras.layers.PReLU):
+        return lambda x, *args, **kwargs: x
+    # A second object with the same attributes: copying a layer would copy its weights.
+    twin = object.__new__(type(layer))
+    vars(twin).update(vars(layer), activation=keras.activations.linear)
+    return twin
+
+
+def _training(operation, training):
+    """The argument of that name for an operation that takes it, as Keras passes it."""
+    takes = training is not None and keras_internals.takes_training(operation)
+    return {"training": training} if takes else {}
+
+
+def _run(sources, values, outputs, call):
+    """The one place that walks Keras' graph: `call(operation, *args, **kwargs)`."""
+    try:
+        function = keras.Function(sources, outputs)
+    except ValueError as error:
+        raise ValueError(
+            "outputs must depend on nothing but the given inputs, got "
+            f"{', '.join(t.name for t in outputs)} for the inputs "
+            f"{', '.join(t.name for t in sources)}."
+        ) from error
+    return keras_internals.run_through(function, values, call)
+
+
+def _identity(leaf):
+    # By value only what is small and plain: the repr of an array leaves values out.
+    if leaf is None or isinstance(leaf, bool | int | float | str):
+        return repr(leaf)
+    return id(leaf)
