@@ -76,7 +76,7 @@ class FeedbackCNN(keras.Model):
     Departures from the paper: `start` and `normalize`. With its own `"activations"` and
     `False` the gates hardly move at the published α: a gradient of a deep layer is
     orders of magnitude smaller than one of a shallow layer. Both, and λ, were chosen by
-    measurement (`applications/results/feedback_cnn_mnist.sh`).
+    measurement (`applications/results/look_and_think_twice`).
 
     Reference:
         Cao et al., Look and think twice: capturing top-down visual attention with

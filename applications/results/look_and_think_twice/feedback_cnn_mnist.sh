@@ -9,10 +9,10 @@
 # row that is there is not measured again. TFDS_DATA_DIR must hold MNIST, or TFDS fetches
 # it. Takes about an hour on 2 cores.
 set -euo pipefail
-cd "$(dirname "$0")/../.."
+cd "$(dirname "$0")/../../.."
 PYTHON=${PYTHON:-.venv/bin/python}
 RUNS=${RUNS:-runs/feedback_cnn_mnist}
-NAME=applications/results/feedback_cnn_mnist
+NAME=applications/results/look_and_think_twice/feedback_cnn_mnist
 
 train() { # name, batch norm, blocks, epochs, more flags
   if [ -f "$RUNS/$1/model.keras" ]; then return; fi

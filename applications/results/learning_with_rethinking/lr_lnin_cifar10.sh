@@ -5,19 +5,19 @@
 # Writes lr_lnin_cifar10.csv beside itself; TFDS_DATA_DIR must hold CIFAR-10, or TFDS
 # fetches it. PRECISION=--nomixed_precision for a CPU without AMX.
 set -euo pipefail
-cd "$(dirname "$0")/../.."
+cd "$(dirname "$0")/../../.."
 PYTHON=${PYTHON:-.venv/bin/python}
 RUNS=${RUNS:-runs/lr_lnin_cifar10}
 PRECISION=${PRECISION:---mixed_precision}
+CSV=applications/results/learning_with_rethinking/lr_lnin_cifar10.csv
 
 train() {
   local name=$1
   shift
   # What has a row already is not run again.
-  if grep -qs ",$name," applications/results/lr_lnin_cifar10.csv; then return; fi
+  if grep -qs ",$name," "$CSV"; then return; fi
   "$PYTHON" -m applications.train --config=lr_lnin_cifar10 "$PRECISION" \
-    --validation_freq=0 --verbose=1 \
-    --results=applications/results/lr_lnin_cifar10.csv \
+    --validation_freq=0 --verbose=1 --results="$CSV" \
     --output_dir="$RUNS/$name" --experiment="$name" "$@"
 }
 

@@ -10,7 +10,7 @@
 # crcn_cifar10.png beside itself, and skips what has a row there. TFDS_DATA_DIR must hold
 # CIFAR-10, or TFDS fetches it. PRECISION=--mixed_precision for a CPU with AMX.
 set -euo pipefail
-cd "$(dirname "$0")/../.."
+cd "$(dirname "$0")/../../.."
 PYTHON=${PYTHON:-.venv/bin/python}
 RUNS=${RUNS:-runs/crcn_cifar10}
 PRECISION=${PRECISION:---nomixed_precision}
@@ -22,7 +22,7 @@ LR2=${LR2:-0.01}
 WIDTH=${WIDTH:-0.25}
 TRAIN_SPLIT=${TRAIN_SPLIT:-train}
 EVAL_SPLIT=${EVAL_SPLIT:-test}
-RESULTS=${RESULTS:-applications/results}
+RESULTS=${RESULTS:-applications/results/contextual_recurrent_cnn}
 ARGUMENTS="{\"width\": $WIDTH}"
 CSV="$RESULTS/crcn_cifar10.csv"
 

@@ -6,10 +6,10 @@
 # Writes cliquenet_cifar10.csv beside itself; TFDS_DATA_DIR must hold CIFAR-10, or TFDS
 # fetches it.
 set -euo pipefail
-cd "$(dirname "$0")/../.."
+cd "$(dirname "$0")/../../.."
 PYTHON=${PYTHON:-.venv/bin/python}
 RUNS=${RUNS:-runs/cliquenet_cifar10}
-CSV=applications/results/cliquenet_cifar10.csv
+CSV=applications/results/cliquenet/cliquenet_cifar10.csv
 
 train() {
   local name=$1 arguments=$2

@@ -10,10 +10,10 @@
 # is there already is not run again. TFDS_DATA_DIR must hold CIFAR-10, MNIST and
 # Fashion-MNIST, or TFDS fetches them.
 set -euo pipefail
-cd "$(dirname "$0")/../.."
+cd "$(dirname "$0")/../../.."
 PYTHON=${PYTHON:-.venv/bin/python}
 RUNS=${RUNS:-runs/feedback_convlstm_transfer}
-CSV=applications/results/feedback_convlstm_transfer.csv
+CSV=applications/results/transfer_feedback_networks/feedback_convlstm_transfer.csv
 SEEDS=${SEEDS:-0}
 SIX='{"cells": [[[16, 1], [16, 1]], [[32, 2], [32, 1]], [[64, 2], [64, 1]]]}'
 

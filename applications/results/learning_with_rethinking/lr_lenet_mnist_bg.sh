@@ -4,10 +4,10 @@
 # Writes lr_lenet_mnist_bg.csv beside itself and prints mean and standard deviation.
 # TFDS_DATA_DIR must hold MNIST, or TFDS fetches it.
 set -euo pipefail
-cd "$(dirname "$0")/../.."
+cd "$(dirname "$0")/../../.."
 PYTHON=${PYTHON:-.venv/bin/python}
 RUNS=${RUNS:-runs/lr_lenet_mnist_bg}
-CSV=applications/results/lr_lenet_mnist_bg.csv
+CSV=applications/results/learning_with_rethinking/lr_lenet_mnist_bg.csv
 
 train() {
   local name=$1 seed=$2

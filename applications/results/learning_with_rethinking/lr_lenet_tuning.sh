@@ -6,10 +6,10 @@
 # epochs that its name begins with: `plain`, or `dropout` (0.5 before both dense
 # layers); `early` is a LeNet of 8 epochs.
 set -euo pipefail
-cd "$(dirname "$0")/../.."
+cd "$(dirname "$0")/../../.."
 PYTHON=${PYTHON:-.venv/bin/python}
 RUNS=${RUNS:-runs/lr_lenet_tuning}
-CSV=applications/results/lr_lenet_tuning.csv
+CSV=applications/results/learning_with_rethinking/lr_lenet_tuning.csv
 SEEDS=${SEEDS:-0 1 2}
 
 train() {

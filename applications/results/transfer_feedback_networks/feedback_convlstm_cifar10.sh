@@ -5,10 +5,10 @@
 # Writes feedback_convlstm_cifar10.csv beside itself; TFDS_DATA_DIR must hold CIFAR-10,
 # or TFDS fetches it.
 set -euo pipefail
-cd "$(dirname "$0")/../.."
+cd "$(dirname "$0")/../../.."
 PYTHON=${PYTHON:-.venv/bin/python}
 RUNS=${RUNS:-runs/feedback_convlstm_cifar10}
-CSV=applications/results/feedback_convlstm_cifar10.csv
+CSV=applications/results/transfer_feedback_networks/feedback_convlstm_cifar10.csv
 SIX='{"cells": [[[16, 1], [16, 1]], [[32, 2], [32, 1]], [[64, 2], [64, 1]]]}'
 
 "$PYTHON" -m applications.train --config=feedback_convlstm_cifar10 --seed=0 \
