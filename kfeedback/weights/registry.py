@@ -6,7 +6,7 @@ import pathlib
 
 from kfeedback.weights import download
 
-_FILES = pathlib.Path(__file__).parent / "files"
+_FILES = pathlib.Path(__file__).parent / "published"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -17,7 +17,8 @@ class Entry:
         tag: what `weights=` takes.
         sha256: of the whole file, in lower case.
         size: of the file in bytes.
-        file: its name in `kfeedback/weights/files`, if it comes with the package; or
+        file: its name in `kfeedback/weights/published`, where it comes with the
+            package; or
         url: where it is, https only.
         about: its attributes, see `kfeedback.weights.ABOUT`; those of the file itself.
     """
