@@ -41,7 +41,7 @@ class Entry:
 _LENET = Entry(
     tag="lenet_mnist_bg_sample",
     file="lenet_mnist_bg_sample.h5",
-    sha256="4004060018b1b477efcfd4ef056b297b5dc80409fcddfce34babdd1f2b0f6109",
+    sha256="c981bf7fe0641ac26e1a983107882051c4bc2b1a0453bbceb4692f8b591be2f8",
     size=833_213,
     about={
         "factory": "LeNet",

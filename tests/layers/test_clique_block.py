@@ -246,3 +246,9 @@ def test_one_layer_of_one_stage():
     assert block(X)[0].shape == (8, 5, 6, 2)
     assert keras.saving.serialize_keras_object(block)["config"]["layers"] == 1
     assert block.num_layers == 1
+
+
+def test_a_config_of_an_earlier_version_counts_loops():
+    config = CliqueBlock(2, 3, stages=3).get_config()
+    config["loops"] = config.pop("stages") - 1
+    assert CliqueBlock.from_config(config).stages == 3

@@ -1,3 +1,4 @@
+import json
 import re
 
 import keras
@@ -444,3 +445,21 @@ def test_gates_of_one_source_may_be_frozen(frozen, moving):
     cell(X, (H, C), training=True)
     harness.assert_bit_equal(gates[frozen].moving_mean.numpy(), before[frozen], frozen)
     assert np.abs(gates[moving].moving_mean.numpy() - before[moving]).max() > 1e-3
+
+
+def test_files_of_earlier_versions_call_a_timestep_a_step(tmp_path):
+    image = keras.Input((4, 4, 3))
+    cell = ConvLSTMCell(2, batch_norm=True, timesteps=2, name="cell")
+    state = cell(image, None, timestep=0)
+    model = harness.randomize(keras.Model(image, cell(image, state, timestep=1)[0]))
+    config = json.dumps(model.get_config())
+    assert config.count('"timesteps"') == 1 and config.count('"timestep"') == 2
+    old = config.replace('"timesteps"', '"steps"').replace('"timestep"', '"step"')
+    other = keras.Model.from_config(json.loads(old))
+    other.set_weights(model.get_weights())
+    images = harness.random_images((4, 4, 3))
+    expected = harness.to_numpy(model(images))
+    harness.assert_bit_equal(harness.to_numpy(other(images)), expected, "old names")
+    assert not np.array_equal(
+        harness.to_numpy(cell(images, cell(images), timestep=0)[0]), expected
+    )
