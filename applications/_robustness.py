@@ -16,8 +16,9 @@ from absl import flags
 import kfeedback
 from applications import _app, _data
 from kfeedback import corruptions
-from kfeedback.attacks import Attack, check_kind
-from kfeedback.models.backbones import by_name
+from kfeedback.attacks import Attack
+from kfeedback.classifier import check_output
+from kfeedback.models import registry
 
 FLAGS = flags.FLAGS
 
@@ -88,7 +89,7 @@ def load_models(places, timesteps, info, attacked):
         for steps, model, file in _models(path, stored, timesteps, info):
             flag = "models" if stored is None else "runs"
             _app.check_images(flag, model, info, from_logits=FLAGS.from_logits)
-            check_kind(model, FLAGS.from_logits)
+            check_output(model, from_logits=FLAGS.from_logits, takes=("softmax", None))
             entries.append(
                 Entry(
                     f"{name} T={steps}" if len(timesteps) > 1 and steps else name,
@@ -146,8 +147,8 @@ def rebuild(run, stored, timesteps, info):
         if init.endswith(".keras"):
             backbone = _app.load_model("runs", pathlib.Path(init))
         else:
-            backbone = by_name(stored["backbone"])(
-                **{"weights": None} | json.loads(stored["backbone_args"] or "{}"),
+            backbone = registry.get(stored["backbone"]).factory(
+                **json.loads(stored["backbone_args"] or "{}"),
                 input_shape=info.image_shape,
                 classes=info.num_classes,
             )

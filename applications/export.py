@@ -27,7 +27,7 @@ from absl import flags
 import kfeedback
 from applications import _app, _data
 from kfeedback import weights as weights_lib
-from kfeedback.models.backbones import BACKBONES
+from kfeedback.models import registry as models
 from kfeedback.weights import registry
 
 flags.DEFINE_string("run", None, "Folder that applications.train wrote; or")
@@ -147,11 +147,11 @@ def load_weights():
     path = registry.locate(FLAGS.weights)
     about = weights_lib.describe(path)["about"]
     try:
-        model = _build(about)
-    except KeyError as error:
+        model = models.build(about)
+    except ValueError as error:
         raise ValueError(
             "--weights must be of a network that a factory of kfeedback makes by "
-            f"itself, got {FLAGS.weights!r} without {error}."
+            f"itself, got {FLAGS.weights!r}: {error}"
         ) from error
     weights_lib.load(model, path)
     known = {
@@ -166,17 +166,6 @@ _LOADERS = {
     "keras_model": load_keras_model,
     "weights": load_weights,
 }
-
-
-def _build(about):
-    """The network that a factory's name and arguments, noted in a file, describe."""
-    named = {name: getattr(kfeedback, name) for name in kfeedback.list_models()}
-    named |= {factory.__name__: factory for factory in BACKBONES.values()}
-    arguments = dict(about["arguments"])
-    if isinstance(arguments.get("backbone"), dict):
-        arguments["backbone"] = _build(arguments["backbone"])
-    arguments = {name: value for name, value in arguments.items() if value is not None}
-    return named[about["factory"]](**arguments)
 
 
 def _warmup_batches():

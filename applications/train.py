@@ -22,22 +22,13 @@ import time
 import keras
 from absl import flags
 
-import kfeedback
 from applications import _app, _data, _optimization
 from kfeedback import weights as weights_lib
 from kfeedback.layers import StackTimesteps
-from kfeedback.models.backbones import BACKBONES, by_name
+from kfeedback.models import registry
 
 FACTORIES = {
-    **BACKBONES,
-    "cliquenet": kfeedback.CliqueNet,
-    "cliquenet_s0": kfeedback.CliqueNetS0,
-    "cliquenet_s1": kfeedback.CliqueNetS1,
-    "cliquenet_s2": kfeedback.CliqueNetS2,
-    "cliquenet_s3": kfeedback.CliqueNetS3,
-    "feedback_convlstm": kfeedback.FeedbackConvLSTMNet,
-    "lrnet": kfeedback.LRNet,
-    "crcn": kfeedback.CRCN,
+    name: one.factory for name, one in registry.families().items() if one.trains
 }
 _GIVES_FEEDBACK = ("lrnet", "crcn")
 _TIME = ("timesteps", "return_sequences")
@@ -188,14 +179,12 @@ def build(info):
 def _network(info, is_feedback):
     """The network that --backbone or --model names, for the data."""
     name = FLAGS.backbone if is_feedback else FLAGS.model
-    factory = by_name(name) if is_feedback else FACTORIES[name]
+    factory = FACTORIES[name]
     arguments = _app.arguments(
         "backbone_args" if is_feedback else "model_args",
         factory,
         ("include_top", "pooling", "input_shape", "input_tensor", "classes", *_TIME),
     )
-    if factory is keras.applications.VGG16:
-        arguments = {"weights": None, **arguments}
     if info.multi_label:
         arguments = {"classifier_activation": "sigmoid", **arguments}
     if not is_feedback and _timesteps():

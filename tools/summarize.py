@@ -1,6 +1,7 @@
 """Mean and standard deviation over seeds of the errors in a results file.
 
-python -m tools.summarize applications/results/lr_lenet_mnist_bg.csv
+python -m tools.summarize \
+    applications/results/learning_with_rethinking/lr_lenet_mnist_bg.csv
 """
 
 import csv

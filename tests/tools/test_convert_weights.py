@@ -1,5 +1,6 @@
 import pickle
 import sys
+from unittest import mock
 
 import keras
 import numpy as np
@@ -8,7 +9,7 @@ from absl import flags
 
 import kfeedback
 from kfeedback import weights
-from kfeedback.models import cliquenet
+from kfeedback.models import cliquenet, registry
 from tests import harness
 from tests.tools import published
 from tools import convert_weights
@@ -60,15 +61,18 @@ def cliquenet_tf(option="II+II"):
         attention=options.get("attentional_transition", False),
         bottleneck=options.get("bottleneck", False),
         compression=options.get("compression", False),
-        loops=0 if "block_feature" in options else 1,
+        stages=1 if "block_feature" in options else 2,
         updates=options.get("updates"),
     )
     return model, images, source.tensors, expected
 
 
+with mock.patch.object(registry.TABLE, "_entries", {}):  # other tests see none of it
+    TINY_IMAGENET = cliquenet._imagenet_variant("Tiny", [4, 6], [2, 3], "few")
+
+
 def tiny_imagenet(**kwargs):
-    factory = cliquenet._imagenet_variant("Tiny", [4, 6], [2, 3], "few")
-    return factory(classes=5, classifier_activation=None, **kwargs)
+    return TINY_IMAGENET(classes=5, classifier_activation=None, **kwargs)
 
 
 def cliquenet_torch(attention=False):

@@ -1,0 +1,29 @@
+"""One call each of `Explainer`, for those who ask once."""
+
+from kfeedback.explain.explainer import Explainer
+
+
+def saliency(model, images, targets=None, *, method="feedback", **kwargs):
+    """`Explainer(model, method, **kwargs).saliency(images, targets)`."""
+    return Explainer(model, method, **kwargs).saliency(images, targets)
+
+
+def localize(
+    model,
+    images,
+    targets=None,
+    *,
+    method="feedback",
+    energy=0.95,
+    components=False,
+    **kwargs,
+):
+    """`Explainer(model, method, **kwargs).localize(images, targets, …)`."""
+    return Explainer(model, method, **kwargs).localize(
+        images, targets, energy=energy, components=components
+    )
+
+
+def look_twice(model, images, *, method="feedback", top=5, energy=0.95, **kwargs):
+    """`Explainer(model, method, **kwargs).look_twice(images, …)`."""
+    return Explainer(model, method, **kwargs).look_twice(images, top=top, energy=energy)

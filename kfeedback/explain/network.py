@@ -1,0 +1,320 @@
+"""A classifier as saliency methods call it: with edits, and never changed."""
+
+import dataclasses
+
+import keras
+from keras import ops
+
+from kfeedback import graph
+from kfeedback.backend import value_and_gradient
+from kfeedback.classifier import Head, posterior_end
+
+RELUS = ("relu", "relu6", "leakyrelu", "prelu")
+"""Activations that are ReLUs, as Keras names functions and layers but for case and _"""
+
+_RELU_LAYERS = (keras.layers.ReLU, keras.layers.LeakyReLU, keras.layers.PReLU)
+
+_OTHER = ("celu", "elu", "gelu", "hardsilu", "hardswish", "mish", "selu", "silu")
+_OTHER += ("lambda", "<lambda>")
+
+
+@dataclasses.dataclass(frozen=True)
+class Site:
+    """One call of an operation whose output gets a gate.
+
+    Attributes:
+        operation: a layer, or an operation of `keras.ops`.
+        call: int, which of its calls, from 0.
+        output: its symbolic output.
+    """
+
+    operation: keras.Operation
+    call: int
+    output: keras.KerasTensor
+
+
+class Network:
+    """A functional classifier that is called with edits, such as gates on its ReLUs.
+
+        y = z ∘ ReLU(x)
+
+    Gates and other edits are arguments of a call: nothing of an image stays here, and
+    the layers of the model are called, never copied or changed.
+
+    Args:
+        model: a functional `keras.Model` that gives `(B, classes)`: softmax or sigmoid
+            posteriors, or logits.
+        gate_layers: `None` for every ReLU (also of 6, leaky, PReLU or in a layer)
+            that gives a feature map `(B, H, W, C)` and follows no dense layer, but for
+            one on a side path such as that of squeeze and excitation; or layers, or
+            names, that give such maps.
+        gated: bool, `False` for a network without gates.
+
+    Attributes:
+        model: the classifier, nothing nested in it.
+        classes: int.
+        features: symbolic last feature maps before the classifier and its pooling.
+        relus: list of `Site`, every ReLU, in the order of their calls.
+        sites: list of `Site`, those with a gate.
+
+    Raises:
+        TypeError: if an argument has another type.
+        ValueError: if the model has no such end or no such layer.
+
+    Example:
+
+        network = Network(model)
+        scores, features = network.first_pass(images)
+    """
+
+    def __init__(self, model, gate_layers=None, *, gated=True):
+        self.model = graph.flatten(model)
+        if len(self.model.inputs[0].shape) != 4:
+            raise ValueError(
+                "model must take images (B, H, W, C), got "
+                f"'{self.model.name}' with input {tuple(self.model.inputs[0].shape)}."
+            )
+        graph.check_channels_last(self.model)
+        head = Head(self.model, argument="model")
+        self.classes = head.classes
+        self.features = _last_maps(head)
+        self.is_sigmoid = head.posterior == "sigmoid"
+        self._end = posterior_end(self.model)
+        calls = graph.nodes(self.model.inputs, self.model.outputs)
+        self.relus = _sites(calls, is_relu)
+        self.sites = _gated_sites(self, calls, gate_layers) if gated else []
+        self._frontier, self._needs_image = _frontier(self.model, calls, self.sites)
+
+    def scores(self, images, edit=None, *, sites=None, linear=(), inputs=None):
+        """The scores before the softmax or sigmoid.
+
+        Args:
+            images: `(B, H, W, C)`.
+            edit: function of a site's number and output that gives what follows it.
+            sites: those to edit instead of the gated ones.
+            linear: layers without their activation, as in `graph.rerun`.
+            inputs: dict from symbolic tensors to values that take their places.
+
+        Returns:
+            float32 `(B, classes)`.
+        """
+        sites = self.sites if sites is None else sites
+        linear = {*linear, *self._end}
+        edits = {} if edit is None else _edits(sites, edit)
+        x = images if inputs is None else inputs
+        scores = graph.rerun(self.model, x, edits, linear=linear, training=False)
+        return ops.cast(scores, "float32")
+
+    def input_map(self, images, targets, edit=None, **kwargs):
+        """The map max_c |∂s_k/∂I_c|, over the channels c of images.
+
+        Args:
+            images: `(B, H, W, C)`.
+            targets: int32 `(B,)`, the classes k.
+            edit, **kwargs: as for `scores`.
+
+        Returns:
+            float32 `(B, H, W)`.
+        """
+
+        def score(x):
+            return take(self.scores(x, edit, **kwargs), targets)
+
+        _, gradient = value_and_gradient(score, ops.cast(images, "float32"))
+        return ops.max(ops.abs(gradient), axis=-1)
+
+    def last_maps(self, images, targets):
+        """The values of `features` for images, and ∂s_k of each: two lists."""
+        outputs = self.features
+        values = graph.rerun(self.model, images, outputs=list(outputs), training=False)
+
+        def score(values):
+            inputs = dict(zip(outputs, values, strict=True))
+            return take(self.scores(None, inputs=inputs), targets)
+
+        return values, value_and_gradient(score, values)[1]
+
+    def posterior(self, scores):
+        """Softmax, or sigmoid where the model gives one."""
+        return ops.sigmoid(scores) if self.is_sigmoid else ops.softmax(scores, axis=-1)
+
+    def first_pass(self, images):
+        """The plain forward pass.
+
+        Returns:
+            `(scores, features)`: `(B, classes)`, and the output of every site.
+        """
+        found = {}
+
+        def keep(number, features):
+            found[number] = features
+            return features
+
+        scores = self.scores(images, keep)
+        return scores, [found[number] for number in range(len(self.sites))]
+
+    def gated_scores(self, gates, images, features, gate):
+        """The scores with gates; what lies below the first gates is not run again.
+
+        Args:
+            gates: list of tensors like the sites' outputs.
+            images: `(B, H, W, C)`.
+            features: what `first_pass` gave for them.
+            gate: function of the features and the gate of one site.
+
+        Returns:
+            float32 `(B, classes)`.
+        """
+        inputs = {
+            self.sites[n].output: gate(features[n], gates[n]) for n in self._frontier
+        }
+        if self._needs_image:
+            inputs[self.model.inputs[0]] = images
+        return self.scores(None, lambda n, x: gate(x, gates[n]), inputs=inputs)
+
+
+def take(scores, targets):
+    """`scores[i, targets[i]]`."""
+    hot = ops.one_hot(targets, scores.shape[-1], dtype="float32")
+    return ops.sum(scores * hot, axis=-1)
+
+
+def is_relu(operation):
+    """Whether an operation is a ReLU, or ends in one."""
+    return _activation(operation) in RELUS
+
+
+def _last_maps(head):
+    """The last feature maps before the classifier, and before any pooling of them."""
+
+    def is_map(node):
+        name = type(node.operation).__name__
+        passes = "Pooling" in name or "Dropout" in name
+        return len(node.outputs[0].shape) == 4 and not passes
+
+    return [node.outputs[0] for node in graph.nearest(head.inputs, is_map)]
+
+
+def _activation(operation):
+    """Name of the activation that an operation is or ends in, without case and _."""
+    found = getattr(operation, "activation", None) or operation
+    if isinstance(found, _RELU_LAYERS):  # also of a class of somebody's own
+        return "relu"
+    name = getattr(found, "__name__", type(found).__name__)
+    return name.replace("_", "").lower()
+
+
+def _gated_sites(network, calls, gate_layers):
+    maps = _maps_before_dense(calls)
+    if gate_layers is not None:
+        return _listed(network.model, calls, maps, gate_layers)
+    found = [site for site in network.relus if id(site.output) in maps]
+    if not found:
+        raise ValueError(_no_relu(network.model, calls))
+    return found
+
+
+def _sites(calls, wanted):
+    sites, counts = [], {}
+    for node in calls:
+        number = counts.get(id(node.operation), 0)
+        counts[id(node.operation)] = number + 1
+        if wanted(node.operation) and len(node.outputs) == 1:
+            sites.append(Site(node.operation, number, node.outputs[0]))
+    return sites
+
+
+def _edits(sites, edit):
+    """Edits for `graph.rerun`, in which each call of a layer is a site of its own."""
+    numbers = {}
+    for number, site in enumerate(sites):
+        numbers.setdefault(site.operation, {})[site.call] = number
+
+    def of(own):
+        count = iter(range(max(own) + 1))
+
+        def apply(features):
+            call = next(count, None)
+            return edit(own[call], features) if call in own else features
+
+        return apply
+
+    return {operation: of(own) for operation, own in numbers.items()}
+
+
+def _maps_before_dense(calls):
+    """Ids of the feature maps to which not every way leads through a dense layer.
+
+    Dense layers are those with a vector as input.
+    """
+    after, maps = set(), set()
+    for node in calls:
+        dense = isinstance(node.operation, keras.layers.Dense)
+        dense = dense and len(node.input_tensors[0].shape) == 2
+        below = all(id(x) in after for x in node.input_tensors)
+        for x in node.outputs:
+            if dense or below:
+                after.add(id(x))
+            elif len(x.shape) == 4:
+                maps.add(id(x))
+    return maps
+
+
+def _listed(model, calls, maps, gate_layers):
+    wanted = graph.get_layers(model, gate_layers, "gate_layers")
+    sites = _sites(calls, lambda operation: any(operation is one for one in wanted))
+    for layer in wanted:
+        own = [site for site in sites if site.operation is layer]
+        if not own or any(id(site.output) not in maps for site in own):
+            raise ValueError(
+                "gate_layers must be layers with an output (B, H, W, C) that follow no "
+                f"dense layer of '{model.name}', got "
+                f"{getattr(layer, 'name', layer)!r}, which is none."
+            )
+    return sites
+
+
+def _no_relu(model, calls):
+    others = [
+        node.operation.name
+        for node in calls
+        if _activation(node.operation) in _OTHER and len(node.outputs[0].shape) == 4
+    ]
+    shown = ", ".join(others[:8]) + (f" and {len(others) - 8} more" * (len(others) > 8))
+    hint = (
+        f"has other activations in {shown}; gate_layers can name those to gate"
+        if others
+        else "has no activation that gate_layers could name either"
+        if not any(len(node.outputs[0].shape) == 4 for node in calls)
+        else "has none; gate_layers can name other layers to gate"
+    )
+    return (
+        "model must have a ReLU on a feature map (B, H, W, C) before any dense layer, "
+        f"got '{model.name}', which {hint}."
+    )
+
+
+def _frontier(model, calls, sites):
+    """Numbers of the sites that no other leads to, and whether more is needed.
+
+    What lies below them is the same for all gates.
+    """
+    number = {id(site.output): n for n, site in enumerate(sites)}
+    repeated = {s.operation for s in sites if s.call} | {
+        s.operation
+        for s in sites
+        if sum(node.operation is s.operation for node in calls) > 1
+    }
+    gated, free, frontier = set(), {id(model.inputs[0])}, []
+    for node in calls:
+        above = any(id(x) in gated for x in node.input_tensors)
+        for x in node.outputs:
+            n = number.get(id(x))
+            first = n is not None and not above and node.operation not in repeated
+            if first:
+                frontier.append(n)
+            elif any(id(y) in free for y in node.input_tensors):
+                free.add(id(x))
+            if above or n is not None:
+                gated.add(id(x))
+    return frontier, id(model.outputs[0]) in free
