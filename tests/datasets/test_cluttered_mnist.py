@@ -3,7 +3,7 @@ import pytest
 import tensorflow_datasets as tfds
 
 from kfeedback.datasets import clutter, load
-from kfeedback.datasets import cluttered_mnist as module
+from kfeedback.datasets.builders import cluttered_mnist as module
 from kfeedback.datasets.boxes import load_boxes
 from tests.datasets.test_clutter import figures
 
