@@ -74,8 +74,9 @@ def decode(source, *, channels=3, name=None):
             reason = error.strerror
         elif isinstance(error, UnidentifiedImageError):
             reason = "no kind of image is known that starts so" if source else "empty"
+        reason = " ".join(reason.split()).rstrip(".")
         raise ValueError(
-            f"source must be a whole image file, got {name}: {reason.rstrip('.')}."
+            f"source must be a whole image file, got {name}: {reason}."
         ) from error
     return np.repeat(pixels, 3, -1) if channels and pixels.shape[-1] == 1 else pixels
 
@@ -109,10 +110,11 @@ def _starts(contents, magic):
 
 
 def resize(image, size):
-    """Resizes an image: bilinear, antialiased where it shrinks, without regard to its
-    aspect, rounded to whole gray levels (a half to the even one).
+    """Resizes an image to whole gray levels.
 
-    That is `tf.round(tf.image.resize(image, size, antialias=True))`, pixel by pixel.
+    Bilinear, antialiased where it shrinks, without regard to its aspect, rounded (a
+    half to the even level): `tf.round(tf.image.resize(image, size,
+    antialias=True))`, pixel by pixel.
 
     Args:
         image: `(..., H, W, C)`, values 0 to 255: an array; or a tensor of TensorFlow,

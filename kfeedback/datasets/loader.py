@@ -31,7 +31,7 @@ def load(
     shift=0,
     cache=None,
 ):
-    """Load a data set for training or evaluation.
+    """Loads a data set for training or evaluation.
 
     Order and augmentation are a pure function of (seed, epoch). The epoch is
     `initial_epoch` plus the number of times that the data set has been iterated over
@@ -45,14 +45,23 @@ def load(
     the data set up to 100,000 examples; beyond that, of 10,000 examples, after a
     shuffle of the files.
 
+    A folder of images has one sub-folder per split, in it one per class, in it JPEG,
+    PNG, BMP or GIF images. Hidden files and folders are no data; a warning counts
+    others that are left out. Every class folder of a split with images is a class, also
+    an empty one. Alpha is cut off, without blending. Of 16 bits the upper 8 count. The
+    orientation that a camera notes (EXIF) is ignored. Of an animation the first frame
+    counts. What Pillow reads and TensorFlow does not is decoded by Pillow.
+
     Args:
-        name: a name or path that `load_arrays` takes; the path (with a slash in it) of
-            a folder with one sub-folder per split, in it one sub-folder per class, in
-            it JPEG, PNG, BMP or GIF images; or a TFDS name, among them
-            `"mnist_background_images"`, `"cifar10_objects"` and `"cluttered_mnist"`.
-            What TFDS has not prepared yet it downloads and prepares. A TFDS set without
-            one class label an image but with `objects` that have one (as in VOC and
-            COCO) is loaded as a multi-label set.
+        name: a name or path that `load_arrays` takes; the path (a `pathlib.Path`, or
+            with a slash in it) of a folder of images, see below; or a TFDS name, among
+            them `"mnist_background_images"`, `"cifar10_objects"` and
+            `"cluttered_mnist"`. What TFDS has not prepared yet it downloads and
+            prepares. A TFDS set without one class label an image but with `objects`
+            that have one (as in VOC and COCO) is loaded as a multi-label set. A file
+            in `kfeedback/datasets/sources` adds a kind of names, one in
+            `kfeedback/datasets/builders` a TFDS set. In paths, also the others here,
+            `~` means home.
         split: the name of a split, sliced if wanted, as in TFDS: `"train[:90%]"`.
         batch_size: examples per batch; the last batch may be smaller.
         data_dir: the folder of TFDS (default: the one in the environment variable
@@ -81,7 +90,14 @@ def load(
 
     Raises:
         ValueError: if the data set or split is unknown, a folder is missing, or
-            another argument is not as above.
+            another argument is not as above; or if an image cannot be decoded: the
+            error names its file. (Where images are not cached, the iteration raises
+            TensorFlow's `InvalidArgumentError` with that sentence.)
+
+    Example:
+        >>> train, info = load("./birds", "train[:90%]", image_size=224, shuffle=True)
+        >>> for images, labels in train:
+        ...     print(images.shape, labels.shape)
     """
     if not isinstance(name, (str, os.PathLike)):
         raise ValueError(f"name must be a name or a path, got {name!r}.")

@@ -37,15 +37,15 @@ class Folder(Source):
                 f"sub-folder of images per class, got {name!r}, which holds no image "
                 "there."
             )
-        if others:
-            warnings.warn(
-                f"{len(others)} files or folders in {name!r} are left out, among them "
-                f"{str(others[0])!r}: images lie in the folder of their class and end "
-                f"in {', '.join(SUFFIXES)}.",
-                stacklevel=4,  # the caller of `load`
-            )
         counts = {split: len(files) for split, files in splits.items()}
         chosen, start, stop = split_bounds(split, counts)
+        if others[chosen]:
+            warnings.warn(
+                f"{name!r} holds in {chosen!r} what is no image in the folder of a "
+                f"class and is left out: {len(others[chosen])} paths, the first "
+                f"{str(others[chosen][0])!r}; images end in {', '.join(SUFFIXES)}.",
+                stacklevel=4,  # the caller of `load`
+            )
         files = splits[chosen][start:stop]
         index = {label: k for k, label in enumerate(classes)}
         labels = np.array([index[file.parent.name] for file in files], np.int32)
@@ -72,20 +72,20 @@ class Folder(Source):
 
 
 def _listed(root):
-    """Images by split, the names of all classes, and what is left out."""
-    splits, classes, others = {}, set(), []
+    """Images by split, the names of all classes, and what is left out by split."""
+    splits, classes, others = {}, set(), {}
     for split in filter(os.path.isdir, visible(root)):
-        files, found = [], set()
+        files, found, rest = [], set(), []
         for folder in visible(split):
             if not folder.is_dir():
-                others.append(folder)
+                rest.append(folder)
                 continue
             found.add(folder.name)
             for file in visible(folder):
                 image = file.suffix.lower() in SUFFIXES and file.is_file()
-                (files if image else others).append(file)
+                (files if image else rest).append(file)
         if files:
-            splits[split.name] = files
+            splits[split.name], others[split.name] = files, rest
             classes |= found
     return splits, sorted(classes), others
 
