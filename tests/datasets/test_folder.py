@@ -43,42 +43,54 @@ def test_hidden_files_are_no_data(birds):
     values, labels, info = read(birds)
     assert values == [10, 20, 30] and labels == [0, 0, 1]
     assert info.class_names == ("owl", "wren")
-    with pytest.raises(ValueError, match="split must name one of 'train', got"):
+    with pytest.raises(ValueError, match=r"split must .* got '\.git'"):
         read(birds, ".git")
 
 
-@pytest.mark.parametrize("cache", [True, False])
-@pytest.mark.parametrize("damage", ["empty", "foreign", "cut", "flipped", "gone"])
-@pytest.mark.parametrize("name", ["owl/1.png", "owl/2.jpg", "wren/1.bmp"])
-def test_damaged_files_are_named(birds, name, damage, cache):
-    path = birds / "train" / name
+def damage(path, how):
     contents = path.read_bytes()
-    dataset, _ = load(birds, "train", image_size=8, batch_size=1, cache=False)
-    if damage == "gone":
-        path.unlink()
-    elif damage == "flipped":
-        if not name.endswith("png"):
-            pytest.skip("no checksum tells")
+    if how == "flipped":
         place = contents.index(b"IDAT") + 10
         flip = bytes([contents[place] ^ 255])
         path.write_bytes(contents[:place] + flip + contents[place + 1 :])
+    elif how == "gone":
+        path.unlink()
     else:
         kept = {"empty": b"", "foreign": b"Thumbs", "cut": contents[:-30]}
-        path.write_bytes(kept[damage])
-    sentence = f"source must be a whole image file, got '{path}'"
-    if cache and damage != "gone":
-        with pytest.raises(ValueError) as caught:
-            load(birds, "train", image_size=8)
-        assert str(caught.value).startswith(sentence)
-        assert str(caught.value).endswith(".") and "\n" not in str(caught.value)
-    elif not cache:
-        before = (
-            sorted((birds / "train").glob("*/*")).index(path) if path.exists() else 0
-        )
-        with pytest.raises(tf.errors.InvalidArgumentError) as caught:
-            for number, _ in enumerate(dataset):
-                assert number < before or damage == "gone"
-        assert sentence in str(caught.value)
+        path.write_bytes(kept[how])
+
+
+DAMAGED = [
+    (name, how)
+    for name in ("owl/1.png", "owl/2.jpg", "wren/1.bmp")
+    for how in ("empty", "foreign", "cut")
+]
+DAMAGED += [("owl/1.png", "flipped")]
+
+
+@pytest.mark.parametrize(("name", "how"), DAMAGED)
+def test_damaged_files_are_named(birds, name, how):
+    path = birds / "train" / name
+    damage(path, how)
+    with pytest.raises(ValueError) as caught:
+        load(birds, "train", image_size=8)
+    message = str(caught.value)
+    assert message.startswith(f"source must be a whole image file, got '{path}': ")
+    assert message.endswith(".") and "\n" not in message
+
+
+@pytest.mark.parametrize(("name", "how"), [*DAMAGED, ("owl/2.jpg", "gone")])
+def test_damaged_files_are_named_in_a_stream(birds, name, how):
+    path = birds / "train" / name
+    before = sorted((birds / "train").glob("*/*")).index(path)
+    dataset, _ = load(birds, "train", image_size=8, batch_size=1, cache=False)
+    damage(path, how)
+    seen = []
+    with pytest.raises(tf.errors.InvalidArgumentError) as caught:
+        for images, _ in dataset:
+            seen.append(int(images[0, 4, 4, 0]))
+    assert f"source must be a whole image file, got '{path}': " in str(caught.value)
+    assert seen == [10, 20, 30][: len(seen)] and len(seen) <= before
 
 
 def test_a_damaged_last_file_of_a_shuffled_class_is_named(birds):
@@ -118,12 +130,7 @@ def test_names_that_are_not_utf8(birds):
     gray(50).save(folder / "\udcfc.gif")
     for cache in (True, False):
         values, labels, info = read(birds, cache=cache)
-        assert (
-            values == [50, 40, 10, 20, 30]
-            or values == [10, 20, 30, 50, 40]
-            or (sorted(values) == [10, 20, 30, 40, 50])
-        )
-        assert info.class_names[info.class_names.index("mésange")] == "mésange"
+        assert sorted(values) == [10, 20, 30, 40, 50]
         found = [info.class_names[label] for label in labels]
         expected = {10: "owl", 20: "owl", 30: "wren", 40: "mésange", 50: "mésange"}
         assert found == [expected[value] for value in values]
