@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from kfeedback.datasets import backgrounds
-from kfeedback.datasets._prepared import read_prepared
+from kfeedback.datasets.builders._prepared import read_prepared
 
 ARCHIVE = "mnist_background_images.zip"
 MEMBERS = {
@@ -56,11 +56,11 @@ class MnistBackgroundImages(tfds.core.GeneratorBasedBuilder):
 
     `kfeedback.datasets.load("mnist_background_images", ...)` uses it; after this module
     was imported, so does `tfds.load("mnist_background_images")`. On the command line,
-    `tfds build kfeedback/datasets/mnist_background_images.py` (that command needs
-    apache-beam and mlcroissant, as of TFDS 4.9.10). MNIST is taken from `data_dir`,
-    from `TFDS_DATA_DIR` or from TFDS' own folder if it is prepared in one of them, and
-    downloaded by TFDS otherwise. To read the original archive instead, name its
-    folder: `load(..., manual_dir=...)`, `--manual_dir` on the command line or
+    `tfds build kfeedback/datasets/builders/mnist_background_images.py` (that command
+    needs apache-beam and mlcroissant, as of TFDS 4.9.10). MNIST is taken from
+    `data_dir`, from `TFDS_DATA_DIR` or from TFDS' own folder if it is prepared in one
+    of them, and downloaded by TFDS otherwise. To read the original archive instead,
+    name its folder: `load(..., manual_dir=...)`, `--manual_dir` on the command line or
     `tfds.download.DownloadConfig(manual_dir=...)`.
 
     Reference and differences from the original: `builder.info`.

@@ -4,7 +4,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from kfeedback.datasets import clutter
-from kfeedback.datasets._prepared import read_prepared
+from kfeedback.datasets.builders._prepared import read_prepared
 from kfeedback.datasets.objects import CANVAS_SIZE
 
 EXAMPLES = {"train": 20_000, "test": 4_000, "test_two": 2_000}

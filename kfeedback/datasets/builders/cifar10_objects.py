@@ -4,7 +4,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from kfeedback.datasets import objects
-from kfeedback.datasets._prepared import read_prepared
+from kfeedback.datasets.builders._prepared import read_prepared
 
 EXAMPLES = {"train": 20_000, "test": 4_000}
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import os
 import re
 
 import numpy as np
@@ -11,14 +12,44 @@ from kfeedback import checks
 _SPLIT = re.compile(r"(\w+)(?:\[(-?\d+%?)?:(-?\d+%?)?\])?")
 
 
+def is_path(name):
+    """Whether a data set's name is a path: a `pathlib.Path`, or with a slash in it."""
+    return isinstance(name, os.PathLike) or "/" in name
+
+
+def visible(folder):
+    """The paths in a folder, sorted, without hidden ones: `.DS_Store`, `._1.png`."""
+    return sorted(path for path in folder.iterdir() if path.name[0] != ".")
+
+
+def readable(name):
+    """A file's name as text; one that is not UTF-8 is taken for Latin-1."""
+    try:
+        return os.fsencode(name).decode()
+    except UnicodeDecodeError:
+        return os.fsencode(name).decode("latin-1")
+
+
+def height_width(size):
+    """`image_size`, a number or a pair or `None`, as `(height, width)` or `None`."""
+    if size is None:
+        return None
+    pair = size if isinstance(size, (tuple, list)) else (size, size)
+    if len(pair) != 2:
+        raise ValueError(
+            f"image_size must be a number or (height, width), got {size!r}."
+        )
+    return tuple(checks.integer("image_size", n, 1) for n in pair)
+
+
 def near(name, known):
-    """Return `"; did you mean ...?"` for the known names close to `name`, or `"."`."""
+    """`"; did you mean ...?"` for the known names close to `name`, or `"."`."""
     close = difflib.get_close_matches(name, known, n=3)
     return f"; did you mean {' or '.join(map(repr, close))}?" if close else "."
 
 
 def keep_classes(info, classes, count):
-    """Describe a data set of which some classes are kept.
+    """Describes a data set of which some classes are kept.
 
     Args:
         info: the `DatasetInfo` of all classes.
@@ -50,7 +81,7 @@ def keep_classes(info, classes, count):
 
 
 def split_bounds(split, counts):
-    """Resolve a split such as `"train[:90%]"`, with the semantics of TFDS.
+    """Resolves a split such as `"train[:90%]"`, with the semantics of TFDS.
 
     Args:
         split: a name, or a name and a slice `[from:to]` whose boundaries are numbers
