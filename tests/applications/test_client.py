@@ -15,7 +15,7 @@ import pytest
 
 import kfeedback
 from applications import _serving
-from applications._bare_process import ask
+from applications.common.bare_process import ask
 from tests.applications.command import run, run_each
 from tests.serving.common import lenet, make, tiny
 from tests.serving.images import encode

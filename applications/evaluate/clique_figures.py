@@ -5,7 +5,7 @@ import pathlib
 import keras
 import numpy as np
 
-from applications import _figures
+from applications.common import figures
 from kfeedback import graph
 from kfeedback.layers import CliqueBlock
 
@@ -23,7 +23,7 @@ def draw_all(model, folder, batches, samples=4):
     folder = pathlib.Path(folder)
     paths = [folder / "clique_weights.png", folder / "clique_stages.png"]
     draw_weights(blocks, paths[0])
-    images = _figures.pick(batches, np.arange(samples))
+    images = figures.pick(batches, np.arange(samples))
     draw_stages(model, blocks, images, paths[1])
     return paths
 
@@ -53,7 +53,7 @@ def mean_weights(block):
 
 def draw_weights(blocks, path):
     """Figure 5: the mean absolute weight between any two layers of each block."""
-    plt = _figures.pyplot()
+    plt = figures.pyplot()
     figure, axes = plt.subplots(
         1, len(blocks), figsize=(3.6 * len(blocks), 3.6), squeeze=False
     )
@@ -67,7 +67,7 @@ def draw_weights(blocks, path):
         figure.colorbar(image, ax=axis, shrink=0.75)
     figure.suptitle("Mean |W| between the layers of a block (white: no connection)")
     figure.tight_layout()
-    _figures.save(figure, path)
+    figures.save(figure, path)
 
 
 def strongest_maps(features):
@@ -79,7 +79,7 @@ def strongest_maps(features):
 
 def draw_stages(model, blocks, images, path):
     """Figure 6: images, and their strongest map of the first and the last stage."""
-    plt = _figures.pyplot()
+    plt = figures.pyplot()
     calls = graph.nodes(model.inputs, model.outputs)
     rows, outputs = [], []
     for block in blocks:
@@ -90,7 +90,7 @@ def draw_stages(model, blocks, images, path):
     found = keras.Model(model.inputs[0], outputs).predict(images, verbose=0)
     found = found if isinstance(found, list) else [found]
     rows = [
-        ("image", _figures.picture(images)),
+        ("image", figures.picture(images)),
         *zip(rows, map(strongest_maps, found), strict=True),
     ]
     figure, axes = plt.subplots(
@@ -101,10 +101,8 @@ def draw_stages(model, blocks, images, path):
     )
     for (name, pictures), line in zip(rows, axes, strict=True):
         for axis, one in zip(line, pictures, strict=True):
-            axis.imshow(one, cmap="gray" if name == "image" else "viridis")
-            axis.set_xticks([])
-            axis.set_yticks([])
+            figures.show(axis, one, cmap="gray" if name == "image" else "viridis")
         line[0].set_ylabel(name, fontsize=8)
     figure.suptitle("The strongest map of each stage, in magnitude", y=0.995)
     figure.tight_layout()
-    _figures.save(figure, path)
+    figures.save(figure, path)

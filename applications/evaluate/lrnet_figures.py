@@ -5,6 +5,7 @@ import pathlib
 import keras
 import numpy as np
 
+from applications.common import figures
 from kfeedback import graph
 from kfeedback.layers import Feedback
 
@@ -57,7 +58,7 @@ def draw_emphasis(feedback, posteriors, labels, pair, path, samples=8):
 
     Each row of a panel is the emphasis vector of one sample.
     """
-    plt = pyplot()
+    plt = figures.pyplot()
     first = posteriors[:, 0]
     confidence = first.max(1)
     groups = (
@@ -88,7 +89,7 @@ def draw_emphasis(feedback, posteriors, labels, pair, path, samples=8):
     if images:
         figure.colorbar(images[0], ax=axes, label="emphasis (1: unchanged)")
     figure.suptitle("Emphasis vectors for the two classes confused most often")
-    save(figure, path)
+    figures.save(figure, path)
 
 
 def draw_channels(model, feedback, batches, posteriors, labels, pair, path, samples=4):
@@ -96,18 +97,18 @@ def draw_channels(model, feedback, batches, posteriors, labels, pair, path, samp
 
     The feature maps are those of the first look, before any emphasis.
     """
-    plt = pyplot()
+    plt = figures.pyplot()
     chosen = np.concatenate(
         [np.flatnonzero(labels == label)[:samples] for label in pair]
     )
-    images = pick(batches, chosen)
+    images = figures.pick(batches, chosen)
     site = feedback.name.removesuffix("_feedback")
     features = graph.layer_outputs(model, site)[0]
     maps = keras.Model(model.inputs[0], features).predict(images, verbose=0)
     vectors = keras.ops.convert_to_numpy(feedback(posteriors[chosen, 0]))
     mean = vectors.mean(0)
     rows = (
-        ("image", picture(images)),
+        ("image", figures.picture(images)),
         (f"enhanced: channel {mean.argmax()}", maps[..., mean.argmax()]),
         (f"suppressed: channel {mean.argmin()}", maps[..., mean.argmin()]),
     )
@@ -117,24 +118,20 @@ def draw_channels(model, feedback, batches, posteriors, labels, pair, path, samp
     emphasis = (None, vectors[:, mean.argmax()], vectors[:, mean.argmin()])
     for (title, pictures), factors, line in zip(rows, emphasis, axes, strict=True):
         for n, axis in enumerate(line):
-            axis.imshow(pictures[n], cmap="gray" if factors is None else "viridis")
-            axis.set_xticks([])
-            axis.set_yticks([])
-            note = (
-                f"class {labels[chosen[n]]}"
-                if factors is None
-                else (f"× {factors[n]:.2f}")
-            )
+            is_image = factors is None
+            cmap = "gray" if is_image else "viridis"
+            figures.show(axis, pictures[n], cmap=cmap)
+            note = f"class {labels[chosen[n]]}" if is_image else f"× {factors[n]:.2f}"
             axis.set_title(note, fontsize=8)
         line[0].set_ylabel(title, fontsize=8)
     figure.suptitle(f"Responses of {site} and their emphasis at the second look")
     figure.tight_layout()
-    save(figure, path)
+    figures.save(figure, path)
 
 
 def draw_top_k(splits, path, largest=5):
     """Figure 8: posterior of the top-k classes and top-k accuracy, a bar a timestep."""
-    plt = pyplot()
+    plt = figures.pyplot()
     figure, axes = plt.subplots(2, 2, figsize=(10, 6))
     for column, (split, (posteriors, labels)) in enumerate(splits.items()):
         order = np.argsort(-posteriors, axis=-1, kind="stable")
@@ -162,46 +159,4 @@ def draw_top_k(splits, path, largest=5):
     axes[0, 0].legend(loc="upper left")
     figure.suptitle("Sure and right: the k best classes after each look")
     figure.tight_layout()
-    save(figure, path)
-
-
-def pick(batches, indices):
-    """The images of those indices, in their order."""
-    found, start = {}, 0
-    for images, _ in batches:
-        images = keras.ops.convert_to_numpy(images)
-        for index in indices:
-            if start <= index < start + len(images):
-                found[index] = images[index - start]
-        start += len(images)
-        if len(found) == len(set(indices)):
-            break
-    return np.stack([found[index] for index in indices])
-
-
-def picture(images):
-    """Preprocessed images as matplotlib shows them."""
-    axes = (1, 2, 3)
-    low, high = images.min(axes, keepdims=True), images.max(axes, keepdims=True)
-    images = (images - low) / np.maximum(high - low, 1e-8)
-    return images[..., 0] if images.shape[-1] == 1 else images
-
-
-def pyplot():
-    """matplotlib's pyplot, drawing into files."""
-    try:
-        import matplotlib
-    except ImportError as error:
-        raise ImportError(
-            "--figures needs matplotlib: pip install kfeedback[plots]"
-        ) from (error)
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    return pyplot
-
-
-def save(figure, path):
-    """Writes and closes a figure."""
-    figure.savefig(path, dpi=110, bbox_inches="tight")
-    pyplot().close(figure)
+    figures.save(figure, path)

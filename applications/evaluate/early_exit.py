@@ -8,8 +8,8 @@ import keras
 import numpy as np
 
 import kfeedback
-from applications import _figures
-from applications._multiply_adds import count_multiply_adds
+from applications.common import figures
+from applications.common.multiply_adds import count_multiply_adds
 from kfeedback.backend import compile_forward
 from kfeedback.early_exit import predictions_of
 
@@ -134,7 +134,7 @@ def measure(model, images, labels, threshold, batch_size):
 
 def draw(rows, posteriors, labels, cost, path):
     """Accuracy against mean multiply-adds, thresholds beside, and each fixed T."""
-    plt = _figures.pyplot()
+    plt = figures.pyplot()
     figure, axes = plt.subplots(figsize=(6.4, 4.2), layout="constrained")
     fixed = 100 * (posteriors.argmax(axis=-1) == labels[:, None]).mean(axis=0)
     axes.plot(
@@ -157,4 +157,4 @@ def draw(rows, posteriors, labels, cost, path):
     axes.set_ylabel("accuracy, %")
     axes.grid(alpha=0.3)
     axes.legend(loc="lower right")
-    _figures.save(figure, path)
+    figures.save(figure, path)
