@@ -16,17 +16,17 @@ from kfeedback import (
 )
 from kfeedback._version import __version__
 from kfeedback.early_exit import early_exit
-from kfeedback.models import (
-    CRCN,
+from kfeedback.models.cliquenet import (
     CliqueNet,
     CliqueNetS0,
     CliqueNetS1,
     CliqueNetS2,
     CliqueNetS3,
-    FeedbackCNN,
-    FeedbackConvLSTMNet,
-    LRNet,
 )
+from kfeedback.models.crcn import CRCN
+from kfeedback.models.feedback_cnn import FeedbackCNN
+from kfeedback.models.feedback_convlstm import FeedbackConvLSTMNet
+from kfeedback.models.lrnet import LRNet
 from kfeedback.weights.registry import list_weights
 
 __all__ = [
@@ -59,5 +59,5 @@ __all__ = [
 
 
 def list_models():
-    """The names of all model factories of this package."""
-    return list(models.__all__)
+    """The names of all factories of `kfeedback.models`, without its backbones."""
+    return list(models.registry.factories("kfeedback.models"))

@@ -4,9 +4,9 @@ import keras
 import numpy as np
 from keras import ops
 
-from kfeedback import checks
+from kfeedback import checks, graph
 from kfeedback.backend import input_gradient
-from kfeedback.classifier import posterior_kind
+from kfeedback.classifier import check_output
 from kfeedback.corruptions import checked_images, start_noise
 
 PREDICTIONS = ("last", "all")
@@ -131,7 +131,8 @@ class Attack:
         self._preprocess = preprocess
         self._classes = None  # known when the model has been checked
         self._has_gradient = False  # seen to be elsewhere than zero
-        check_kind(model, from_logits)
+        if graph.has_graph(model):  # else what it gives is checked
+            check_output(model, from_logits=from_logits, takes=("softmax", None))
         last = predictions == "last"
         self._gradient = input_gradient(
             model,
@@ -242,39 +243,16 @@ class Attack:
         # bfloat16 keeps eight bits.
         sums_to_one = output.min() >= 0 and np.abs(sums - 1).max() < 0.02
         if self._from_logits and sums_to_one:
-            raise _no_logits(self.model)
+            raise ValueError(
+                f"from_logits must be False for '{self.model.name}', which gives "
+                "distributions, got True."
+            )
         if not (self._from_logits or sums_to_one):
-            raise _no_distribution(self.model)
-
-
-def check_kind(model, from_logits):
-    """Refuses a functional model that is seen to end in something else.
-
-    Raises:
-        ValueError: if it does.
-    """
-    try:
-        kind = posterior_kind(model)
-    except (AttributeError, TypeError, ValueError):
-        return  # a model without a graph of layers: what it gives is checked
-    if kind == "sigmoid":
-        raise _no_distribution(model)
-    if kind == "softmax" and from_logits:
-        raise _no_logits(model)
-
-
-def _no_logits(model):
-    return ValueError(
-        f"from_logits must be False for '{model.name}', which gives distributions, "
-        "got True."
-    )
-
-
-def _no_distribution(model):
-    return ValueError(
-        "model must give a distribution over the classes, or logits with "
-        f"from_logits=True, got '{model.name}', whose output does not sum to 1."
-    )
+            raise ValueError(
+                "model must give a distribution over the classes, or logits with "
+                f"from_logits=True, got '{self.model.name}', whose output does not sum "
+                "to 1."
+            )
 
 
 def _loss(output, labels, from_logits, last):

@@ -1,4 +1,7 @@
-"""Where a classifier ends: its last layers with weights, and what follows them."""
+"""Where a classifier ends: its last layers with weights, and what follows them.
+
+What says whether a model gives posteriors or logits stands here, and nowhere else.
+"""
 
 import keras
 
@@ -32,7 +35,7 @@ class Head:
         shape = tuple(model.outputs[0].shape)
         self.posterior = posterior_kind(model)
         self.is_logits = self.posterior is None
-        classifiers = graph.nearest(model.outputs, _has_weights)
+        classifiers = last_with_weights(model.outputs)
         if not classifiers:
             raise ValueError(
                 f"{argument} must end in a classifier, got '{model.name}', whose "
@@ -75,12 +78,60 @@ class Head:
             )
 
 
+def last_with_weights(tensors):
+    """The nearest calls of layers with weights, on every way back from tensors."""
+    return graph.nearest(tensors, lambda node: graph.layer_has_weights(node.operation))
+
+
+def check_output(
+    model, *, from_logits=False, takes=("softmax",), ranks=(2, 3), argument="model"
+):
+    """Raises unless a functional model gives the posteriors, or logits, that it should.
+
+    Args:
+        model: a functional `keras.Model`.
+        from_logits: bool; `True` wants logits, `False` posteriors.
+        takes: the kinds of posteriors that will do, as `posterior_kind` names them:
+            `"softmax"`, one distribution; `"sigmoid"`, a posterior for each class on
+            its own; `None`, what the graph does not show.
+        ranks: those of the output that will do: 2 for `(B, classes)`, 3 for `(B, T,
+            classes)`.
+        argument: the name under which an error speaks of the model.
+
+    Returns:
+        what `posterior_kind` says.
+
+    Raises:
+        TypeError: if `from_logits` is no bool.
+        ValueError: if the model gives something else.
+    """
+    checks.boolean("from_logits", from_logits)
+    shape = tuple(model.outputs[0].shape)
+    if len(shape) not in ranks or shape[-1] is None:
+        shapes = {2: "(B, classes)", 3: "(B, T, classes)"}
+        raise ValueError(
+            f"{argument} must give {' or '.join(shapes[rank] for rank in ranks)}, got "
+            f"'{model.name}' with output {shape}."
+        )
+    kind = posterior_kind(model)
+    if from_logits and kind and kind in takes:
+        raise ValueError(
+            f"from_logits must be False for '{model.name}', which ends in a {kind}, "
+            "got True."
+        )
+    if kind not in ((None,) if from_logits else takes):
+        wanted = " or a ".join(filter(None, takes))
+        raise ValueError(
+            f"{argument} must give posteriors, by a {wanted}, or logits with "
+            f"from_logits=True, got '{model.name}', which ends in "
+            f"{f'a {kind}' if kind else 'neither softmax nor sigmoid'}."
+        )
+    return kind
+
+
 def posterior_kind(model):
     """`"softmax"` or `"sigmoid"` if that is what a model gives, `None` for logits."""
-    ends = graph.nearest(
-        model.outputs, lambda node: not _keeps_posterior(node.operation)
-    )
-    kinds = {_kind_of(node) for node in ends}
+    kinds = {_kind_of(node) for node in _ends(model)}
     return kinds.pop() if len(kinds) == 1 else None
 
 
@@ -94,9 +145,7 @@ def posterior_end(model):
         ValueError: if it takes several calls to make the posterior, or there are
             neither posteriors nor scores.
     """
-    ends = graph.nearest(
-        model.outputs, lambda node: not _keeps_posterior(node.operation)
-    )
+    ends = _ends(model)
     if posterior_kind(model) is None:
         for node in ends:
             activation = getattr(node.operation, "activation", None)
@@ -115,15 +164,20 @@ def posterior_end(model):
     return {layer}
 
 
+def _ends(model):
+    """The nearest calls back from a model's outputs that make posteriors or scores."""
+    return graph.nearest(
+        model.outputs, lambda node: not _keeps_posterior(node.operation)
+    )
+
+
 def _keeps_posterior(operation):
+    if graph.has_graph(operation):
+        return not _ends(operation)
     if isinstance(operation, keras.layers.Activation):
         return operation.activation is keras.activations.linear
     # A cast in float32 is an operation without a class that Keras shows.
     return isinstance(operation, _KEEP_POSTERIOR) or type(operation).__name__ == "Cast"
-
-
-def _has_weights(node):
-    return bool(getattr(node.operation, "weights", None))
 
 
 def _kind_of(node):

@@ -6,7 +6,7 @@ from keras import ops, tree
 
 from kfeedback import checks, graph
 from kfeedback.backend import compile_forward
-from kfeedback.classifier import posterior_kind
+from kfeedback.classifier import check_output
 from kfeedback.layers import StackTimesteps
 
 
@@ -50,25 +50,17 @@ class EarlyExit:
     Attributes:
         threshold: float, may be changed between predictions.
         timesteps: int, the passes of the model.
-        stages: list of what each timestep adds to the earlier ones.
+        parts: list of what each timestep adds to the earlier ones.
     """
 
     def __init__(self, model, threshold, from_logits=False):
         self.threshold = threshold
-        checks.boolean("from_logits", from_logits)
         predictions = predictions_of(model)
-        kind = posterior_kind(model)
-        if kind != (None if from_logits else "softmax"):
-            raise ValueError(
-                "model must give one distribution over the classes, by a softmax, or "
-                f"logits with from_logits=True, got '{model.name}', which ends in "
-                f"{kind or 'neither softmax nor sigmoid'}, and from_logits="
-                f"{from_logits}."
-            )
+        check_output(model, from_logits=from_logits, ranks=(3,))
         self.timesteps = len(predictions)
         self._is_logits = from_logits
         self._input = model.inputs[0]
-        self.stages = _cut(model, predictions)
+        self.parts = _cut(model, predictions)
 
     @property
     def threshold(self):
@@ -113,7 +105,7 @@ class EarlyExit:
             timesteps.append(made[1])
             progress.add(1)
         if not predictions:
-            classes = self.stages[0].model.outputs[0].shape[-1]
+            classes = self.parts[0].model.outputs[0].shape[-1]
             return np.zeros((0, classes), "float32"), np.zeros(0, "int32")
         return np.concatenate(predictions), np.concatenate(timesteps)
 
@@ -122,8 +114,8 @@ class EarlyExit:
         left = np.arange(count)  # which samples are not done
         carried = [ops.cast(ops.convert_to_tensor(images), self._input.dtype)]
         results, timesteps = None, np.zeros(count, "int32")
-        for step, stage in enumerate(self.stages, start=1):
-            prediction, carried = stage(carried, len(left))
+        for step, part in enumerate(self.parts, start=1):
+            prediction, carried = part(carried, len(left))
             if results is None:
                 results = np.zeros((count, prediction.shape[1]), prediction.dtype)
             done = self._confidence(prediction) >= self.threshold
@@ -146,14 +138,14 @@ class EarlyExit:
         return prediction.max(axis=-1)
 
 
-class _Stage:
+class _Part:
     """What one timestep adds to what is carried over from the earlier ones.
 
     Args:
         model: the model that is cut.
-        carried: symbolic tensors of it that earlier stages hand over.
+        carried: symbolic tensors of it that earlier parts hand over.
         prediction: the symbolic prediction of this timestep.
-        handed_on: symbolic tensors for the later stages; what is in `carried` is
+        handed_on: symbolic tensors for the later parts; what is in `carried` is
             handed on as it is.
     """
 
@@ -208,35 +200,29 @@ def predictions_of(model):
             f"return_sequences=True does, got '{model.name}' with output "
             f"{tuple(model.outputs[0].shape)}."
         )
-    predictions = stacked.input_tensors
-    if len(predictions[0].shape) != 2:
-        raise ValueError(
-            f"model must classify, got '{model.name}' with output "
-            f"{tuple(model.outputs[0].shape)}."
-        )
-    return predictions
+    return stacked.input_tensors
 
 
 def _cut(model, predictions):
-    """One `_Stage` a timestep."""
+    """One `_Part` a timestep."""
     inputs = list(model.inputs)
     nodes = graph.nodes(inputs, predictions)
-    stage_of = {}  # of each call, the first timestep that needs it
+    first_use = {}  # of each call, the first timestep that needs it
     for step, prediction in enumerate(predictions):
         for node in graph.nodes(inputs, [prediction]):
-            stage_of.setdefault(id(node), step)
-    made_in = {id(x): stage_of[id(n)] for n in nodes for x in n.outputs}
+            first_use.setdefault(id(node), step)
+    made_in = {id(x): first_use[id(n)] for n in nodes for x in n.outputs}
     used_in = {}  # of each tensor, the last timestep that needs it
     for node in nodes:
         for x in node.input_tensors:
-            used_in[id(x)] = max(used_in.get(id(x), 0), stage_of[id(node)])
+            used_in[id(x)] = max(used_in.get(id(x), 0), first_use[id(node)])
     tensors = [*inputs, *(x for node in nodes for x in node.outputs)]
     carried = [
         [x for x in tensors if made_in.get(id(x), -1) < step <= used_in.get(id(x), -1)]
         for step in range(1, len(predictions))
     ]
     return [
-        _Stage(model, before, prediction, after)
+        _Part(model, before, prediction, after)
         for before, prediction, after in zip(
             [inputs, *carried], predictions, [*carried, []], strict=True
         )

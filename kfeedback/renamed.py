@@ -8,11 +8,12 @@ KEYS = {"licence": "license"}
 _VALUES = {"centre": "center", "parametrised": "parametrized"}
 
 
-def current(config):
+def current(config, **also):
     """A config, or what else a file keeps by name, in today's words.
 
     Args:
         config: dict with text keys; dicts in it are read alike.
+        **also: new names of keys that were renamed only where this config is from.
 
     Returns:
         a new dict.
@@ -25,5 +26,5 @@ def current(config):
             value = current(value)
         elif isinstance(value, str):
             value = _VALUES.get(value, value)
-        found[KEYS.get(key, key)] = value
+        found[(KEYS | also).get(key, key)] = value
     return found

@@ -133,14 +133,14 @@ def lrnet_lenet(images, weights, timesteps, layers=("conv1", "conv2")):
 
 
 def clique_block(
-    x, weights, layers, loops, updates=None, bottleneck=False, batch=False
+    x, weights, layers, stages, updates=None, bottleneck=False, batch=False
 ):
     """The alternately updated clique, eq. (1), one kernel and batch norm at a time.
 
     Args:
         x: `X_0`.
         weights: arrays of a `CliqueBlock` by name.
-        layers, loops, updates, bottleneck: as in `CliqueBlock`.
+        layers, stages, updates, bottleneck: as in `CliqueBlock`.
         batch: normalize by the statistics of the batch, as in training, instead of the
             moving ones.
 
@@ -189,17 +189,17 @@ def clique_block(
         return total, stage
 
     x = np.asarray(x, "float64")
-    maps, stages = {}, []
-    for stage in range(1, loops + 2):
-        is_last_loop = loops > 0 and stage == loops + 1
-        count = layers if updates is None or not is_last_loop else updates
+    maps, made = {}, []
+    for stage in range(1, stages + 1):
+        is_last = stages > 1 and stage == stages
+        count = layers if updates is None or not is_last else updates
         for target in range(1, count + 1):
             read = {s: m for s, m in maps.items() if s != target}
             if stage == 1:
                 read[0] = (x, 0)
             maps[target] = update(target, stage, read)
-        stages.append(np.concatenate([maps[s][0] for s in sorted(maps)], axis=-1))
-    return stages
+        made.append(np.concatenate([maps[s][0] for s in sorted(maps)], axis=-1))
+    return made
 
 
 def cliquenet(x, weights, blocks, layers, attention=False, **options):
@@ -265,7 +265,7 @@ def padded_conv2d(x, kernel, bias, stride):
     return conv2d(x, kernel, bias, "valid", stride)
 
 
-def conv_lstm_gates(x, weights, name, stride=1, step=0, batch=False, epsilon=1e-5):
+def conv_lstm_gates(x, weights, name, stride=1, timestep=0, batch=False, epsilon=1e-5):
     """`W(x)`, with batch norm if there are weights of it.
 
     Args:
@@ -274,7 +274,7 @@ def conv_lstm_gates(x, weights, name, stride=1, step=0, batch=False, epsilon=1e-
         weights: arrays by path.
         name: what the paths of the layer start with.
         stride: of the convolution.
-        step: that whose moving statistics are taken; the last ones serve all later.
+        timestep: that whose moving statistics are taken; the last ones serve all later.
         batch: normalize by the statistics of the batch, as in training.
         epsilon: of the batch norm.
     """
@@ -290,28 +290,30 @@ def conv_lstm_gates(x, weights, name, stride=1, step=0, batch=False, epsilon=1e-
         means, variances = (
             weights[f"{name}/moving_{part}"] for part in ("mean", "variance")
         )
-        slot = min(step, len(means) - 1)
+        slot = min(timestep, len(means) - 1)
         mean, variance = means[slot], variances[slot]
     return batch_norm(x, gamma, beta, mean, variance, epsilon)
 
 
-def conv_lstm_cell(x, state, weights, name, stride=1, step=0, batch=False):
-    """One step of the convolutional LSTM of section 3, without peepholes.
+def conv_lstm_cell(x, state, weights, name, stride=1, timestep=0, batch=False):
+    """One timestep of the convolutional LSTM of section 3, without peepholes.
 
     Args:
         x: input; or, if there are no weights for one, its share of the gates.
         state: `(H, C)`, or `None` for zeros.
         weights: arrays by path.
         name: what the paths of the cell start with.
-        stride, step, batch: as in `conv_lstm_gates`.
+        stride, timestep, batch: as in `conv_lstm_gates`.
 
     Returns:
         the next `(H, C)`.
     """
     h, c = (None, 0.0) if state is None else state
     if f"{name}/input_gates/kernel" in weights:
-        x = conv_lstm_gates(x, weights, f"{name}/input_gates", stride, step, batch)
-    total = x + conv_lstm_gates(h, weights, f"{name}/recurrent_gates", 1, step, batch)
+        x = conv_lstm_gates(x, weights, f"{name}/input_gates", stride, timestep, batch)
+    total = x + conv_lstm_gates(
+        h, weights, f"{name}/recurrent_gates", 1, timestep, batch
+    )
     i, f, g, o = np.split(total, 4, axis=-1)
     c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
     return sigmoid(o) * np.tanh(c), c
@@ -342,14 +344,14 @@ def feedback_convlstm(images, weights, cells, timesteps, batch=False):
         features, weights, "group1_cell1_input_gates", cells[0][0][1], batch=batch
     )
     states, predictions = {}, []
-    for step in range(timesteps):
+    for timestep in range(timesteps):
         x = first
         for group, strides in enumerate(cells, start=1):
             for cell, (_, stride) in enumerate(strides, start=1):
                 name = f"group{group}_cell{cell}"
                 x = relu(x) if cell > 1 else x
                 states[name] = conv_lstm_cell(
-                    x, states.get(name), weights, name, stride, step, batch
+                    x, states.get(name), weights, name, stride, timestep, batch
                 )
                 x = states[name][0]
         b, h, w, c = x.shape

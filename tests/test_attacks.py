@@ -283,7 +283,7 @@ BAD = {
     "labels must": lambda: _attack(labels=[0, 4]),
     "labels must be whole": lambda: _attack(labels=[0.0, 1.0]),
     "shape \\(2,\\), got": lambda: _attack(labels=[0]),
-    "sum to 1": lambda: _model_bad("sigmoid"),
+    "ends in a sigmoid": lambda: _model_bad("sigmoid"),
     "does not sum": lambda: _attack(model=_linear(activation="linear")),
     "from_logits must": lambda: attacks.Attack(_linear(), from_logits=True),
     "predictions": lambda: attacks.Attack(_linear(), predictions="first"),

@@ -115,14 +115,14 @@ def test_threshold_one_runs_all_passes_of_the_unsure():
 def test_passes_that_nobody_needs_are_not_run(monkeypatch):
     model = lrnet()
     predictor = kfeedback.early_exit(model, 1e-6)
-    for stage in predictor.stages[1:]:
-        monkeypatch.setattr(stage, "_run", None)  # a call would fail
+    for part in predictor.parts[1:]:
+        monkeypatch.setattr(part, "_run", None)  # a call would fail
     _, timesteps = predictor.predict(images_for(model))
     assert (timesteps == 1).all()
 
 
 def test_nothing_is_computed_twice():
-    """Together the stages call each layer as often as the model does."""
+    """Together the parts call each layer as often as the model does."""
     for make in MODELS.values():
         model = make()
         whole = [
@@ -130,8 +130,8 @@ def test_nothing_is_computed_twice():
         ]
         parts = [
             node.operation
-            for stage in kfeedback.early_exit(model, 0.5).stages
-            for node in kfeedback.graph.nodes(stage.model.inputs, stage.model.outputs)
+            for part in kfeedback.early_exit(model, 0.5).parts
+            for node in kfeedback.graph.nodes(part.model.inputs, part.model.outputs)
         ]
         stacks = [x for x in whole if isinstance(x, StackTimesteps)]
         assert len(stacks) == 1

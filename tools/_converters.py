@@ -224,7 +224,7 @@ def _gates(ours, gates, source, of):
         if of == "h":
             beta = beta + gamma * (bias - mean) / np.sqrt(variance + gates.epsilon)
             mean = bias
-        mean, variance = (np.tile(v, (gates.steps, 1)) for v in (mean, variance))
+        mean, variance = (np.tile(v, (gates.timesteps, 1)) for v in (mean, variance))
         return bias, gamma, beta, mean, variance
 
     yield Entry(targets, tuple(biases), make)

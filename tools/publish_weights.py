@@ -2,7 +2,7 @@
 
     python -m tools.publish_weights --weights=runs/lenet/weights.h5 \
         --model=kfeedback.models.backbones.LeNet --dtype=float16 --about=lenet.json \
-        --output=kfeedback/weights/files/lenet_mnist_bg_sample.h5
+        --output=kfeedback/weights/published/lenet_mnist_bg_sample.h5
 
 The attributes are those of --weights, and over them those of the JSON file --about (see
 `kfeedback.weights.ABOUT`). Printed is what `kfeedback/weights/registry.py` has to say

@@ -25,8 +25,8 @@ from absl import flags
 
 from applications import _app, _serving
 from applications._bare_process import ask
-from kfeedback.serving._requests import WARMUP_FILE
-from kfeedback.serving._versions import versions
+from kfeedback.serving.requests import WARMUP_FILE
+from kfeedback.serving.versions import versions
 
 flags.DEFINE_string("base_dir", None, "What kfeedback.serving.export got (required).")
 flags.DEFINE_integer(

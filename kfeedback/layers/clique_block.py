@@ -5,7 +5,7 @@ import dataclasses
 import keras
 from keras import ops
 
-from kfeedback import checks
+from kfeedback import checks, renamed
 from kfeedback.layers._initializers import vary
 from kfeedback.layers.fused_batch_norm import affine, batch_norm, move
 
@@ -32,11 +32,11 @@ class CliqueBlock(keras.layers.Layer):
 
     Args:
         filters: int ≥ 1, k, channels of each layer.
-        layers: int ≥ 1, n; ≥ 2 where there are loops.
-        loops: int ≥ 0, stages after stage I; 0 makes no use of feedback, and then the
-            kernels `W_mi`, m > i, do not exist.
+        layers: int ≥ 1, n; ≥ 2 with more than one stage.
+        stages: int ≥ 1; 1 makes no use of feedback, and then the kernels `W_mi`, m > i,
+            do not exist.
         updates: `None` for n, or an int from 0 to n: the first so many layers only
-            are updated in the last of the loops.
+            are updated in the last stage; of no use with one stage.
         kernel_size: odd int, side of the kernels; of the second ones with a bottleneck.
         bottleneck: bool.
         dropout: fraction dropped after each convolution.
@@ -70,7 +70,7 @@ class CliqueBlock(keras.layers.Layer):
         self,
         filters,
         layers,
-        loops=1,
+        stages=2,
         updates=None,
         kernel_size=3,
         bottleneck=False,
@@ -83,8 +83,8 @@ class CliqueBlock(keras.layers.Layer):
     ):
         super().__init__(**kwargs)
         self.filters = checks.integer("filters", filters)
-        self.loops = checks.integer("loops", loops, least=0)
-        self.num_layers = checks.integer("layers", layers, least=2 if loops else 1)
+        self.stages = checks.integer("stages", stages)
+        self.num_layers = checks.integer("layers", layers, least=2 if stages > 1 else 1)
         self.updates = None
         if updates is not None:
             self.updates = checks.integer("updates", updates, least=0)
@@ -122,7 +122,7 @@ class CliqueBlock(keras.layers.Layer):
                 )
         self.norms, self.second_norms = {}, {}
         self.moving = {"input": self._add_moving("input", self.channels)}
-        for stage in range(1, self.loops + 2):
+        for stage in range(1, self.stages + 1):
             for layer in range(1, self._updates_of(stage) + 1):
                 name = _name(stage, layer)
                 channels = self.channels + (layer - 1) * self.filters
@@ -151,26 +151,26 @@ class CliqueBlock(keras.layers.Layer):
         if not named or source == target or first >= self.kernels[target - 1].shape[2]:
             raise ValueError(
                 "source, target must be two layers that the block connects, got "
-                f"{source}, {target} of {self.num_layers} layers, loops={self.loops}."
+                f"{source}, {target} of {self.num_layers} layers, stages={self.stages}."
             )
         size = self.channels if source == 0 else self.filters
         return self.kernels[target - 1][:, :, first : first + size]
 
     def _updates_of(self, stage):
         """How many layers a stage updates, from the first on."""
-        is_last = stage == self.loops + 1
-        if self.loops and is_last and self.updates is not None:
+        is_last = stage == self.stages
+        if stage > 1 and is_last and self.updates is not None:
             return self.updates
         return self.num_layers
 
     def _is_read(self, stage, layer):
         """Whether any update reads the layer as the stage left it."""
-        later = stage <= self.loops and self._updates_of(stage + 1) > 0
+        later = stage < self.stages and self._updates_of(stage + 1) > 0
         return layer < self._updates_of(stage) or later
 
     def _is_updated(self, layer):
         """Whether any stage after the first updates a layer."""
-        return any(layer <= self._updates_of(s) for s in range(2, self.loops + 2))
+        return any(layer <= self._updates_of(s) for s in range(2, self.stages + 1))
 
     def _add_kernel(self, name, side, channels, others):
         """A kernel of `channels` rows and `others` times `filters` rows."""
@@ -222,7 +222,7 @@ class CliqueBlock(keras.layers.Layer):
         training = bool(training)
         image = _Map(x, self.moving["input"])
         current, outputs = [], []
-        for stage in range(1, self.loops + 2):
+        for stage in range(1, self.stages + 1):
             for layer in range(1, self._updates_of(stage) + 1):
                 sources = current[: layer - 1] + current[layer:]
                 if stage == 1:
@@ -276,7 +276,7 @@ class CliqueBlock(keras.layers.Layer):
     def compute_output_shape(self, input_shape):
         """`(B, H, W, C)` to a list of `(B, H, W, n k)`."""
         shape = (*input_shape[:-1], self.num_layers * self.filters)
-        return [shape] * (self.loops + 1)
+        return [shape] * self.stages
 
     def get_config(self):
         """The constructor's arguments."""
@@ -284,7 +284,7 @@ class CliqueBlock(keras.layers.Layer):
             **super().get_config(),
             "filters": self.filters,
             "layers": self.num_layers,
-            "loops": self.loops,
+            "stages": self.stages,
             "updates": self.updates,
             "kernel_size": self.kernel_size,
             "bottleneck": self.bottleneck,
@@ -294,6 +294,11 @@ class CliqueBlock(keras.layers.Layer):
             "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
             "kernel_regularizer": keras.regularizers.serialize(self.kernel_regularizer),
         }
+
+    @classmethod
+    def from_config(cls, config):
+        """The layer of what `get_config` gave, also of an earlier version."""
+        return super().from_config(renamed.current(config))
 
 
 def _name(stage, layer):

@@ -4,12 +4,12 @@ import keras
 from keras import ops
 
 from kfeedback import checks
-from kfeedback.layers.conv_lstm_gates import GATES, ConvLSTMGates, conv
+from kfeedback.layers.conv_lstm_gates import GATES, ConvLSTMGates, OldNames, conv
 
 
 @keras.saving.register_keras_serializable(package="kfeedback")
-class ConvLSTMCell(keras.layers.Layer):
-    """One step of a convolutional LSTM, a pure function of `(X, (H, C))`.
+class ConvLSTMCell(OldNames, keras.layers.Layer):
+    """One timestep of a convolutional LSTM, a pure function of `(X, (H, C))`.
 
         i = σ(W_xi(X) + W_hi(H)),   f = σ(W_xf(X) + W_hf(H)),
         g = tanh(W_xg(X) + W_hg(H)),   o = σ(W_xo(X) + W_ho(H)),
@@ -29,11 +29,11 @@ class ConvLSTMCell(keras.layers.Layer):
         kernel_size: odd int, side of all kernels.
         strides: int ≥ 1, of the convolution of X.
         batch_norm: bool, batch norm after both convolutions; γ and β are shared by
-            all steps.
-        steps: int ≥ 1, so many steps have moving statistics of their own; later ones
+            all timesteps.
+        timesteps: int ≥ 1, so many have moving statistics of their own; later ones
             share those of the last.
         convolve_input: bool; `False` for a cell whose inputs are `W_x(X)` already,
-            `(B, H, W, 4F)`, of a `ConvLSTMGates` that is called once for all steps.
+            `(B, H, W, 4F)`, of a `ConvLSTMGates` that is called once for all timesteps.
         momentum: of the moving means and variances.
         epsilon: added to the variances.
         kernel_initializer: initializer of the kernel of each gate for X.
@@ -45,8 +45,8 @@ class ConvLSTMCell(keras.layers.Layer):
         inputs: X, `(B, H, W, channels)`.
         state: `None` for zeros, or the pair (H, C), each `(B, H/strides, W/strides,
             F)`; height and width need not be known when the layer is built.
-        step: int ≥ 0, which step this is; of use with batch norm only.
-        is_last: bool, in training the statistics of later steps move, too.
+        timestep: int ≥ 0, which one this is; of use with batch norm only.
+        is_last: bool, in training the statistics of later timesteps move, too.
         training: bool, statistics of the batch unless the layer is frozen.
 
     Returns:
@@ -59,8 +59,8 @@ class ConvLSTMCell(keras.layers.Layer):
     The padding is the published one, half the kernel on both sides, also where strides
     > 1; `keras.layers.ConvLSTM2D` then pads an even side at its end only.
 
-    Departures from the published code: moving statistics are those of a step, not of
-    all steps together, which no step has in training. The bias of the forget gate for X
+    Departures from the published code: moving statistics are those of a timestep, not
+    of all together, which none has in training. The bias of the forget gate for X
     starts at 1, as published; in training a batch norm takes it away again.
 
     Reference:
@@ -74,7 +74,7 @@ class ConvLSTMCell(keras.layers.Layer):
         kernel_size=3,
         strides=1,
         batch_norm=False,
-        steps=1,
+        timesteps=1,
         convolve_input=True,
         momentum=0.9,
         epsilon=1e-5,
@@ -96,7 +96,7 @@ class ConvLSTMCell(keras.layers.Layer):
         self.options = {
             "kernel_size": kernel_size,
             "batch_norm": batch_norm,
-            "steps": steps,
+            "timesteps": timesteps,
             "momentum": momentum,
             "epsilon": epsilon,
         }
@@ -134,32 +134,32 @@ class ConvLSTMCell(keras.layers.Layer):
             )
         self.recurrent_gates.build(self.compute_output_shape(inputs_shape))
 
-    def call(self, inputs, state=None, step=0, is_last=False, training=None):
+    def call(self, inputs, state=None, timestep=0, is_last=False, training=None):
         """Returns the next (H, C)."""
         self._check_state(inputs, state)
-        checks.integer("step", step, least=0)
-        gates = self._gates(inputs, state, step, is_last, training)
+        checks.integer("timestep", timestep, least=0)
+        gates = self._gates(inputs, state, timestep, is_last, training)
         i, f, g, o = ops.split(gates, GATES, axis=-1)
         memory = ops.sigmoid(i) * ops.tanh(g)
         if state is not None:
             memory = ops.sigmoid(f) * state[1] + memory
         return ops.sigmoid(o) * ops.tanh(memory), memory
 
-    def _gates(self, x, state, step, is_last, training):
+    def _gates(self, x, state, timestep, is_last, training):
         """`W_x(X) + W_h(H)`, `(B, h, w, 4F)`."""
         for_input, for_state = self.input_gates, self.recurrent_gates
         together = for_input is not None and self.strides == 1 and state is not None
         by_batch = [g.is_by_batch(training) for g in (for_input, for_state) if g]
         if together and not any(by_batch):
             (kernel, shift), (recurrent_kernel, recurrent_shift) = (
-                gates.folded(step) for gates in (for_input, for_state)
+                gates.folded(timestep) for gates in (for_input, for_state)
             )
             gates = conv(
                 ops.concatenate([x, state[0]], axis=-1),
                 ops.concatenate([kernel, recurrent_kernel], axis=2),
             )
             return gates + ops.cast(shift + recurrent_shift, gates.dtype)
-        time = {"step": step, "is_last": is_last, "training": training}
+        time = {"timestep": timestep, "is_last": is_last, "training": training}
         if for_input is not None:
             x = for_input(x, **time)
         if state is None:
@@ -180,7 +180,7 @@ class ConvLSTMCell(keras.layers.Layer):
         )
 
     def compute_output_spec(
-        self, inputs, state=None, step=0, is_last=False, training=None
+        self, inputs, state=None, timestep=0, is_last=False, training=None
     ):
         """Shapes and dtype of (H', C')."""
         self._check_state(inputs, state)

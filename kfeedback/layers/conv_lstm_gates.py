@@ -4,20 +4,33 @@ import keras
 import numpy as np
 from keras import ops
 
-from kfeedback import checks
+from kfeedback import checks, renamed
 from kfeedback.layers._initializers import vary
 from kfeedback.layers.fused_batch_norm import batch_norm, move
 
 GATES = 4
 
 
+class OldNames:
+    """For layers of files of earlier versions, which call a timestep a step."""
+
+    @classmethod
+    def from_config(cls, config):
+        """The layer of what `get_config` gave."""
+        return super().from_config(renamed.current(config, steps="timesteps"))
+
+    def __call__(self, *args, **kwargs):
+        """As `keras.layers.Layer`; a saved graph of calls is made of these again."""
+        return super().__call__(*args, **renamed.current(kwargs, step="timestep"))
+
+
 @keras.saving.register_keras_serializable(package="kfeedback")
-class ConvLSTMGates(keras.layers.Layer):
+class ConvLSTMGates(OldNames, keras.layers.Layer):
     """`W(x)` for the gates i, f, g, o of a ConvLSTM cell, as one convolution.
 
     W is a convolution with bias, padded by half the kernel on both sides, followed by
     batch norm if wanted. A `ConvLSTMCell` has one for its input and one for its state;
-    it stands alone where an input is the same at every step, so that its share is
+    it stands alone where an input is the same at every timestep, so that its share is
     computed once.
 
     Args:
@@ -25,9 +38,9 @@ class ConvLSTMGates(keras.layers.Layer):
         kernel_size: odd int, side of the kernels.
         strides: int ≥ 1.
         batch_norm: bool.
-        steps: int ≥ 1, so many steps of a recurrence have moving statistics of their
-            own; later steps share those of the last. One set for all steps would
-            predict what no step does in training (Cooijmans et al., 2017, section 3).
+        timesteps: int ≥ 1, so many have moving statistics of their own; later ones
+            share those of the last. One set for all would predict what no timestep
+            does in training (Cooijmans et al., 2017, section 3).
         forget_bias: float ≥ 0, where the bias of the forget gate starts; the others
             start at 0. In training a batch norm takes it away again.
         momentum: of the moving mean and variance of the batch norm.
@@ -38,8 +51,8 @@ class ConvLSTMGates(keras.layers.Layer):
 
     Call arguments:
         x: `(B, H, W, C)`.
-        step: int ≥ 0, which step of the recurrence this is.
-        is_last: bool; in training the last step moves the statistics of later ones,
+        timestep: int ≥ 0, which one of the recurrence this is.
+        is_last: bool; in training the last one moves the statistics of later ones,
             too, so that they are of use in a longer recurrence.
         training: bool; statistics of the batch instead of the moving ones, unless the
             layer is frozen.
@@ -58,7 +71,7 @@ class ConvLSTMGates(keras.layers.Layer):
         kernel_size=3,
         strides=1,
         batch_norm=False,
-        steps=1,
+        timesteps=1,
         forget_bias=0.0,
         momentum=0.9,
         epsilon=1e-5,
@@ -71,7 +84,7 @@ class ConvLSTMGates(keras.layers.Layer):
         self.kernel_size = checks.odd_integer("kernel_size", kernel_size)
         self.strides = checks.integer("strides", strides)
         self.batch_norm = checks.boolean("batch_norm", batch_norm)
-        self.steps = checks.integer("steps", steps)
+        self.timesteps = checks.integer("timesteps", timesteps)
         self.forget_bias = checks.number("forget_bias", forget_bias, least=0)
         self.momentum = checks.number("momentum", momentum, least=0, below=1)
         self.epsilon = checks.number("epsilon", epsilon, above=0)
@@ -119,24 +132,24 @@ class ConvLSTMGates(keras.layers.Layer):
     def _add_moving(self, name, initializer):
         return self.add_weight(
             name=name,
-            shape=(self.steps, GATES * self.filters),
+            shape=(self.timesteps, GATES * self.filters),
             initializer=initializer,
             trainable=False,
             autocast=False,
         )
 
-    def call(self, x, step=0, is_last=False, training=None):
+    def call(self, x, timestep=0, is_last=False, training=None):
         """Returns `W(x)`."""
         if not self.is_by_batch(training):
-            kernel, shift = self.folded(step)
+            kernel, shift = self.folded(timestep)
             return conv(x, kernel, self.strides) + ops.cast(shift, x.dtype)
         x = conv(x, ops.convert_to_tensor(self.kernel), self.strides)
         gamma = ops.convert_to_tensor(self.gamma)
         # The mean of the batch takes the bias away, so the gradient of that is zero.
         beta = self.beta + 0.0 * self.bias
         x, mean, variance = batch_norm(x, gamma, beta, self.epsilon)
-        slot = self._slot(step)
-        moved = np.zeros((self.steps, 1), bool)
+        slot = self._slot(timestep)
+        moved = np.zeros((self.timesteps, 1), bool)
         moved[slot : None if is_last else slot + 1] = True
         move(self.moving_mean, mean + self.bias, self.momentum, moved)
         move(self.moving_variance, variance, self.momentum, moved)
@@ -152,19 +165,19 @@ class ConvLSTMGates(keras.layers.Layer):
         """Whether `call` normalizes by the statistics of the batch."""
         return self.batch_norm and bool(training) and self.trainable
 
-    def folded(self, step=0):
+    def folded(self, timestep=0):
         """`(kernel, shift)` of the convolution that is W with moving statistics."""
         kernel, bias = ops.convert_to_tensor(self.kernel), self.bias
         if not self.batch_norm:
             return kernel, ops.convert_to_tensor(bias)
-        slot = self._slot(step)
+        slot = self._slot(timestep)
         mean, variance = self.moving_mean[slot], self.moving_variance[slot]
         scale = self.gamma * ops.rsqrt(variance + self.epsilon)
         folded = ops.cast(ops.cast(kernel, scale.dtype) * scale, kernel.dtype)
         return folded, self.beta + (bias - mean) * scale
 
-    def _slot(self, step):
-        return min(checks.integer("step", step, least=0), self.steps - 1)
+    def _slot(self, timestep):
+        return min(checks.integer("timestep", timestep, least=0), self.timesteps - 1)
 
     def compute_output_shape(self, input_shape):
         """`(B, H, W, C)` to `(B, H/strides, W/strides, 4F)`."""
@@ -180,7 +193,7 @@ class ConvLSTMGates(keras.layers.Layer):
             "kernel_size": self.kernel_size,
             "strides": self.strides,
             "batch_norm": self.batch_norm,
-            "steps": self.steps,
+            "timesteps": self.timesteps,
             "forget_bias": self.forget_bias,
             "momentum": self.momentum,
             "epsilon": self.epsilon,

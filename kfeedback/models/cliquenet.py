@@ -8,7 +8,7 @@ from kfeedback.layers import (
     CliqueBlock,
     FusedBatchNormalization,
 )
-from kfeedback.models._factory import Factory, factory
+from kfeedback.models.factory import family
 from kfeedback.preprocessing import decode_predictions, preprocess_input
 
 __all__ = [
@@ -26,8 +26,9 @@ _EPSILON = 1e-3  # of every batch norm, as in the published code
 _IMAGENET_EPSILON = 1e-5  # the published code for ImageNet is another one
 
 
-@factory
+@family("cliquenet", default_shape=(32, 32, 3), least_size=8)
 def CliqueNet(
+    build,
     include_top=True,
     weights=None,
     input_tensor=None,
@@ -44,7 +45,7 @@ def CliqueNet(
     compression=False,
     block_feature="II",
     transition_feature="II",
-    loops=1,
+    stages=2,
     updates=None,
     dropout=0.2,
 ):
@@ -82,7 +83,7 @@ def CliqueNet(
         compression: bool, option C: a 1×1 convolution halves each block's feature.
         block_feature: `"I"` or `"II"`, the stage that a block's feature is made of.
         transition_feature: `"I"` or `"II"`, the stage that the next block starts from.
-        loops: int ≥ 0, further stages after stage I; `"II"` means the last of them.
+        stages: int ≥ 1, stage I and those after it; `"II"` means the last of them.
         updates: `None` for all, or an int, X: so many layers only are updated in the
             last stage; of no use where only stage I is.
         dropout: fraction dropped after every convolution of blocks, transitions and
@@ -102,18 +103,7 @@ def CliqueNet(
     """
     checks.boolean("bottleneck", bottleneck)
     filters, layers = _per_block(filters, layers, bottleneck)
-    build = Factory(
-        include_top,
-        weights,
-        input_tensor,
-        input_shape,
-        pooling,
-        classes,
-        classifier_activation,
-        name,
-        default_shape=(32, 32, 3),
-        minimum=max(8, 2 ** (len(layers) - 1)),
-    )
+    build.least_size = max(build.least_size, 2 ** (len(layers) - 1))
     x = _conv(build.input, 64, 3, name="stem_conv")
     return _clique_net(
         build,
@@ -125,7 +115,7 @@ def CliqueNet(
         compression=compression,
         block_feature=block_feature,
         transition_feature=transition_feature,
-        loops=loops,
+        stages=stages,
         updates=updates,
         dropout=dropout,
         epsilon=_EPSILON,
@@ -168,7 +158,7 @@ def _clique_net(
     compression,
     block_feature,
     transition_feature,
-    loops,
+    stages,
     updates,
     dropout,
     epsilon,
@@ -176,8 +166,8 @@ def _clique_net(
     """The blocks, transitions and head behind a stem."""
     checks.boolean("attentional_transition", attentional_transition)
     checks.boolean("compression", compression)
-    checks.integer("loops", loops, least=0)
-    stage_of = {"I": 1, "II": loops + 1}
+    checks.integer("stages", stages)
+    stage_of = {"I": 1, "II": stages}
     for argument, value in (
         ("block_feature", block_feature),
         ("transition_feature", transition_feature),
@@ -185,7 +175,7 @@ def _clique_net(
         if not isinstance(value, str) or value not in stage_of:
             raise ValueError(f"{argument} must be 'I' or 'II', got {value!r}.")
     for n in layers:
-        checks.integer("layers", n, least=2 if loops else 1)
+        checks.integer("layers", n, least=2 if stages > 1 else 1)
         if updates is not None and not checks.integer("updates", updates, 0) <= n:
             raise ValueError(
                 f"updates must be at most the {n} layers of a block, got {updates}."
@@ -195,10 +185,10 @@ def _clique_net(
         is_last = block == len(layers)
         used = {stage_of[block_feature]}
         used |= set() if is_last else {stage_of[transition_feature]}
-        stages = CliqueBlock(
+        made = CliqueBlock(
             k,
             n,
-            loops=max(used) - 1,
+            stages=max(used),
             updates=updates,
             bottleneck=bottleneck,
             dropout=dropout,
@@ -207,7 +197,7 @@ def _clique_net(
         )(x)
         named = {
             stage: keras.layers.Identity(name=f"block{block}_stage{stage}")(
-                stages[stage - 1]
+                made[stage - 1]
             )
             for stage in sorted(used)
         }
@@ -276,9 +266,10 @@ def _norm_relu_conv(x, filters, dropout, epsilon, name):
 
 def _imagenet_variant(variant, filters, layers, parameters):
     """The factory of one of the paper's four networks for ImageNet."""
-    default_name = f"cliquenet_{variant.lower()}"
+    own_name = f"cliquenet_{variant.lower()}"
 
     def variant_factory(
+        build,
         include_top=True,
         weights=None,
         input_tensor=None,
@@ -286,22 +277,10 @@ def _imagenet_variant(variant, filters, layers, parameters):
         pooling=None,
         classes=1000,
         classifier_activation="softmax",
-        name=default_name,
+        name=own_name,
         *,
         attentional_transition=False,
     ):
-        build = Factory(
-            include_top,
-            weights,
-            input_tensor,
-            input_shape,
-            pooling,
-            classes,
-            classifier_activation,
-            name,
-            default_shape=(224, 224, 3),
-            minimum=32,
-        )
         # The same padding on both sides; Keras' 'same' pads an even side otherwise.
         x = keras.layers.ZeroPadding2D(3, name="stem_pad")(build.input)
         x = _conv(x, 64, 7, name="stem_conv", strides=2, padding="valid")
@@ -318,7 +297,7 @@ def _imagenet_variant(variant, filters, layers, parameters):
             compression=True,
             block_feature="II",
             transition_feature="II",
-            loops=1,
+            stages=2,
             updates=None,
             dropout=0.0,
             epsilon=_IMAGENET_EPSILON,
@@ -329,7 +308,8 @@ def _imagenet_variant(variant, filters, layers, parameters):
     variant_factory.__doc__ = _IMAGENET_DOC.format(
         variant=variant, blocks=blocks, parameters=parameters
     )
-    return factory(variant_factory)
+    enter = family(own_name, default_shape=(224, 224, 3), least_size=32)
+    return enter(variant_factory)
 
 
 _IMAGENET_DOC = """CliqueNet-{variant} for 224-pixel images: {parameters} parameters.

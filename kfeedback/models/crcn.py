@@ -7,8 +7,7 @@ import keras
 from kfeedback import checks, graph
 from kfeedback.layers import Contextual
 from kfeedback.layers.contextual import check_module, upsampling_factor
-from kfeedback.models._backbone import Backbone
-from kfeedback.models._factory import factory
+from kfeedback.models.factory import family
 from kfeedback.preprocessing import decode_predictions, preprocess_input
 
 __all__ = ["CRCN", "decode_predictions", "preprocess_input"]
@@ -21,8 +20,9 @@ LOOPS = {
 """The paper's loops in VGG16: (higher layer, lower layer)."""
 
 
-@factory
+@family("crcn", gives_feedback=True)
 def CRCN(
+    network,
     backbone="vgg16",
     include_top=True,
     weights=None,
@@ -104,16 +104,6 @@ def CRCN(
         raise ValueError(
             f"bottom_up must be 'recomputed' or 'carried', got {bottom_up!r}."
         )
-    network = Backbone(
-        backbone,
-        include_top,
-        weights,
-        input_tensor,
-        input_shape,
-        pooling,
-        classes,
-        classifier_activation,
-    )
     model = network.model
     network.open()
     pairs = _check_loops(model, loops, network.image)
@@ -145,7 +135,7 @@ def CRCN(
             for place, (_, lower) in enumerate(pairs)
             if needed
         }
-    return network.finish(outputs, return_sequences, name)
+    return network.finish(outputs, return_sequences)
 
 
 def _edit(module, top_down, carried):

@@ -6,13 +6,13 @@ from kfeedback import checks, graph, renamed
 from kfeedback import weights as weights_lib
 from kfeedback.explain import _arguments, _explainer
 from kfeedback.explain._explainer import Explainer
-from kfeedback.models import _factory
-from kfeedback.models._backbone import Backbone
+from kfeedback.models.factory import family
 from kfeedback.preprocessing import decode_predictions, preprocess_input
 
 __all__ = ["FeedbackCNN", "decode_predictions", "preprocess_input"]
 
 
+@family("feedback_cnn", gives_feedback=True, trains=False)
 @keras.saving.register_keras_serializable("kfeedback")
 class FeedbackCNN(keras.Model):
     """Look and Think Twice: says where in an image a classifier sees a class.
@@ -87,6 +87,7 @@ class FeedbackCNN(keras.Model):
 
     def __init__(
         self,
+        network,
         backbone,
         include_top=True,
         weights=None,
@@ -110,19 +111,8 @@ class FeedbackCNN(keras.Model):
         batch_size=16,
     ):
         super().__init__(name=name)
-        _factory.check_top(include_top, pooling)
         if not include_top:
             raise ValueError("include_top must be True for FeedbackCNN, got False.")
-        network = Backbone(
-            backbone,
-            include_top,
-            weights,
-            input_tensor,
-            input_shape,
-            pooling,
-            classes,
-            classifier_activation,
-        )
         self.backbone = network.model
         given_size = input_shape is not None and not isinstance(backbone, str)
         if input_tensor is not None or given_size:
@@ -131,8 +121,8 @@ class FeedbackCNN(keras.Model):
             self.backbone = keras.Model(
                 keras.utils.get_source_inputs(network.image)[0], output
             )
-        if weights not in (None, _factory.IMAGENET):
-            weights_lib.load(self.backbone, weights)
+        if network.weights is not None:
+            weights_lib.load(self.backbone, network.weights)
         self.explainer = Explainer(
             self.backbone,
             preprocess=preprocess,

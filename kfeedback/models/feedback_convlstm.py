@@ -12,7 +12,8 @@ from kfeedback.layers import (
     FusedBatchNormalization,
     StackTimesteps,
 )
-from kfeedback.models._factory import Factory, factory, make_model, pooling_layer
+from kfeedback.models.arguments import make_model, pooling_layer
+from kfeedback.models.factory import family
 from kfeedback.preprocessing import decode_predictions, preprocess_input
 
 __all__ = ["FeedbackConvLSTMNet", "decode_predictions", "preprocess_input"]
@@ -25,14 +26,15 @@ CELLS = (
 )
 """The paper's twelve cells, (filters, stride) each, in groups of three."""
 
-_STEPS = 4  # passes with moving statistics of their own
+_TIMESTEPS = 4  # with moving statistics of their own
 _POOL = 4
 _EPSILON = 1e-5  # of every batch norm, as in the published code
 _MOMENTUM = 0.9
 
 
-@factory
+@family("feedback_convlstm", default_shape=(32, 32, 3), least_size=16)
 def FeedbackConvLSTMNet(
+    build,
     include_top=True,
     weights=None,
     input_tensor=None,
@@ -110,20 +112,8 @@ def FeedbackConvLSTMNet(
     head_units = checks.integer("head_units", head_units)
     head_dropout = checks.number("head_dropout", head_dropout, least=0, below=1)
     strides = [stride for group in groups for _, stride in group]
-    least = _POOL * math.prod(strides)
-    build = Factory(
-        include_top,
-        weights,
-        input_tensor,
-        input_shape,
-        pooling,
-        classes,
-        classifier_activation,
-        name,
-        default_shape=(32, 32, 3),
-        minimum=least,
-    )
-    _check_sides(build, least)
+    build.least_size = _POOL * math.prod(strides)
+    _check_sides(build)
 
     first_filters = groups[0][0][0]
     x = keras.layers.Conv2D(first_filters, 3, padding="same", name="stem_conv")(
@@ -134,9 +124,9 @@ def FeedbackConvLSTMNet(
     stack = _Stack(groups, batch_norm)
     head = _head(build, head_units, head_dropout)
     gates, states, outputs = stack.first_gates(x), None, []
-    for step in range(timesteps):
-        time = {"step": step, "is_last": step == timesteps - 1}
-        x, states = stack.look(gates, states, **time)
+    for timestep in range(timesteps):
+        time = {"timestep": timestep, "is_last": timestep == timesteps - 1}
+        x, states = stack.run(gates, states, **time)
         outputs.append(head(x))
     result = outputs[-1]
     if return_sequences:
@@ -164,7 +154,7 @@ class _Stack:
                     filters,
                     strides=1 if group == cell == 1 else stride,
                     convolve_input=not group == cell == 1,
-                    steps=_STEPS,
+                    timesteps=_TIMESTEPS,
                     name=f"group{group}_cell{cell}",
                     **norm,
                 )
@@ -178,7 +168,7 @@ class _Stack:
             for cell in group[:-1]
         }
 
-    def look(self, gates, states, **time):
+    def run(self, gates, states, **time):
         """One pass: `(H of the last cell, states of all cells)`."""
         x, made = gates, []
         for cell in itertools.chain.from_iterable(self.groups):
@@ -233,16 +223,12 @@ def _check_cells(cells):
     return groups
 
 
-def _check_sides(build, divisor):
-    sides = tuple(build.input.shape[1:3])
-    if build.include_top and None in sides:
+def _check_sides(build):
+    build.require_sides()
+    shape = tuple(build.input.shape[1:])
+    if any(side is not None and side % build.least_size for side in shape[:2]):
         raise ValueError(
-            "input_shape must have a known height and width with include_top=True, got "
-            f"{tuple(build.input.shape[1:])}."
-        )
-    if any(side is not None and side % divisor for side in sides):
-        raise ValueError(
-            f"input_shape must have a height and width that are multiples of {divisor},"
-            " which strides and pooling divide them by, got "
-            f"{tuple(build.input.shape[1:])}."
+            "input_shape must have a height and width that are multiples of "
+            f"{build.least_size}, which strides and pooling divide them by, got "
+            f"{shape}."
         )

@@ -4,8 +4,8 @@ import keras
 
 from kfeedback import checks, graph
 from kfeedback.layers import Emphasis, Feedback, RecurrentConv2D
-from kfeedback.models import _factory
-from kfeedback.models._backbone import Backbone
+from kfeedback.models.arguments import check_initializer
+from kfeedback.models.factory import family
 from kfeedback.preprocessing import decode_predictions, preprocess_input
 
 __all__ = ["LRNet", "decode_predictions", "preprocess_input"]
@@ -17,8 +17,9 @@ _CONVOLUTIONS = (
 )
 
 
-@_factory.factory
+@family("lrnet", gives_feedback=True)
 def LRNet(
+    network,
     backbone,
     include_top=True,
     weights=None,
@@ -94,17 +95,7 @@ def LRNet(
     """
     timesteps = checks.integer("timesteps", timesteps)
     checks.boolean("return_sequences", return_sequences)
-    _factory.check_initializer("feedback_initializer", feedback_initializer)
-    network = Backbone(
-        backbone,
-        include_top,
-        weights,
-        input_tensor,
-        input_shape,
-        pooling,
-        classes,
-        classifier_activation,
-    )
+    check_initializer("feedback_initializer", feedback_initializer)
     model, head = network.model, network.head
     sites = _emphasis_sites(model, head, emphasis_layers)
     network.open()
@@ -124,7 +115,7 @@ def LRNet(
             prediction = results[-1]
             posterior = to_posterior(prediction) if head.is_logits else prediction
             edits = {site: emphasize[site].edit(posterior) for site in sites}
-    return network.finish(outputs, return_sequences, name)
+    return network.finish(outputs, return_sequences)
 
 
 class _Emphasizer:

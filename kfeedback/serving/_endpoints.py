@@ -148,8 +148,8 @@ class Endpoints:
             raise _NotHereError(str(error)) from error
 
         def answer(images):
-            predictions, timesteps = _run_stages(
-                predictor.stages, images, predictor.threshold, self._from_logits
+            predictions, timesteps = _run_parts(
+                predictor.parts, images, predictor.threshold, self._from_logits
             )
             return {**self._named(predictions), "timesteps": timesteps}
 
@@ -252,14 +252,14 @@ def has_timesteps(model):
     return len(outputs) == 1 and len(outputs[0].shape) == 3
 
 
-def _run_stages(stages, images, threshold, from_logits):
+def _run_parts(parts, images, threshold, from_logits):
     """`EarlyExit.predict` as a graph: `(predictions (B, classes), timesteps (B,))`."""
     count = tf.shape(images)[0]
 
-    def look(step, rows, carried, predictions, timesteps):
-        prediction, carried = stages[step].trace(carried)
+    def run(step, rows, carried, predictions, timesteps):
+        prediction, carried = parts[step].trace(carried)
         prediction = tf.cast(prediction, tf.float32)
-        is_last = step + 1 == len(stages)
+        is_last = step + 1 == len(parts)
         posterior = tf.nn.softmax(prediction) if from_logits else prediction
         done = (tf.reduce_max(posterior, axis=-1) >= threshold) | is_last
         places = tf.boolean_mask(rows, done)[:, None]
@@ -275,11 +275,11 @@ def _run_stages(stages, images, threshold, from_logits):
 
         def go_on():
             kept = [tf.gather(x, left) for x in carried]
-            return look(step + 1, tf.gather(rows, left), kept, predictions, timesteps)
+            return run(step + 1, tf.gather(rows, left), kept, predictions, timesteps)
 
         return tf.cond(tf.size(left) > 0, go_on, lambda: (predictions, timesteps))
 
-    classes = stages[0].model.outputs[0].shape[-1]
+    classes = parts[0].model.outputs[0].shape[-1]
     start = tf.zeros([count, classes]), tf.zeros([count], tf.int32)
-    images = tf.cast(images, stages[0].model.inputs[0].dtype)
-    return look(0, tf.range(count), [images], *start)
+    images = tf.cast(images, parts[0].model.inputs[0].dtype)
+    return run(0, tf.range(count), [images], *start)

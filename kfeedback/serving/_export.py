@@ -7,9 +7,9 @@ import keras
 import tensorflow as tf
 
 from kfeedback import checks, graph
-from kfeedback.classifier import posterior_kind
+from kfeedback.classifier import check_output
 from kfeedback.preprocessing import PREPROCESSING_MODES
-from kfeedback.serving import _requests, _verify, _versions
+from kfeedback.serving import _verify, requests, versions
 from kfeedback.serving._endpoints import Endpoints
 
 _CONFIG = """\
@@ -113,7 +113,7 @@ def export(
     _check_posterior(model, checks.boolean("from_logits", from_logits))
     base = _base(base_dir)
     if version is not None:
-        _versions.check_version(version)
+        versions.check_version(version)
     if keep is not None:
         checks.integer("keep", keep)
     _check_preprocessing(preprocessing)
@@ -121,7 +121,7 @@ def export(
         crop_fraction = checks.number("crop_fraction", crop_fraction, above=0, most=1)
     checks.number("exit_threshold", exit_threshold, above=0, most=1)
     checks.boolean("jit_compile", jit_compile)
-    _requests.check_batches(warmup_batches)
+    requests.check_batches(warmup_batches)
     _check_strings("signatures", signatures)
     _check_strings("class_names", class_names)
     options = {
@@ -150,9 +150,9 @@ def export(
         )
     served = Endpoints(model, shape, compiled, **options).make(signatures)
     wanted = Endpoints(model, shape, forward, **options).make(signatures)
-    with _versions.locked(base):
-        version = _versions.choose(base, version)
-        with _versions.written(base, version) as folder:
+    with versions.locked(base):
+        version = versions.choose(base, version)
+        with versions.written(base, version) as folder:
             _write(model, served, folder)
             pixels = preprocessing is not None
             outputs = _verify.verify(folder, wanted, shape, pixels)
@@ -161,12 +161,12 @@ def export(
             text = _card(card, base.name, version, served, outputs, pixels)
             (extra / "README.md").write_text(text, encoding="utf-8")
             if warmup_batches:
-                path = extra / _requests.WARMUP_FILE
-                _requests.write(path, base.name, served, shape, pixels, warmup_batches)
+                path = extra / requests.WARMUP_FILE
+                requests.write(path, base.name, served, shape, pixels, warmup_batches)
         if not (base / "model.config").exists():
-            _versions.write_file(base / "model.config", _CONFIG.format(name=base.name))
+            versions.write_file(base / "model.config", _CONFIG.format(name=base.name))
         if keep is not None:
-            _versions.prune(base, keep, version)
+            versions.prune(base, keep, version)
     return base / str(version)
 
 
@@ -207,20 +207,7 @@ def _check_posterior(model, from_logits):
                 f"True for '{model.name}'."
             )
         return
-    output = tuple(model.outputs[0].shape)
-    if len(output) not in (2, 3) or output[-1] is None:
-        raise ValueError(
-            "model must give (B, classes) or (B, T, classes), got "
-            f"'{model.name}' with output {output}."
-        )
-    kind = posterior_kind(graph.flatten(model))
-    if (kind is None) != from_logits:
-        raise ValueError(
-            "model must give probabilities, by a softmax or sigmoid, or logits "
-            f"with from_logits=True, got '{model.name}', which ends in "
-            f"{kind or 'neither softmax nor sigmoid'}, and from_logits="
-            f"{from_logits}."
-        )
+    check_output(model, from_logits=from_logits, takes=("softmax", "sigmoid"))
 
 
 def _check_preprocessing(value):

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from kfeedback import graph
-from kfeedback.serving import _requests
+from kfeedback.serving import requests
 from kfeedback.serving._export import image_shape
 
 _BATCHES = (1, 3)
@@ -41,9 +41,9 @@ def export_file(model, path):
     shape = image_shape(graph.require_graph(model))
     name, load = _FORMATS[path.suffix]
     spec = tf.TensorSpec([None, *shape], tf.float32)
-    requests = [_requests.example(spec, shape, False, n).numpy() for n in _BATCHES]
+    asked = [requests.example(spec, shape, False, n).numpy() for n in _BATCHES]
     # Before the export: Keras wants a model that was called.
-    answers = [np.asarray(model(images, training=False)) for images in requests]
+    answers = [np.asarray(model(images, training=False)) for images in asked]
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".draft-") as folder:
         draft = pathlib.Path(folder, path.name)
         try:
@@ -58,7 +58,7 @@ def export_file(model, path):
                 f"model must be one that Keras can export as {name}, got "
                 f"'{model.name}': {type(error).__name__}: {error}"
             ) from error
-        for images, wanted in zip(requests, answers, strict=True):
+        for images, wanted in zip(asked, answers, strict=True):
             difference = float(np.abs(run(images) - wanted).max())
             if not difference <= _TOLERANCE * max(1.0, float(np.abs(wanted).max())):
                 raise ValueError(

@@ -4,7 +4,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
-from kfeedback.serving import _requests
+from kfeedback.serving import requests
 
 _BATCHES = (1, 3)
 
@@ -38,7 +38,7 @@ def verify(folder, endpoints, shape, pixels):
             endpoint.spec
         )
         for batch in _BATCHES:
-            request = _requests.example(endpoint.spec, shape, pixels, batch)
+            request = requests.example(endpoint.spec, shape, pixels, batch)
             found = serve(**{endpoint.spec.name: request})
             _compare(endpoint.name, found, answer(request))
         outputs[endpoint.name] = sorted(found)

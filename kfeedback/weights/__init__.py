@@ -1,6 +1,5 @@
 """Weights files that fail loudly: tensors by name, checked before they are read."""
 
-from kfeedback.weights._origin import origin
 from kfeedback.weights.cards import card
 from kfeedback.weights.files import (
     ABOUT,
@@ -10,6 +9,7 @@ from kfeedback.weights.files import (
     load,
     save,
 )
+from kfeedback.weights.origins import origin
 from kfeedback.weights.registry import Entry
 
 __all__ = [

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 
 from kfeedback import graph
+from kfeedback.classifier import last_with_weights
 
 _SHOWN = 8  # names in an error
 
@@ -165,7 +166,7 @@ def _head_names(model, variables):
     """Keys of the last layer with weights, and of feedback that reads its output."""
     nodes = []
     if graph.has_calls(model) and model.outputs:
-        nodes = _nearest_weights(model.outputs)
+        nodes = last_with_weights(model.outputs)
     layers = list({id(n.operation): n.operation for n in nodes}.values())
     for layer in layers or [None]:
         dense = isinstance(layer, keras.layers.Dense)
@@ -180,14 +181,10 @@ def _head_names(model, variables):
         node.operation
         for node in graph.nodes(model.inputs, model.outputs)
         if getattr(node.operation, "is_feedback_connection", False)
-        and any(n.operation in layers for n in _nearest_weights(node.input_tensors))
+        and any(n.operation in layers for n in last_with_weights(node.input_tensors))
     ]
     ids = {id(v) for layer in layers + readers for v in layer.weights}
     return {name for name, variable in variables.items() if id(variable) in ids}
-
-
-def _nearest_weights(tensors):
-    return graph.nearest(tensors, lambda n: bool(getattr(n.operation, "weights", None)))
 
 
 def _first_kernels(model, variables):
@@ -198,7 +195,7 @@ def _first_kernels(model, variables):
     for node in graph.nodes(model.inputs, model.outputs):
         if not any(id(x) in reached for x in node.input_tensors):
             continue
-        if not getattr(node.operation, "weights", None):
+        if not graph.layer_has_weights(node.operation):
             reached |= {id(x) for x in node.outputs}
         elif isinstance(node.operation, keras.layers.Conv2D):
             kernels.add(id(node.operation.kernel))

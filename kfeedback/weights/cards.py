@@ -1,6 +1,6 @@
 """Model cards: what is known about weights, as Markdown."""
 
-from kfeedback.weights import _origin, files, registry
+from kfeedback.weights import files, origins, registry
 
 _TITLES = {
     "preprocessing": "Preprocessing",
@@ -41,7 +41,7 @@ def card(weights):
         title, about, size = found["path"], found["about"], found["bytes"]
         rows = [("Parameters", f"{found['parameters']:,}")]
     if about.get("factory"):
-        rows.insert(0, ("Model", f"`{_origin.call(about)}`"))
+        rows.insert(0, ("Model", f"`{origins.call(about)}`"))
     rows.append(("Size", f"{size:,} bytes"))
     for name, label in _TITLES.items():
         value = about.get(name, "not known")

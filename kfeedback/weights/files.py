@@ -27,9 +27,9 @@ from kfeedback.weights import (
     _digests,
     _hdf5,
     _model,
-    _origin,
     _seal,
     keras_files,
+    origins,
     registry,
 )
 
@@ -81,7 +81,7 @@ def save(model, path, *, compress=False, dtype=None, **about):
     checks.boolean("compress", compress)
     if dtype not in (None, "float16"):
         raise ValueError(f"dtype must be None or 'float16', got {dtype!r}.")
-    attributes = _attributes({**_origin.origin(model), **about})
+    attributes = _attributes({**origins.origin(model), **about})
     path = pathlib.Path(os.path.realpath(path))  # a link stays, its file is replaced
     if path.is_dir() or not path.parent.is_dir():
         raise ValueError(
@@ -159,7 +159,7 @@ def load(
             else:
                 tensors = keras_files.tensors(file, variables, path)
                 feedback, about = set(), {}
-            _origin.check(model, about, path)
+            origins.check(model, about, path)
             _model.check_names(model, tensors, feedback, path, without_feedback)
             plan = _model.fit(
                 model,

@@ -6,7 +6,7 @@ import pathlib
 
 from kfeedback.weights import download
 
-_FILES = pathlib.Path(__file__).parent / "files"
+_FILES = pathlib.Path(__file__).parent / "published"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -17,7 +17,8 @@ class Entry:
         tag: what `weights=` takes.
         sha256: of the whole file, in lower case.
         size: of the file in bytes.
-        file: its name in `kfeedback/weights/files`, if it comes with the package; or
+        file: its name in `kfeedback/weights/published`, where it comes with the
+            package; or
         url: where it is, https only.
         about: its attributes, see `kfeedback.weights.ABOUT`; those of the file itself.
     """
@@ -40,7 +41,7 @@ class Entry:
 _LENET = Entry(
     tag="lenet_mnist_bg_sample",
     file="lenet_mnist_bg_sample.h5",
-    sha256="4004060018b1b477efcfd4ef056b297b5dc80409fcddfce34babdd1f2b0f6109",
+    sha256="c981bf7fe0641ac26e1a983107882051c4bc2b1a0453bbceb4692f8b591be2f8",
     size=833_213,
     about={
         "factory": "LeNet",

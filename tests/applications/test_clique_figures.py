@@ -7,9 +7,9 @@ from kfeedback.layers import CliqueBlock
 from tests import harness
 
 
-@pytest.mark.parametrize("loops, missing", [(1, 7), (0, 10)])
-def test_mean_weights_are_those_of_the_kernels(loops, missing):
-    block = CliqueBlock(2, 3, loops=loops, name="block")
+@pytest.mark.parametrize("stages, missing", [(2, 7), (1, 10)])
+def test_mean_weights_are_those_of_the_kernels(stages, missing):
+    block = CliqueBlock(2, 3, stages=stages, name="block")
     block.build((None, 8, 8, 5))
     harness.randomize(block)
     found = clique_figures.mean_weights(block)
@@ -24,10 +24,10 @@ def test_mean_weights_are_those_of_the_kernels(loops, missing):
     "make",
     [
         lambda: CliqueNet(filters=[4], layers=[2], input_shape=(8, 8, 3)),
-        lambda: CliqueNet(filters=4, layers=6, input_shape=(8, 8, 3), loops=3),
+        lambda: CliqueNet(filters=4, layers=6, input_shape=(8, 8, 3), stages=4),
         lambda: LRNet(CliqueNet(filters=4, layers=6, input_shape=(8, 8, 3))),
     ],
-    ids=["one block", "three loops", "lrnet"],
+    ids=["one block", "four stages", "lrnet"],
 )
 def test_any_network_with_blocks_is_drawn(make, tmp_path):
     batches = [(harness.random_images((8, 8, 3)), np.zeros(8, int))]

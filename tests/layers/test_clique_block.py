@@ -10,11 +10,11 @@ from tests import harness, reference
 
 X = np.random.default_rng(7).normal(size=(8, 5, 6, 3)).astype("float32")
 OPTIONS = {
-    "stage I": {"loops": 0},
+    "stage I": {"stages": 1},
     "stage II": {},
-    "two loops": {"loops": 2},
+    "three stages": {"stages": 3},
     "partial": {"updates": 1},
-    "partial, two loops": {"loops": 2, "updates": 2},
+    "partial, three stages": {"stages": 3, "updates": 2},
     "bottleneck": {"bottleneck": True},
     "bottleneck, partial": {"bottleneck": True, "updates": 1},
     "1×1": {"kernel_size": 1},
@@ -56,16 +56,16 @@ def test_harness(check, option):
 @pytest.mark.parametrize("batch", [False, True], ids=["moving", "batch"])
 @pytest.mark.parametrize("layers", [2, 3, 4])
 @pytest.mark.parametrize(
-    "loops, updates",
-    [(0, None), (1, None), (2, None), (1, 0), (1, 1), (1, 2), (2, 0), (2, 1)],
+    "stages, updates",
+    [(1, None), (2, None), (3, None), (2, 0), (2, 1), (2, 2), (3, 0), (3, 1)],
 )
 @pytest.mark.parametrize("bottleneck", [False, True], ids=["plain", "bottleneck"])
-def test_equals_the_reference(layers, loops, updates, bottleneck, batch):
-    options = {"loops": loops, "updates": updates, "bottleneck": bottleneck}
+def test_equals_the_reference(layers, stages, updates, bottleneck, batch):
+    options = {"stages": stages, "updates": updates, "bottleneck": bottleneck}
     block = make(layers, **options)
     expected = reference.clique_block(X, arrays(block), layers, batch=batch, **options)
     results = block(X, training=batch)
-    assert len(results) == len(expected) == loops + 1
+    assert len(results) == len(expected) == stages
     for result, wanted in zip(results, expected, strict=True):
         np.testing.assert_allclose(
             harness.to_numpy(result), wanted, rtol=1e-5, atol=1e-5
@@ -86,7 +86,7 @@ def test_the_reference_tells_orders_of_update_apart():
 
 @pytest.mark.parametrize("layers", [2, 3])
 def test_no_update_is_stage_one_and_all_are_stage_two(layers):
-    stage_one = make(layers, loops=0)
+    stage_one = make(layers, stages=1)
     whole = make(layers)
     none, every = make(layers, updates=0), make(layers, updates=layers)
     one = harness.to_numpy(stage_one(X)[-1])
@@ -116,7 +116,7 @@ def test_kernels_are_addressed_by_source_and_target():
 )
 def test_refuses_kernels_that_it_has_not(source, target):
     with pytest.raises(ValueError) as caught:
-        make(3, loops=0).kernel(source, target)
+        make(3, stages=1).kernel(source, target)
     harness.assert_one_sentence(caught.value, "source")
 
 
@@ -141,7 +141,7 @@ def test_kernels_start_as_kernels_of_their_own(initializer):
 
 
 def test_training_moves_the_statistics_as_batch_norms_do():
-    block = make(2, loops=1)
+    block = make(2, stages=2)
     before = arrays(block)
     stages = [harness.to_numpy(s) for s in block(X, training=True)]
     after = arrays(block)
@@ -221,7 +221,7 @@ def test_dropout_drops_in_training_only(bottleneck):
         ({"filters": 0}, "filters"),
         ({"layers": 1}, "layers"),
         ({"layers": 2.0}, "layers"),
-        ({"loops": -1}, "loops"),
+        ({"stages": 0}, "stages"),
         ({"updates": 4}, "updates"),
         ({"updates": -1}, "updates"),
         ({"kernel_size": 2}, "kernel_size"),
@@ -241,8 +241,14 @@ def test_refuses_a_bottleneck_that_is_no_bool():
         CliqueBlock(2, 3, bottleneck=1)
 
 
-def test_one_layer_without_loops():
-    block = CliqueBlock(2, 1, loops=0)
+def test_one_layer_of_one_stage():
+    block = CliqueBlock(2, 1, stages=1)
     assert block(X)[0].shape == (8, 5, 6, 2)
     assert keras.saving.serialize_keras_object(block)["config"]["layers"] == 1
     assert block.num_layers == 1
+
+
+def test_a_config_of_an_earlier_version_counts_loops():
+    config = CliqueBlock(2, 3, stages=3).get_config()
+    config["loops"] = config.pop("stages") - 1
+    assert CliqueBlock.from_config(config).stages == 3

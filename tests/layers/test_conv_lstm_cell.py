@@ -1,3 +1,4 @@
+import json
 import re
 
 import keras
@@ -63,13 +64,13 @@ class SumOfState(ConvLSTMCell):
 @pytest.mark.parametrize("check", harness.LAYER_CHECKS)
 def test_harness(check, option):
     options = OPTIONS[option]
-    step = options.get("strides", 1)
+    stride = options.get("strides", 1)
     x = X
     if "convolve_input" in options:
         x = np.random.default_rng(3).normal(size=(8, 6, 12, 4 * FILTERS))
     harness.check_layer(
         lambda **kwargs: SumOfState(FILTERS, name="cell", **options, **kwargs),
-        [x, H[:, ::step, ::step], C[:, ::step, ::step]],
+        [x, H[:, ::stride, ::stride], C[:, ::stride, ::stride]],
         checks=[check],
     )
 
@@ -87,17 +88,17 @@ def test_harness(check, option):
 )
 @pytest.mark.parametrize("timesteps", [1, 2, 3])
 def test_equals_the_reference(timesteps, sides, strides, batch_norm, batch):
-    """Another input at each step; steps 2 and 3 share their statistics."""
+    """Another input at each timestep; timesteps 2 and 3 share their statistics."""
     random = np.random.default_rng(5)
     images = random.normal(size=(timesteps, 4, *SIDES[sides], 3)).astype("float32")
-    cell = make(images.shape[1:], strides=strides, batch_norm=batch_norm, steps=2)
+    cell = make(images.shape[1:], strides=strides, batch_norm=batch_norm, timesteps=2)
     weights = arrays(cell)
     found = expected = None
-    for step, x in enumerate(images):
-        is_last = step == timesteps - 1
-        found = cell(x, found, step=step, is_last=is_last, training=batch)
+    for timestep, x in enumerate(images):
+        is_last = timestep == timesteps - 1
+        found = cell(x, found, timestep=timestep, is_last=is_last, training=batch)
         expected = reference.conv_lstm_cell(
-            x, expected, weights, "cell", strides, step, batch
+            x, expected, weights, "cell", strides, timestep, batch
         )
     assert tuple(found[0].shape) == (
         *images[0][:, ::strides, ::strides, :1].shape[:3],
@@ -108,13 +109,13 @@ def test_equals_the_reference(timesteps, sides, strides, batch_norm, batch):
 
 def test_the_reference_tells_gates_and_steps_apart():
     """Else the test above could not see them exchanged."""
-    weights = arrays(make(batch_norm=True, steps=2))
-    state = reference.conv_lstm_cell(X, (H, C), weights, "cell", step=1)
+    weights = arrays(make(batch_norm=True, timesteps=2))
+    state = reference.conv_lstm_cell(X, (H, C), weights, "cell", timestep=1)
     others = [
-        reference.conv_lstm_cell(X, (C, H), weights, "cell", step=1),
-        reference.conv_lstm_cell(X, (H, C), weights, "cell", step=0),
-        reference.conv_lstm_cell(X, (H, C), weights, "cell", step=1, batch=True),
-        reference.conv_lstm_cell(X, None, weights, "cell", step=1),
+        reference.conv_lstm_cell(X, (C, H), weights, "cell", timestep=1),
+        reference.conv_lstm_cell(X, (H, C), weights, "cell", timestep=0),
+        reference.conv_lstm_cell(X, (H, C), weights, "cell", timestep=1, batch=True),
+        reference.conv_lstm_cell(X, None, weights, "cell", timestep=1),
     ]
     for one in range(4):
         for other in range(one):
@@ -127,7 +128,7 @@ def test_the_reference_tells_gates_and_steps_apart():
                 for path, value in weights.items()
             }
             others.append(
-                reference.conv_lstm_cell(X, (H, C), exchanged, "cell", step=1)
+                reference.conv_lstm_cell(X, (H, C), exchanged, "cell", timestep=1)
             )
     for other in others:
         assert np.abs(state[0] - other[0]).max() > 1e-2
@@ -195,30 +196,30 @@ def test_the_share_of_the_input_may_be_made_before(strides, batch_norm):
 
 @pytest.mark.parametrize("option", ["plain", "strides, batch norm"])
 def test_an_image_of_unknown_size(option):
-    """A model of two steps; the state's size is unknown when the cell is built."""
+    """A model of two timesteps; the state's size is unknown when the cell is built."""
     options = OPTIONS[option]
     image = keras.Input((None, None, 3))
-    cell = ConvLSTMCell(FILTERS, name="cell", steps=2, **options)
+    cell = ConvLSTMCell(FILTERS, name="cell", timesteps=2, **options)
     first = cell(image)
-    second = cell(image, first, step=1, is_last=True)
+    second = cell(image, first, timestep=1, is_last=True)
     assert [tuple(x.shape) for x in second] == [(None, None, None, FILTERS)] * 2
     model = harness.randomize(keras.Model(image, second))
     weights = arrays(cell)
     arguments = (weights, "cell", options.get("strides", 1))
     for sides in ((6, 12), (8, 4)):
         x = np.random.default_rng(1).normal(size=(3, *sides, 3)).astype("float32")
-        state = reference.conv_lstm_cell(x, None, *arguments, step=0)
-        state = reference.conv_lstm_cell(x, state, *arguments, step=1)
+        state = reference.conv_lstm_cell(x, None, *arguments, timestep=0)
+        state = reference.conv_lstm_cell(x, state, *arguments, timestep=1)
         assert_close(model(x), state)
 
 
 @pytest.mark.parametrize("batch_norm", [False, True])
 def test_is_a_pure_function(batch_norm):
-    cell = make(batch_norm=batch_norm, steps=2)
+    cell = make(batch_norm=batch_norm, timesteps=2)
     calls = [
         lambda: cell(X),
-        lambda: cell(X, (H, C), step=1),
-        lambda: cell(X, (C, H), step=1),
+        lambda: cell(X, (H, C), timestep=1),
+        lambda: cell(X, (C, H), timestep=1),
         lambda: cell(X[::-1], (H, C)),
     ]
     first = [pair(call()) for call in calls]
@@ -232,7 +233,7 @@ def test_is_a_pure_function(batch_norm):
 
 
 @pytest.mark.parametrize(
-    "state, step, is_last, slots",
+    "state, timestep, is_last, slots",
     [
         (None, 0, False, {"input": [0], "recurrent": []}),
         (None, 0, True, {"input": [0, 1, 2], "recurrent": []}),
@@ -243,10 +244,10 @@ def test_is_a_pure_function(batch_norm):
         ((H, C), 7, True, {"input": [2], "recurrent": [2]}),
     ],
 )
-def test_only_the_statistics_of_the_step_move(state, step, is_last, slots):
-    cell = make(batch_norm=True, steps=3)
+def test_only_the_statistics_of_the_step_move(state, timestep, is_last, slots):
+    cell = make(batch_norm=True, timesteps=3)
     before = arrays(cell)
-    cell(X, state, step=step, is_last=is_last, training=True)
+    cell(X, state, timestep=timestep, is_last=is_last, training=True)
     for path, value in arrays(cell).items():
         if "moving" in path:
             moved = np.any(value != before[path], axis=1).nonzero()[0].tolist()
@@ -257,11 +258,11 @@ def test_only_the_statistics_of_the_step_move(state, step, is_last, slots):
 
 @pytest.mark.parametrize("frozen", [False, True])
 def test_statistics_rest_in_inference_and_when_frozen(frozen):
-    cell = make(batch_norm=True, steps=2)
-    expected = pair(cell(X, (H, C), step=1))
+    cell = make(batch_norm=True, timesteps=2)
+    expected = pair(cell(X, (H, C), timestep=1))
     cell.trainable = not frozen
     before = arrays(cell)
-    state = cell(X, (H, C), step=1, is_last=True, training=frozen)
+    state = cell(X, (H, C), timestep=1, is_last=True, training=frozen)
     harness.assert_bit_equal(pair(state), expected, "with moving statistics")
     assert all(np.array_equal(before[path], a) for path, a in arrays(cell).items())
 
@@ -318,13 +319,13 @@ def test_mixed_precision_by_batch(strides, policy):
 
 
 def test_learns_to_keep_what_it_saw():
-    """Through three steps: gradients of all gates point the right way."""
+    """Through three timesteps: gradients of all gates point the right way."""
     keras.utils.set_random_seed(0)
     image = keras.Input((4, 4, 1))
-    cell = ConvLSTMCell(4, batch_norm=True, steps=3)
+    cell = ConvLSTMCell(4, batch_norm=True, timesteps=3)
     state = None
-    for step in range(3):
-        state = cell(image, state, step=step, is_last=step == 2)
+    for timestep in range(3):
+        state = cell(image, state, timestep=timestep, is_last=timestep == 2)
     x = keras.layers.GlobalAveragePooling2D()(state[0])
     model = keras.Model(image, keras.layers.Dense(2, activation="softmax")(x))
     model.compile(keras.optimizers.Adam(0.03), "sparse_categorical_crossentropy")
@@ -332,7 +333,7 @@ def test_learns_to_keep_what_it_saw():
     labels = np.arange(16) % 2
     losses = model.fit(images, labels, epochs=60, verbose=0).history["loss"]
     assert losses[-1] < 0.3 * losses[0]
-    # The moving statistics of each step make inference what training was.
+    # The moving statistics of each timestep make inference what training was.
     assert model.evaluate(images, labels, verbose=0) < 0.5 * losses[0]
 
 
@@ -367,7 +368,7 @@ def sentence(error):
         ("kernel_size", 4),
         ("strides", 0),
         ("strides", 1.5),
-        ("steps", 0),
+        ("timesteps", 0),
         ("momentum", 1.0),
         ("epsilon", -1e-5),
     ],
@@ -444,3 +445,21 @@ def test_gates_of_one_source_may_be_frozen(frozen, moving):
     cell(X, (H, C), training=True)
     harness.assert_bit_equal(gates[frozen].moving_mean.numpy(), before[frozen], frozen)
     assert np.abs(gates[moving].moving_mean.numpy() - before[moving]).max() > 1e-3
+
+
+def test_files_of_earlier_versions_call_a_timestep_a_step(tmp_path):
+    image = keras.Input((4, 4, 3))
+    cell = ConvLSTMCell(2, batch_norm=True, timesteps=2, name="cell")
+    state = cell(image, None, timestep=0)
+    model = harness.randomize(keras.Model(image, cell(image, state, timestep=1)[0]))
+    config = json.dumps(model.get_config())
+    assert config.count('"timesteps"') == 1 and config.count('"timestep"') == 2
+    old = config.replace('"timesteps"', '"steps"').replace('"timestep"', '"step"')
+    other = keras.Model.from_config(json.loads(old))
+    other.set_weights(model.get_weights())
+    images = harness.random_images((4, 4, 3))
+    expected = harness.to_numpy(model(images))
+    harness.assert_bit_equal(harness.to_numpy(other(images)), expected, "old names")
+    assert not np.array_equal(
+        harness.to_numpy(cell(images, cell(images), timestep=0)[0]), expected
+    )

@@ -66,12 +66,18 @@ def test_harness(check, option):
 )
 def test_equals_the_reference(x, strides, kernel_size, batch_norm, batch):
     gates = make(
-        x=x, kernel_size=kernel_size, strides=strides, batch_norm=batch_norm, steps=3
+        x=x,
+        kernel_size=kernel_size,
+        strides=strides,
+        batch_norm=batch_norm,
+        timesteps=3,
     )
     weights = arrays(gates)
-    for step in (0, 2, 5):
-        result = harness.to_numpy(gates(x, step=step, training=batch))
-        expected = reference.conv_lstm_gates(x, weights, "gates", strides, step, batch)
+    for timestep in (0, 2, 5):
+        result = harness.to_numpy(gates(x, timestep=timestep, training=batch))
+        expected = reference.conv_lstm_gates(
+            x, weights, "gates", strides, timestep, batch
+        )
         assert result.shape == (*x[:, ::strides, ::strides].shape[:3], 16)
         np.testing.assert_allclose(result, expected, atol=1e-5)
 
@@ -98,7 +104,7 @@ def test_of_zeros_is_what_the_batch_makes_of_zeros(batch_norm):
 
 
 def test_only_the_slot_of_the_step_moves():
-    for step, is_last, slots in (
+    for timestep, is_last, slots in (
         (0, False, [0]),
         (1, False, [1]),
         (2, False, [2]),
@@ -107,9 +113,9 @@ def test_only_the_slot_of_the_step_moves():
         (1, True, [1, 2]),
         (5, True, [2]),
     ):
-        gates = make(batch_norm=True, steps=3)
+        gates = make(batch_norm=True, timesteps=3)
         before = arrays(gates)
-        gates(X, step=step, is_last=is_last, training=True)
+        gates(X, timestep=timestep, is_last=is_last, training=True)
         after = arrays(gates)
         assert moved(before, after) == slots
         x = reference.conv2d(
@@ -123,11 +129,11 @@ def test_only_the_slot_of_the_step_moves():
 
 @pytest.mark.parametrize("frozen, training", [(False, False), (True, True)])
 def test_statistics_rest_in_inference_and_when_frozen(frozen, training):
-    gates = make(batch_norm=True, steps=2)
-    expected = harness.to_numpy(gates(X, step=1))
+    gates = make(batch_norm=True, timesteps=2)
+    expected = harness.to_numpy(gates(X, timestep=1))
     gates.trainable = not frozen
     before = arrays(gates)
-    result = gates(X, step=1, is_last=True, training=training)
+    result = gates(X, timestep=1, is_last=True, training=training)
     harness.assert_bit_equal(harness.to_numpy(result), expected, "moving statistics")
     assert moved(before, arrays(gates)) == []
 
@@ -158,7 +164,7 @@ def test_the_batch_takes_the_bias_away():
 
 
 def test_how_weights_start():
-    gates = ConvLSTMGates(16, forget_bias=1.0, batch_norm=True, steps=2)
+    gates = ConvLSTMGates(16, forget_bias=1.0, batch_norm=True, timesteps=2)
     gates.build((None, 6, 6, 32))
     kernel, bias = (harness.to_numpy(w) for w in (gates.kernel, gates.bias))
     np.testing.assert_array_equal(bias.reshape(4, 16).T, [[0, 1, 0, 0]] * 16)
@@ -198,7 +204,7 @@ def test_regularizes_the_kernel():
         ("kernel_size", (3, 3)),
         ("strides", 0),
         ("strides", (2, 2)),
-        ("steps", 0),
+        ("timesteps", 0),
         ("forget_bias", -1),
         ("forget_bias", "one"),
         ("momentum", 1),
@@ -224,8 +230,8 @@ def test_refuses_strides_that_do_not_divide(shape):
     harness.assert_one_sentence(caught.value, "strides")
 
 
-@pytest.mark.parametrize("step", [-1, 0.5, True])
-def test_refuses_a_step(step):
+@pytest.mark.parametrize("timestep", [-1, 0.5, True])
+def test_refuses_a_step(timestep):
     with pytest.raises(ValueError) as caught:
-        make(batch_norm=True)(X, step=step)
-    assert "step must be an integer ≥ 0, got" in str(caught.value)
+        make(batch_norm=True)(X, timestep=timestep)
+    assert "timestep must be an integer ≥ 0, got" in str(caught.value)

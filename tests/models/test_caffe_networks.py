@@ -8,7 +8,8 @@ import pytest
 
 from kfeedback import CRCN, LRNet
 from kfeedback.layers import LocalResponseNormalization
-from kfeedback.models.backbones import BACKBONES, AlexNet, GoogLeNet
+from kfeedback.models import registry
+from kfeedback.models.backbones import AlexNet, GoogLeNet
 from tests import harness
 from tests.harness import tensorflow_only
 
@@ -180,4 +181,4 @@ def test_by_name():
     model = LRNet("googlenet", input_shape=(32, 32, 3), classes=3, timesteps=1)
     assert model.output.shape == (None, 3)
     assert model.count_params() == GoogLeNet(classes=3).count_params()
-    assert {"alexnet", "googlenet"} <= set(BACKBONES)
+    assert {"alexnet", "googlenet"} <= set(registry.backbones())

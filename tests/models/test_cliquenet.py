@@ -24,7 +24,7 @@ OPTIONS = {
         "compression": True,
         "layers": 12,
     },
-    "two loops": {"loops": 2},
+    "three stages": {"stages": 3},
     "partial": {"updates": 1},
     "lists": {"filters": [4, 6], "layers": [2, 3]},
     "logits": {"classifier_activation": None},
@@ -116,9 +116,9 @@ def test_exports_and_prints(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("argument", ["block_feature", "transition_feature"])
-def test_without_loops_both_stages_are_the_first(argument):
+def test_with_one_stage_both_are_the_first(argument):
     one = tiny("I+I")
-    other = tiny(loops=0, **{argument: "I"})
+    other = tiny(stages=1, **{argument: "I"})
     assert [w.path for w in other.weights] == [w.path for w in one.weights]
 
 
@@ -290,7 +290,7 @@ def test_training_learns():
         ({"transition_feature": 2}, "transition_feature"),
         ({"updates": 5}, "updates"),
         ({"updates": -1}, "updates"),
-        ({"loops": -1}, "loops"),
+        ({"stages": 0}, "stages"),
         ({"dropout": 1.0}, "dropout"),
         ({"input_shape": (7, 32, 3)}, "input_shape"),
         ({"filters": [2] * 5, "layers": [2] * 5, "input_shape": (8, 8, 3)}, "input"),

@@ -110,7 +110,7 @@ class CliqueNetTorch(Published):
         return f"list_{lists[role]}.{block}.bn"
 
     # One layer after the other, each kernel by itself.
-    def block(self, x, number, filters, layers, bottleneck, loops, updates):
+    def block(self, x, number, filters, layers, bottleneck, stages, updates):
         side = 1 if bottleneck else 3
         kernels = {}
         for to in range(1, layers + 1):
@@ -125,7 +125,7 @@ class CliqueNetTorch(Published):
             for layer in range(1, layers + 1):
                 seconds[layer] = self.second_kernel(number, layer, filters)
         maps = {0: (x, *self.statistics(x.shape[-1]))}
-        for stage in range(1, loops + 2):
+        for stage in range(1, stages + 1):
             count = layers if stage == 1 or updates is None else updates
             for layer in range(1, count + 1):
                 read = sorted(m for m in maps if m != layer and (m or stage == 1))
@@ -153,7 +153,7 @@ class CliqueNetTorch(Published):
         attention=False,
         bottleneck=False,
         compression=False,
-        loops=1,
+        stages=2,
         updates=None,
     ):
         x = self.stem(np.asarray(x, "float64"))
@@ -165,7 +165,7 @@ class CliqueNetTorch(Published):
             return reference.conv2d(x, self.kernel(name, 1, x.shape[-1], filters))
 
         for block, (k, n) in enumerate(zip(filters, layers, strict=True)):
-            stage = self.block(x, block, k, n, bottleneck, loops, updates)
+            stage = self.block(x, block, k, n, bottleneck, stages, updates)
             feature = np.concatenate([x, stage], axis=-1)
             if compression:
                 half = feature.shape[-1] // 2

@@ -60,15 +60,17 @@ def cliquenet_tf(option="II+II"):
         attention=options.get("attentional_transition", False),
         bottleneck=options.get("bottleneck", False),
         compression=options.get("compression", False),
-        loops=0 if "block_feature" in options else 1,
+        stages=1 if "block_feature" in options else 2,
         updates=options.get("updates"),
     )
     return model, images, source.tensors, expected
 
 
+TINY_IMAGENET = cliquenet._imagenet_variant("Tiny", [4, 6], [2, 3], "few")
+
+
 def tiny_imagenet(**kwargs):
-    factory = cliquenet._imagenet_variant("Tiny", [4, 6], [2, 3], "few")
-    return factory(classes=5, classifier_activation=None, **kwargs)
+    return TINY_IMAGENET(classes=5, classifier_activation=None, **kwargs)
 
 
 def cliquenet_torch(attention=False):

@@ -2,16 +2,17 @@
 
 import pathlib
 
+import h5py
 import numpy as np
 import pytest
 
 import kfeedback
 from kfeedback import weights
-from kfeedback.models.backbones import LNIN, LeNet
+from kfeedback.models.backbones import LNIN, LeNet, VGGAttention
 from kfeedback.preprocessing import preprocess_input
 from kfeedback.weights import registry
 from tests import harness
-from tests.weights.common import refused, values
+from tests.weights.common import refused, reseal, values
 
 TAG = "lenet_mnist_bg_sample"
 
@@ -30,7 +31,7 @@ def test_the_table_is_what_the_files_say(tag):
 
 
 def test_every_shipped_file_is_in_the_table():
-    folder = pathlib.Path(registry.__file__).parent / "files"
+    folder = pathlib.Path(registry.__file__).parent / "published"
     shipped = {path.name for path in folder.iterdir()}
     assert shipped == {entry.file for entry in registry.ENTRIES.values() if entry.file}
     assert sum(path.stat().st_size for path in folder.iterdir()) < 2e6
@@ -111,6 +112,32 @@ def test_card(tmp_path):
     assert len({line.count(" | ") for line in text.splitlines()[4:]}) == 1
     with pytest.raises(ValueError):
         weights.card("nothing")
+
+
+def test_a_licence_of_an_earlier_version_is_a_license(tmp_path):
+    path = tmp_path / "model.h5"
+    model = LeNet()
+    weights.save(model, path, license="CC0-1.0")
+    with h5py.File(path, "r+") as file:
+        file.attrs["licence"] = file.attrs["license"]
+        del file.attrs["license"]
+    reseal(path)
+    assert weights.describe(path)["about"]["license"] == "CC0-1.0"
+    assert "CC0-1.0" in weights.card(path)
+    weights.load(model, path)
+
+
+def test_values_of_an_earlier_version_are_compared_as_todays(tmp_path):
+    path = tmp_path / "model.h5"
+    model = VGGAttention(width=1 / 32)
+    arguments = weights.origin(model)["arguments"]
+    for value, words in (("parametrised", ()), ("dotted", ("another compatibility",))):
+        about = {**arguments, "compatibility": value}
+        weights.save(model, path, factory="VGGAttention", arguments=about)
+        if words:
+            refused(model, path, *words)
+        else:
+            weights.load(model, path)
 
 
 def test_about_round_trip(tmp_path):

@@ -8,15 +8,16 @@ from kfeedback.layers import (
     GroupedConv2D,
     LocalResponseNormalization,
 )
-from kfeedback.models._factory import Factory, factory
+from kfeedback.models.factory import family
 
 # Filters, kernel size, groups; the first has stride 4 and no padding.
 _CONVOLUTIONS = ((96, 11, 1), (256, 5, 2), (384, 3, 1), (384, 3, 2), (256, 3, 2))
 _UNITS = 4096
 
 
-@factory
+@family("alexnet", default_shape=(227, 227, 3), least_size=39, is_backbone=True)
 def AlexNet(
+    build,
     include_top=True,
     weights=None,
     input_tensor=None,
@@ -72,24 +73,7 @@ def AlexNet(
     checks.number("width", width, above=0)
     checks.boolean("pool_first", pool_first)
     checks.number("dropout", dropout, least=0, below=1)
-    build = Factory(
-        include_top,
-        weights,
-        input_tensor,
-        input_shape,
-        pooling,
-        classes,
-        classifier_activation,
-        name,
-        default_shape=(227, 227, 3),
-        minimum=39,
-    )
-
-    if include_top and None in build.input.shape[1:3]:
-        raise ValueError(
-            "input_shape must have a known height and width with include_top=True, got "
-            f"{tuple(build.input.shape[1:])}."
-        )
+    build.require_sides()
 
     def even(count):
         return 2 * max(1, round(width * count / 2))

@@ -4,7 +4,7 @@ import keras
 
 from kfeedback import checks
 from kfeedback.layers import CeilMaxPooling2D, LocalResponseNormalization
-from kfeedback.models._factory import Factory, factory
+from kfeedback.models.factory import family
 
 # Filters of an inception module: 1×1; 1×1 and 3×3; 1×1 and 5×5; 1×1 behind a pooling.
 # A pooling precedes the first module of each number.
@@ -21,8 +21,9 @@ _INCEPTIONS = {
 }
 
 
-@factory
+@family("googlenet", default_shape=(224, 224, 3), least_size=32, is_backbone=True)
 def GoogLeNet(
+    build,
     include_top=True,
     weights=None,
     input_tensor=None,
@@ -74,18 +75,6 @@ def GoogLeNet(
     """
     checks.number("width", width, above=0)
     checks.number("dropout", dropout, least=0, below=1)
-    build = Factory(
-        include_top,
-        weights,
-        input_tensor,
-        input_shape,
-        pooling,
-        classes,
-        classifier_activation,
-        name,
-        default_shape=(224, 224, 3),
-        minimum=32,
-    )
 
     def conv_relu(x, filters, kernel_size, stem, suffix, **kwargs):
         x = keras.layers.Conv2D(

@@ -3,11 +3,12 @@
 import keras
 
 from kfeedback import checks
-from kfeedback.models._factory import Factory, factory
+from kfeedback.models.factory import family
 
 
-@factory
+@family("lenet", default_shape=(28, 28, 1), least_size=16, is_backbone=True)
 def LeNet(
+    build,
     include_top=True,
     weights=None,
     input_tensor=None,
@@ -44,18 +45,6 @@ def LeNet(
         Li et al., Learning with Rethinking, 2017, table 5.
     """
     checks.number("dropout", dropout, least=0, below=1)
-    build = Factory(
-        include_top,
-        weights,
-        input_tensor,
-        input_shape,
-        pooling,
-        classes,
-        classifier_activation,
-        name,
-        default_shape=(28, 28, 1),
-        minimum=16,
-    )
     x = build.input
     for block, filters in ((1, 20), (2, 50)):
         x = keras.layers.Conv2D(

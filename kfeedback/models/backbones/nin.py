@@ -3,7 +3,7 @@
 import keras
 
 from kfeedback import checks
-from kfeedback.models._factory import Factory, factory
+from kfeedback.models.factory import family
 
 # Three blocks of (filters, kernel size); pooling and dropout lie between them.
 _BLOCKS = (
@@ -13,8 +13,9 @@ _BLOCKS = (
 )
 
 
-@factory
+@family("nin", default_shape=(32, 32, 3), least_size=8, is_backbone=True)
 def NIN(
+    build,
     include_top=True,
     weights=None,
     input_tensor=None,
@@ -53,20 +54,37 @@ def NIN(
         Lin et al., Network in network, 2014; Li et al., Learning with Rethinking,
         2017, section 4.2.
     """
+    return _network_in_network(build, negative_slope, dropout)
+
+
+@family("lnin", default_shape=(32, 32, 3), least_size=8, is_backbone=True)
+def LNIN(
+    build,
+    include_top=True,
+    weights=None,
+    input_tensor=None,
+    input_shape=None,
+    pooling=None,
+    classes=10,
+    classifier_activation="softmax",
+    name="lnin",
+    *,
+    negative_slope=0.1,
+    dropout=0.5,
+):
+    """`NIN` with leaky ReLUs; arguments and result are those of `NIN`.
+
+    Departures from the paper: it does not print the negative slope; 0.1 is ours.
+
+    Reference:
+        Li et al., Learning with Rethinking, 2017, section 4.2.
+    """
+    return _network_in_network(build, negative_slope, dropout)
+
+
+def _network_in_network(build, negative_slope, dropout):
     checks.number("negative_slope", negative_slope, least=0, below=1)
     checks.number("dropout", dropout, least=0, below=1)
-    build = Factory(
-        include_top,
-        weights,
-        input_tensor,
-        input_shape,
-        pooling,
-        classes,
-        classifier_activation,
-        name,
-        default_shape=(32, 32, 3),
-        minimum=8,
-    )
 
     def conv_relu(x, filters, kernel_size, number):
         x = keras.layers.Conv2D(
@@ -97,38 +115,3 @@ def NIN(
         )(x)
 
     return build.finish(x, head)
-
-
-@factory
-def LNIN(
-    include_top=True,
-    weights=None,
-    input_tensor=None,
-    input_shape=None,
-    pooling=None,
-    classes=10,
-    classifier_activation="softmax",
-    name="lnin",
-    *,
-    negative_slope=0.1,
-    dropout=0.5,
-):
-    """`NIN` with leaky ReLUs; arguments and result are those of `NIN`.
-
-    Departures from the paper: it does not print the negative slope; 0.1 is ours.
-
-    Reference:
-        Li et al., Learning with Rethinking, 2017, section 4.2.
-    """
-    return NIN.__wrapped__(
-        include_top,
-        weights,
-        input_tensor,
-        input_shape,
-        pooling,
-        classes,
-        classifier_activation,
-        name,
-        negative_slope=negative_slope,
-        dropout=dropout,
-    )

@@ -4,11 +4,12 @@ import keras
 
 from kfeedback import checks
 from kfeedback.layers import RecurrentConv2D
-from kfeedback.models._factory import Factory, factory
+from kfeedback.models.factory import family
 
 
-@factory
+@family("rcnn128", default_shape=(32, 32, 3), least_size=8, is_backbone=True)
 def RCNN128(
+    build,
     include_top=True,
     weights=None,
     input_tensor=None,
@@ -51,18 +52,6 @@ def RCNN128(
     """
     checks.number("dropout", dropout, least=0, below=1)
     checks.integer("filters", filters)
-    build = Factory(
-        include_top,
-        weights,
-        input_tensor,
-        input_shape,
-        pooling,
-        classes,
-        classifier_activation,
-        name,
-        default_shape=(32, 32, 3),
-        minimum=8,
-    )
 
     def drop(x, number):
         return keras.layers.Dropout(dropout, name=f"dropout{number}")(x)

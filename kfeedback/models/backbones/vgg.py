@@ -3,7 +3,7 @@
 import keras
 
 from kfeedback import checks
-from kfeedback.models._factory import Factory, factory
+from kfeedback.models.factory import family
 
 _FILTERS = (64, 128, 256, 512, 512)
 _BLOCKS = (2, 2, 3, 3, 3)
@@ -40,8 +40,9 @@ def convolutions(x, width, batch_norm, blocks=_BLOCKS):
     return x, maps
 
 
-@factory
+@family("vgg_small", default_shape=(32, 32, 3), least_size=32, is_backbone=True)
 def VGGSmall(
+    build,
     include_top=True,
     weights=None,
     input_tensor=None,
@@ -94,18 +95,6 @@ def VGGSmall(
         )
     for count in blocks:
         checks.integer("blocks", count)
-    build = Factory(
-        include_top,
-        weights,
-        input_tensor,
-        input_shape,
-        pooling,
-        classes,
-        classifier_activation,
-        name,
-        default_shape=(32, 32, 3),
-        minimum=32,
-    )
     x, _ = convolutions(build.input, width, batch_norm, blocks)
 
     def head(x):

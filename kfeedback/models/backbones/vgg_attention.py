@@ -4,12 +4,13 @@ import keras
 
 from kfeedback import checks
 from kfeedback.layers.spatial_attention import SpatialAttention, check_compatibility
-from kfeedback.models._factory import Factory, factory
 from kfeedback.models.backbones.vgg import convolutions
+from kfeedback.models.factory import family
 
 
-@factory
+@family("vgg_attention", default_shape=(32, 32, 3), least_size=32, is_backbone=True)
 def VGGAttention(
+    build,
     include_top=True,
     weights=None,
     input_tensor=None,
@@ -72,18 +73,6 @@ def VGGAttention(
     checks.number("dropout", dropout, least=0, below=1)
     checks.number("width", width, above=0)
     check_compatibility("compatibility", compatibility)
-    build = Factory(
-        include_top,
-        weights,
-        input_tensor,
-        input_shape,
-        pooling,
-        classes,
-        classifier_activation,
-        name,
-        default_shape=(32, 32, 3),
-        minimum=32,
-    )
     x, maps = convolutions(build.input, width, batch_norm)
 
     def head(x):
@@ -92,7 +81,7 @@ def VGGAttention(
         g = keras.layers.Dense(
             channels, activation="relu", kernel_initializer="he_normal", name="global"
         )(x)
-        looks = []
+        attended = []
         for block in (3, 4, 5):
             local = maps[block - 1]
             if local.shape[-1] != channels:
@@ -100,8 +89,8 @@ def VGGAttention(
                     channels, 1, use_bias=False, name=f"align{block}"
                 )(local)
             attention = SpatialAttention(compatibility, name=f"attention{block}")
-            looks.append(attention(local, g))
-        x = keras.layers.Concatenate(name="concatenate")(looks)
+            attended.append(attention(local, g))
+        x = keras.layers.Concatenate(name="concatenate")(attended)
         if dropout:
             x = keras.layers.Dropout(dropout, name="dropout")(x)
         return build.classifier(x)

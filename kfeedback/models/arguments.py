@@ -1,47 +1,20 @@
-"""What every factory does the same: check arguments, make the input, finish.
-
-A factory reads like its network:
-
-    @factory
-    def LeNet(include_top=True, weights=None, ...):
-        build = Factory(include_top, weights, ..., default_shape=(28, 28, 1))
-        x = keras.layers.Conv2D(20, 5, name="conv1")(build.input)
-        return build.finish(x, head=lambda x: build.classifier(x))
-"""
-
-import functools
-import inspect
+"""The arguments that all factories share: each checked, with one wording."""
 
 import keras
 
 from kfeedback import checks
-from kfeedback import weights as weights_lib
-from kfeedback.weights import _origin
 
-IMAGENET = "imagenet"  # what keras.applications calls its own weights
-
-
-def factory(function):
-    """Decorator of a factory: notes what made the model, and loads `weights` into it.
-
-    The function checks `weights` and leaves them; only `"imagenet"` is its own affair.
-    """
-    signature = inspect.signature(function)
-
-    @functools.wraps(function)
-    def make(*args, **kwargs):
-        model = function(*args, **kwargs)
-        bound = signature.bind(*args, **kwargs)
-        bound.apply_defaults()
-        arguments = dict(bound.arguments)
-        _origin.note(model, arguments, function.__name__)
-        weights = arguments["weights"]
-        if weights not in (None, IMAGENET):
-            without = arguments.get("timesteps") == 1
-            weights_lib.load(model, weights, without_feedback=without)
-        return model
-
-    return make
+EIGHT = (
+    "include_top",
+    "weights",
+    "input_tensor",
+    "input_shape",
+    "pooling",
+    "classes",
+    "classifier_activation",
+    "name",
+)
+"""Those of `keras.applications`, which every factory takes in this order."""
 
 
 def check_top(include_top, pooling):
@@ -146,62 +119,3 @@ def make_model(tensor, outputs, name):
     """
     inputs = keras.utils.get_source_inputs(tensor)
     return keras.Model(inputs[0] if len(inputs) == 1 else inputs, outputs, name=name)
-
-
-class Factory:
-    """The checked arguments of a feedforward network, and its input.
-
-    Args:
-        include_top: bool, with the classification head.
-        weights: what `kfeedback.weights.check` takes; `factory` loads them.
-        input_tensor: `None` or a symbolic image.
-        input_shape: `None` or `(H, W, C)`.
-        pooling: without the head: `None`, `"avg"` or `"max"`.
-        classes: int ≥ 1, classes of the head.
-        classifier_activation: activation of the head, `None` for logits.
-        name: name of the model.
-        default_shape: `(H, W, C)` of the paper.
-        minimum: the least height and width.
-    """
-
-    def __init__(
-        self,
-        include_top,
-        weights,
-        input_tensor,
-        input_shape,
-        pooling,
-        classes,
-        classifier_activation,
-        name,
-        *,
-        default_shape,
-        minimum,
-    ):
-        check_top(include_top, pooling)
-        weights_lib.check(weights)
-        self.classes = checks.integer("classes", classes)
-        self.activation = check_activation(classifier_activation)
-        self.input = image_input(input_tensor, input_shape, default_shape, minimum)
-        self.include_top = include_top
-        self.pooling = pooling
-        self.name = name
-
-    def classifier_layer(self, **kwargs):
-        """The dense layer `predictions`, in float32 under every dtype policy."""
-        return keras.layers.Dense(
-            self.classes,
-            activation=self.activation,
-            dtype="float32",
-            name="predictions",
-            **kwargs,
-        )
-
-    def classifier(self, x, **kwargs):
-        """The output of that layer for `x`."""
-        return self.classifier_layer(**kwargs)(x)
-
-    def finish(self, x, head):
-        """Returns the model: `head(x)`, or `x` pooled where there is no top."""
-        outputs = head(x) if self.include_top else pooling_layer(self.pooling)(x)
-        return make_model(self.input, outputs, self.name)

@@ -6,48 +6,43 @@ from kfeedback import checks, graph
 from kfeedback import weights as weights_lib
 from kfeedback.classifier import Head
 from kfeedback.layers import StackTimesteps
-from kfeedback.models import _factory
-from kfeedback.models.backbones import by_name
-from kfeedback.weights import _origin
+from kfeedback.models import registry
+from kfeedback.models.arguments import (
+    check_top,
+    image_input,
+    make_model,
+    pooling_layer,
+)
 
 
-class Backbone:
+class Network:
     """A functional classifier that is to be run several times with edits.
+
+    Args:
+        arguments: dict of all arguments of the factory: `backbone`, which is a model
+            or a name, and the eight.
 
     Attributes:
         model: the functional model, nothing nested in it.
         head: its `Head`.
         include_top: bool, whether the output of a pass is the prediction.
+        weights: what is left to load when the network is made.
+        origin: dict of what the model is to note of its backbone.
         image: the symbolic image that the passes start from; this and the following
             are there after `open`.
         name_of: function from a layer's usual name to one that is free.
         pool: the layer that `pooling` asks for, for features without the top.
     """
 
-    def __init__(
-        self,
-        backbone,
-        include_top,
-        weights,
-        input_tensor,
-        input_shape,
-        pooling,
-        classes,
-        classifier_activation,
-    ):
-        _factory.check_top(include_top, pooling)
+    def __init__(self, _, arguments):
+        self.include_top = arguments["include_top"]
+        check_top(self.include_top, arguments["pooling"])
+        backbone, self.weights = arguments["backbone"], arguments["weights"]
         if isinstance(backbone, str):
-            backbone, weights = _named(
-                backbone,
-                weights,
-                input_tensor,
-                input_shape,
-                classes,
-                classifier_activation,
-            )
-        weights_lib.check(weights)
-        self._origin = weights_lib.origin(backbone)
-        self.include_top = include_top
+            backbone, self.weights = _named(backbone, arguments)
+        weights_lib.check(self.weights)
+        origin = weights_lib.origin(backbone)
+        self.origin = {"backbone": origin} if origin else {}
         self.model = graph.flatten(backbone, "backbone")
         if any(
             getattr(layer, "is_feedback_connection", False)
@@ -58,21 +53,24 @@ class Backbone:
                 f"'{self.model.name}', which has some already."
             )
         self.head = Head(self.model)
-        self.head.check(include_top, classes, classifier_activation)
-        self._input = (input_tensor, input_shape)
-        self._pooling = pooling
+        self.head.check(
+            self.include_top, arguments["classes"], arguments["classifier_activation"]
+        )
+        self._arguments = arguments
 
     def open(self):
         """Makes the symbolic image; changes nothing of the backbone."""
-        self.image = _image(self.model, *self._input)
+        self.image = _image(
+            self.model, self._arguments["input_tensor"], self._arguments["input_shape"]
+        )
         self.name_of = _names(self.model, self.image)
-        self.pool = _factory.pooling_layer(self._pooling, self.name_of)
+        self.pool = pooling_layer(self._arguments["pooling"], self.name_of)
 
     def wanted(self):
         """The symbolic output of one pass: the prediction, or the features."""
         return self.model.outputs[0] if self.include_top else self.head.features[0]
 
-    def finish(self, outputs, return_sequences, name):
+    def finish(self, outputs, return_sequences):
         """The model of the outputs of all passes, or of the last."""
         if not self.include_top:
             outputs = [self.pool(x) for x in outputs]
@@ -81,28 +79,29 @@ class Backbone:
             result = StackTimesteps(name=self.name_of("timesteps"), dtype=result.dtype)(
                 outputs
             )
-        model = _factory.make_model(self.image, result, name)
-        if self._origin:
-            _origin.note(model, {"backbone": self._origin})
-        return model
+        return make_model(self.image, result, self._arguments["name"])
 
 
-def _named(name, weights, input_tensor, input_shape, classes, activation):
+def _named(name, arguments):
     """The model of that name, and the weights that are left to load after it."""
+    known = registry.backbones()
+    if name not in known:
+        raise ValueError(
+            "backbone must be a functional keras.Model or one of "
+            f"{', '.join(known)}, got {name!r}."
+        )
+    weights, input_shape = arguments["weights"], arguments["input_shape"]
+    kwargs = {"classifier_activation": arguments["classifier_activation"]}
     # The backbone is built on an input of its own: the network runs it on the tensor.
-    if input_tensor is not None and input_shape is None:
-        input_shape = getattr(input_tensor, "shape", (None,))[1:]
-    kwargs = {"input_shape": input_shape, "classifier_activation": activation}
-    if classes is not None:
-        kwargs["classes"] = checks.integer("classes", classes)
-    if name == "vgg16":
-        _factory.image_input(input_tensor, input_shape, (224, 224, 3), 32)
-        _factory.check_activation(activation)
-        published = weights == _factory.IMAGENET
-        kwargs["weights"] = _factory.IMAGENET if published else None
-        weights = None if published else weights
+    if arguments["input_tensor"] is not None and input_shape is None:
+        input_shape = getattr(arguments["input_tensor"], "shape", (None,))[1:]
+    kwargs["input_shape"] = input_shape
+    if arguments["classes"] is not None:
+        kwargs["classes"] = checks.integer("classes", arguments["classes"])
+    if weights in known[name].own_weights:
+        kwargs["weights"], weights = weights, None
     weights_lib.check(weights)
-    return by_name(name)(**kwargs), weights
+    return known[name].factory(**kwargs), weights
 
 
 def _image(backbone, input_tensor, input_shape):
@@ -110,9 +109,7 @@ def _image(backbone, input_tensor, input_shape):
     own = tuple(backbone.inputs[0].shape[1:])
     if input_tensor is None and input_shape is None:
         return graph.input_like(backbone)
-    image = _factory.image_input(
-        input_tensor, input_shape, own, 1, backbone.inputs[0].dtype
-    )
+    image = image_input(input_tensor, input_shape, own, 1, backbone.inputs[0].dtype)
     fits = all(n is None or n == m for n, m in zip(own, image.shape[1:], strict=True))
     if not fits:
         raise ValueError(

@@ -8,6 +8,8 @@ where both sides know, they must agree.
 import json
 import operator
 
+from kfeedback import renamed
+
 # What may differ: it changes no weight's meaning, or names and shapes decide.
 _FREE = {
     "classes",
@@ -22,20 +24,17 @@ _FREE = {
     "return_sequences",
     "timesteps",
 }
-_NEVER = ("weights", "input_tensor", "name")
+NOT_NOTED = ("weights", "input_tensor", "name")
+"""Arguments that do not say what network it is."""
 
 
-def note(model, arguments, factory=None):
+def note(model, arguments, factory):
     """Notes on a model what made it; arguments without a JSON form are left out."""
-    known = {
-        **_arguments(arguments),
-        **origin(model).get("arguments", {}),
-    }
     # As text: Keras would track a dict for saving.
     object.__setattr__(
         model,
         "_kfeedback_origin",
-        json.dumps({"factory": factory, "arguments": known}),
+        json.dumps({"factory": factory, "arguments": _arguments(arguments)}),
     )
 
 
@@ -54,7 +53,7 @@ def check(model, about, path):
     A network of one timestep is its backbone; and a file of a network with feedback may
     be for its backbone alone.
     """
-    mine, theirs = origin(model), about
+    mine, theirs = origin(model), renamed.current(about)
     if not mine.get("factory") or not theirs.get("factory"):
         return
     a, b = _without_wrapper(mine), _without_wrapper(theirs)
@@ -81,7 +80,7 @@ def call(one):
 def _arguments(arguments):
     known = {}
     for name, value in arguments.items():
-        if name in _NEVER:
+        if name in NOT_NOTED:
             continue
         try:
             known[name] = json.loads(json.dumps(value, default=operator.index))
