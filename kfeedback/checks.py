@@ -62,3 +62,22 @@ def number(name, value, *, above=None, least=None, below=_INFINITY, most=_INFINI
     if not (valid and value < below and value <= most):
         raise ValueError(f"{name} must be a number {bound}, got {value!r}.")
     return float(value)
+
+
+def one_of(name, value, known):
+    """Returns `value`; raises a ValueError unless it is one of those known."""
+    if value not in known:
+        raise ValueError(f"{name} must be one of {', '.join(known)}, got {value!r}.")
+    return value
+
+
+def pixels(name, images):
+    """Returns a NumPy array; raises a ValueError unless all of it is from 0 to 255."""
+    if images.dtype.kind not in "fiu":
+        raise ValueError(f"{name} must be numbers, got {images.dtype}.")
+    low, high = images.min(), images.max()
+    if not (low >= 0 and high <= 255):  # a NaN is neither
+        raise ValueError(
+            f"{name} must have values from 0 to 255, got {low:g} to {high:g}."
+        )
+    return images

@@ -16,9 +16,8 @@ from absl import flags
 
 from applications import _app
 from kfeedback.backend import compile_function, value_and_gradient
-from kfeedback.explain._arguments import check_feedback
-from kfeedback.explain._gated import Gated
-from kfeedback.explain._methods import find_gates, take
+from kfeedback.explain import Feedback
+from kfeedback.explain.network import Network, take
 
 flags.DEFINE_enum("network", "vgg16", ["vgg11", "vgg16"], "Of random weights, 224 px.")
 flags.DEFINE_integer("batch_size", 8, "Images.", lower_bound=1)
@@ -33,7 +32,7 @@ _VGG11 = ((64, 1), (128, 1), (256, 2), (512, 2), (512, 2))
 def main():
     """Measures and prints."""
     model = _network()
-    network = Gated(model)
+    network = Network(model)
     rng = np.random.default_rng(0)
     images = rng.uniform(-1, 1, (FLAGS.batch_size, 224, 224, 3)).astype("float32")
     targets = rng.integers(0, 1000, FLAGS.batch_size).astype("int32")
@@ -42,12 +41,11 @@ def main():
         return value_and_gradient(lambda x: take(network.scores(x), targets), images)
 
     def loop(iterations):
-        settings = (0.1, 0.02, "gradient_ascent", "half", True)
-        feedback = check_feedback(iterations, *settings)
+        feedback = Feedback(iterations)
 
         def run(images, targets):
             _, features = network.first_pass(images)
-            return find_gates(network, feedback, images, features, targets)
+            return feedback.gates(network, images, targets, features)
 
         return run
 

@@ -3,6 +3,13 @@
 import numpy as np
 from keras import ops
 
+from kfeedback import checks
+
+
+def check_energy(energy):
+    """Returns a share of energy; raises a ValueError unless it is > 0 and ≤ 1."""
+    return checks.number("energy", energy, above=0, most=1)
+
 
 def foreground(maps, energy):
     """The fewest pixels, brightest first, that keep a share of a map's energy.
@@ -62,43 +69,16 @@ def component_boxes(mask):
     Returns:
         int32 array `(N, 4)`, N the number of components.
     """
-    labels = _label(np.asarray(mask, bool))
+    from scipy import ndimage  # here, as importing kfeedback brings no SciPy along
+
+    labels, _ = ndimage.label(np.asarray(mask, bool), structure=np.ones((3, 3)))
     sizes = np.bincount(labels.ravel())[1:]
-    boxes = np.empty((len(sizes), 4), np.int32)
-    rows, columns = np.indices(labels.shape)
-    for low, high, where in ((0, 2, rows), (1, 3, columns)):
-        for index, function in ((low, np.minimum), (high, np.maximum)):
-            start = max(labels.shape) if index == low else -1
-            found = np.full(len(sizes) + 1, start)
-            function.at(found, labels.ravel(), where.ravel())
-            boxes[:, index] = found[1:] + (index == high)
+    boxes = [
+        [rows.start, columns.start, rows.stop, columns.stop]
+        for rows, columns in ndimage.find_objects(labels)
+    ]
+    boxes = np.array(boxes, np.int32).reshape(-1, 4)
     return boxes[np.argsort(-sizes, kind="stable")]
-
-
-def _label(mask):
-    """Numbers of connected components from 1 on, 0 outside, by merging runs of rows."""
-    labels = np.zeros(mask.shape, np.int64)
-    parent = [0]
-
-    def root(number):
-        while parent[number] != number:
-            parent[number] = parent[parent[number]]
-            number = parent[number]
-        return number
-
-    for i, row in enumerate(mask):
-        edges = np.flatnonzero(np.diff(row.astype(np.int8), prepend=0, append=0))
-        for start, stop in edges.reshape(-1, 2):
-            above = labels[i - 1, max(start - 1, 0) : stop + 1] if i else labels[0, :0]
-            roots = {root(number) for number in above[above > 0]}
-            number = min(roots, default=len(parent))
-            if not roots:
-                parent.append(number)
-            for other in roots:
-                parent[other] = number
-            labels[i, start:stop] = number
-    roots = [root(number) for number in range(len(parent))]
-    return np.unique(roots, return_inverse=True)[1][labels]
 
 
 def iou(boxes, others):

@@ -1,15 +1,35 @@
 """FeedbackCNN, Look and Think Twice: gates on ReLUs find what speaks for a class."""
 
+import inspect
+
 import keras
 
-from kfeedback import checks, graph, renamed
+from kfeedback import checks, explain, graph, renamed
 from kfeedback import weights as weights_lib
-from kfeedback.explain import _arguments, _explainer
-from kfeedback.explain._explainer import Explainer
 from kfeedback.models.factory import family
 from kfeedback.preprocessing import decode_predictions, preprocess_input
 
 __all__ = ["FeedbackCNN", "decode_predictions", "preprocess_input"]
+
+
+def _with_arguments_of(method):
+    """A decorator of an `__init__`: its last `**` stands for the arguments of a method.
+
+    `help` and `inspect.signature` then show them one by one.
+    """
+
+    def decorate(function):
+        own = inspect.signature(function)
+        *parameters, _ = own.parameters.values()
+        keyword = inspect.Parameter.KEYWORD_ONLY
+        parameters += [
+            parameter.replace(kind=keyword)
+            for parameter in inspect.signature(method).parameters.values()
+        ]
+        function.__signature__ = own.replace(parameters=parameters)
+        return function
+
+    return decorate
 
 
 @family("feedback_cnn", gives_feedback=True, trains=False)
@@ -17,13 +37,9 @@ __all__ = ["FeedbackCNN", "decode_predictions", "preprocess_input"]
 class FeedbackCNN(keras.Model):
     """Look and Think Twice: says where in an image a classifier sees a class.
 
-    A gate z in 0 to 1 stands on every neuron behind a ReLU of the feature maps,
-    y = z ∘ ReLU(x). For a class k, the loop maximizes over all gates at once
-
-        s_k(I, z) − λ ‖z‖₁,      z ← clip(z + α (g − λ), 0, 1),     g = ∂s_k/∂z
-
-    with s_k the score before the softmax. The gates end as 0 or 1, cut at 0.5, and
-    the saliency map at pixel (i, j) is the maximum over channels of |∂s_k/∂I| there.
+    Gates on the ReLUs of the feature maps open where a neuron speaks for the class, and
+    the map is the gradient of the class's score at these gates:
+    `kfeedback.explain.Feedback` has the equations.
 
     The network has no weights of its own: nothing of the backbone is changed, and
     nothing of an image stays on the model. `call` gives a dict and exports with the
@@ -42,26 +58,15 @@ class FeedbackCNN(keras.Model):
         classes: `None` for the backbone's own number, or an int.
         classifier_activation: activation of a backbone given by name.
         name: name of the model.
-        iterations: int ≥ 1, a forward and a backward pass each.
-        step_size: α > 0.
-        sparsity: λ ≥ 0; with `normalize`, as a share of the largest g of a layer.
-        update_rule: `"gradient_ascent"`; or, of the authors' later work, `"recovering"`
-            (z = 1 where the gradient that reaches the gate is positive, layer by layer
-            on the way down) or `"selective_pruning"` (the same, all layers after the
-            backward pass). α, λ and `start` are of the first alone.
-        gate_layers: layers, or names, with an output `(B, H, W, C)`. By default every
-            ReLU, also of 6, leaky, PReLU, or fused into a layer, before the dense
-            layers.
-        start: `"half"`, gates at 0.5 where the ReLU fired, 0 elsewhere; or
-            `"activations"`, at 1 there.
-        normalize: bool, divides g by the largest |g| of an image in the layer: α and λ
-            then mean the same in every layer and every network.
         top: int ≥ 1, how many of the best classes `call` explains.
         energy: share of a map's energy that `call`'s boxes hold, > 0 and ≤ 1.
         preprocess: `None`, a mode of `preprocess_input`, or a function in `keras.ops`:
             from images of 0 to 255 to what the backbone takes. (A model with a function
             cannot be saved as `.keras`.)
         batch_size: int ≥ 1, image-target pairs that the methods compute at once.
+        **feedback: the arguments of `kfeedback.explain.Feedback`, which says what they
+            mean: `iterations`, `step_size`, `sparsity`, `update_rule`, `gate_layers`,
+            `start` and `normalize`.
 
     Call arguments: images `(B, H, W, C)`, values 0 to 255.
 
@@ -73,18 +78,19 @@ class FeedbackCNN(keras.Model):
         TypeError: if an argument has another type.
         ValueError: if an argument is out of its range, or the backbone has no ReLU.
 
-    Departures from the paper: `start` and `normalize`. With its own `"activations"` and
-    `False` the gates hardly move at the published α: a gradient of a deep layer is
-    orders of magnitude smaller than one of a shallow layer. Both, and λ, were chosen by
-    measurement (`applications/results/feedback_cnn_mnist.sh`).
+    Departures from the paper: those of `kfeedback.explain.Feedback`.
 
     Reference:
         Cao et al., Look and think twice: capturing top-down visual attention with
-        feedback convolutional neural networks, 2015; the later rules: Cao et al.,
-        Feedback convolutional neural network for visual localization and segmentation,
-        2019.
+        feedback convolutional neural networks, 2015.
+
+    Example:
+
+        network = kfeedback.FeedbackCNN(trained, preprocess="scale", iterations=20)
+        maps = network.saliency(images, classes)  # (N, H, W)
     """
 
+    @_with_arguments_of(explain.Feedback)
     def __init__(
         self,
         network,
@@ -98,17 +104,11 @@ class FeedbackCNN(keras.Model):
         classifier_activation="softmax",
         name="feedback_cnn",
         *,
-        iterations=10,
-        step_size=0.1,
-        sparsity=0.02,
-        update_rule="gradient_ascent",
-        gate_layers=None,
-        start="half",
-        normalize=True,
         top=5,
         energy=0.95,
         preprocess=None,
         batch_size=16,
+        **feedback,
     ):
         super().__init__(name=name)
         if not include_top:
@@ -123,20 +123,14 @@ class FeedbackCNN(keras.Model):
             )
         if network.weights is not None:
             weights_lib.load(self.backbone, network.weights)
-        self.explainer = Explainer(
+        self.explainer = explain.Explainer(
             self.backbone,
+            explain.Feedback(**feedback),
             preprocess=preprocess,
             batch_size=batch_size,
-            gate_layers=gate_layers,
-            iterations=iterations,
-            step_size=step_size,
-            sparsity=sparsity,
-            update_rule=update_rule,
-            start=start,
-            normalize=normalize,
         )
         self.top = min(checks.integer("top", top), self.explainer.network.classes)
-        self.energy = _arguments.check_energy(energy)
+        self.energy = explain.boxes.check_energy(energy)
         self.build(self.backbone.input_shape)
 
     def build(self, input_shape):
@@ -145,23 +139,14 @@ class FeedbackCNN(keras.Model):
 
     def call(self, images):
         """What the docstring of the class says."""
-        explainer = self.explainer
-        found = _explainer.explain(
-            explainer.network,
-            explainer.method,
-            explainer.feedback,
-            explainer._prepared(images),
-            None,
-            self.top,
-            self.energy,
-            "all",
-        )
+        found = self.explainer.explain(images, top=self.top)
+        foreground = explain.boxes.foreground(found["maps"], self.energy)
         return {
             "probabilities": found["posterior"],
             "top_classes": found["targets"],
             "top_scores": found["scores"],
             "saliency": found["maps"],
-            "boxes": found["boxes"],
+            "boxes": explain.boxes.smallest_box(foreground),
         }
 
     def saliency(self, images, targets=None, **kwargs):
@@ -202,8 +187,7 @@ class FeedbackCNN(keras.Model):
         return {
             "backbone": keras.saving.serialize_keras_object(self.backbone),
             "name": self.name,
-            **vars(explainer.feedback),
-            "gate_layers": explainer.network.gate_names,
+            **explainer.method.get_config(),
             "top": self.top,
             "energy": self.energy,
             "preprocess": explainer.preprocess,

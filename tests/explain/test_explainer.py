@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from keras import ops
 
-from kfeedback.explain import METHODS, Explainer, _explainer, saliency
-from kfeedback.explain._gated import Gated
-from kfeedback.explain._methods import multiply
+from kfeedback.explain import Explainer, Feedback, list_methods, saliency, second_look
+from kfeedback.explain.methods.feedback import multiply
+from kfeedback.explain.network import Network
 from tests.explain import common, reference
 from tests.reference import conv2d, relu
 
@@ -75,11 +75,11 @@ def test_grad_cam_takes_the_maps_before_the_last_pooling():
     x = keras.layers.Conv2D(3, 3, padding="same", activation="relu", name="last")(x)
     x = keras.layers.Dropout(0.1)(keras.layers.MaxPooling2D()(x))
     x = keras.layers.Dense(2)(keras.layers.Flatten()(x))
-    network = Gated(keras.Model(inputs, x))
+    network = Network(keras.Model(inputs, x))
     assert [tuple(t.shape) for t in network.features] == [(None, 8, 8, 3)]
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", list_methods())
 def test_chunks_targets_and_repetition_change_nothing(net, method):
     model, _ = net
     images = common.images(5)
@@ -121,7 +121,7 @@ def test_first_pass_and_what_lies_below_the_first_gates_run_once():
     x = Counting(name="above")(x)
     x = keras.layers.Conv2D(4, 3, activation="relu")(x)
     x = keras.layers.Dense(3)(keras.layers.Flatten()(x))
-    network = Gated(keras.Model(inputs, x))
+    network = Network(keras.Model(inputs, x))
     images = ops.convert_to_tensor(common.images())
     calls.clear()
     _, features = network.first_pass(images)
@@ -161,7 +161,7 @@ def tangled():
 
 
 def test_every_relu_of_a_feature_map_gets_a_gate():
-    network = Gated(tangled())
+    network = Network(tangled())
     names = [site.operation.name for site in network.sites]
     assert {"activation", "both", "fused6", "leaky", "shared"} < set(names)
     assert names.count("shared") == 2 and len(names) == 7
@@ -173,7 +173,7 @@ def test_gates_of_a_tangled_net_act_where_they_stand():
     """Against the same network with the gates written into it, call by call."""
     model = tangled()
     images = common.images(2, (8, 8, 2)) / 255
-    network = Gated(model)
+    network = Network(model)
     rng = np.random.default_rng(3)
     gates = [
         rng.uniform(0, 1, (2, *site.output.shape[1:])).astype("float32")
@@ -192,7 +192,7 @@ def test_gates_of_a_tangled_net_act_where_they_stand():
         assert abs(ops.convert_to_numpy(plain - scores)).max() > 1e-5, changed
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", list_methods())
 def test_a_tangled_net_runs(method):
     maps = explain(tangled(), method, common.images(2, (8, 8, 2)), [0, 2], batch_size=2)
     assert maps.shape == (2, 8, 8) and np.isfinite(maps).all() and maps.max() > 0
@@ -228,7 +228,7 @@ def test_look_twice_crops_the_original_and_ranks_the_pairs():
     image = np.zeros((16, 16, 2), "float32")
     image[..., 0] = 80
     image[8:, :8, 1] = 240
-    explainer = Explainer(model, iterations=3, batch_size=3)
+    explainer = Explainer(model, Feedback(3), batch_size=3)
     found = explainer.look_twice(image[None], top=2)
     assert found["first_classes"].tolist() == [[0, 1]]
     assert found["boxes"].shape == (1, 2, 4) and found["boxes"].dtype == np.int32
@@ -248,9 +248,9 @@ def test_look_twice_crops_the_original_and_ranks_the_pairs():
 
 def test_ranking_takes_every_class_once_and_only_the_best_of_each_look():
     posterior = np.array([[[0.5, 0.3, 0.2, 0.0], [0.1, 0.0, 0.2, 0.7]]])
-    classes, scores = _explainer._best_distinct(posterior, 2)
+    classes, scores = second_look._best_distinct(posterior, 2)
     assert classes.tolist() == [[3, 0]] and scores.tolist() == [[0.7, 0.5]]
-    classes, scores = _explainer._best_distinct(posterior, 1)
+    classes, scores = second_look._best_distinct(posterior, 1)
     assert classes.tolist() == [[3]]
 
 
@@ -266,7 +266,7 @@ def test_ranking_takes_every_class_once_and_only_the_best_of_each_look():
     ],
 )
 def test_windows_stay_in_the_original(box, margin, square, expected):
-    found = _explainer._window(np.array(box), (16, 16), (8, 8), margin, square)
+    found = second_look._window(np.array(box), (16, 16), (8, 8), margin, square)
     assert tuple(map(int, found)) == expected
 
 
@@ -314,10 +314,14 @@ def test_progress_is_shown_where_it_is_asked_for(net, capsys):
 @pytest.mark.parametrize(
     ("kwargs", "error", "match"),
     [
-        ({"method": "lime"}, ValueError, "method must be one of feedback, gradient"),
+        ({"method": "lime"}, ValueError, "method must be one of guided"),
         ({"batch_size": 0}, ValueError, "batch_size must be an integer ≥ 1"),
         ({"preprocess": 3}, TypeError, "preprocess must be None, a mode or a function"),
-        ({"gate_layers": 3}, TypeError, "gate_layers must be None, a layer, its name"),
+        (
+            {"method": Feedback(gate_layers=3)},
+            TypeError,
+            "gate_layers must be None, a layer, its name",
+        ),
     ],
 )
 def test_bad_settings(net, kwargs, error, match):
@@ -334,16 +338,16 @@ _BACKEND = """
     import sys
     import keras
     import numpy as np
-    from kfeedback.explain import METHODS, saliency
+    from kfeedback.explain import Feedback, list_methods, saliency
 
     model = keras.models.load_model(sys.argv[1])
     images = np.load(sys.argv[2])
     targets = np.array([0, 2, 3])
-    maps = {m: saliency(model, images, targets, method=m, preprocess="scale")
-            for m in METHODS}
+    methods = {name: name for name in list_methods()}
     for rule in ("recovering", "selective_pruning"):
-        maps[rule] = saliency(
-            model, images, targets, preprocess="scale", update_rule=rule)
+        methods[rule] = Feedback(update_rule=rule)
+    maps = {name: saliency(model, images, targets, method=method, preprocess="scale")
+            for name, method in methods.items()}
     np.savez(sys.argv[3], **maps)
 """
 
@@ -368,12 +372,11 @@ def test_backends_agree(net, tmp_path, backend):
     )
     assert done.returncode == 0, done.stderr[-3000:]
     with np.load(files[2]) as maps:
-        assert set(maps.files) == {*METHODS, "recovering", "selective_pruning"}
-        for method in maps.files:
-            own = {"method": method}
-            if method not in METHODS:
-                own = {"method": "feedback", "update_rule": method}
+        rules = ("recovering", "selective_pruning")
+        assert set(maps.files) == {*list_methods(), *rules}
+        for name in maps.files:
+            method = Feedback(update_rule=name) if name in rules else name
             expected = saliency(
-                model, images, np.array([0, 2, 3]), preprocess="scale", **own
+                model, images, np.array([0, 2, 3]), preprocess="scale", method=method
             )
-            np.testing.assert_allclose(maps[method], expected, atol=1e-4)
+            np.testing.assert_allclose(maps[name], expected, atol=1e-4)

@@ -6,32 +6,18 @@ import pytest
 from keras import ops
 
 from kfeedback.backend import compile_function, value_and_gradient
-from kfeedback.explain import Explainer
-from kfeedback.explain._arguments import check_feedback
-from kfeedback.explain._gated import Gated
-from kfeedback.explain._methods import (
-    UPDATE_RULES,
-    feedback_map,
-    find_gates,
-    multiply,
-    take,
-)
+from kfeedback.explain import UPDATE_RULES, Explainer, Feedback
+from kfeedback.explain.methods.feedback import gated_map, multiply
+from kfeedback.explain.network import Network, take
 from tests.explain import common, reference
 
 TARGETS = np.array([0, 2, 3], "int32")
 
 
-def loop(
-    iterations,
-    step_size=0.1,
-    sparsity=0.02,
-    update_rule="gradient_ascent",
-    start="activations",
-    normalize=False,
-):
-    return check_feedback(
-        iterations, step_size, sparsity, update_rule, start, normalize
-    )
+def loop(iterations, step_size=0.1, sparsity=0.02, **kwargs):
+    """The loop with what the paper starts from."""
+    kwargs = {"start": "activations", "normalize": False, **kwargs}
+    return Feedback(iterations, step_size, sparsity, **kwargs)
 
 
 def gates_and_map(network, feedback, images, targets):
@@ -39,8 +25,8 @@ def gates_and_map(network, feedback, images, targets):
 
     def function(images, targets):
         _, features = network.first_pass(images)
-        gates = find_gates(network, feedback, images, features, targets)
-        return gates, feedback_map(network, images, gates, targets)
+        gates = feedback.gates(network, images, targets, features)
+        return gates, gated_map(network, images, targets, gates)
 
     found = compile_function(network.model, function)(images, targets)
     return keras.tree.map_structure(ops.convert_to_numpy, found)
@@ -66,7 +52,7 @@ def test_gradient_ascent_is_that_of_the_reference(iterations, start, normalize):
     model, weights = common.three_layers()
     images = common.images() / 255
     gates, maps = gates_and_map(
-        Gated(model),
+        Network(model),
         loop(iterations, start=start, normalize=normalize),
         images,
         TARGETS,
@@ -95,7 +81,7 @@ def test_later_rules_are_those_of_the_reference(rule, iterations):
     model, weights = common.three_layers()
     images = common.images() / 255
     feedback = loop(iterations, update_rule=rule)
-    gates, maps = gates_and_map(Gated(model), feedback, images, TARGETS)
+    gates, maps = gates_and_map(Network(model), feedback, images, TARGETS)
     first = reference.activations(images, weights)
     expected = reference.prune(images, weights, TARGETS, iterations, first, rule)
     assert any((a != b).any() for a, b in zip(first, expected, strict=True))
@@ -108,7 +94,7 @@ def test_later_rules_are_those_of_the_reference(rule, iterations):
 def test_rules_differ():
     model, _ = common.three_layers()
     images = common.images() / 255
-    network = Gated(model)
+    network = Network(model)
     maps = [
         gates_and_map(network, loop(3, update_rule=rule), images, TARGETS)[1]
         for rule in UPDATE_RULES
@@ -120,7 +106,7 @@ def test_rules_differ():
 def test_gates_of_one_give_the_plain_model_bit_for_bit():
     model, _ = common.three_layers()
     images = common.images() / 255
-    network = Gated(model)
+    network = Network(model)
     plain = keras.Model(model.input, model.get_layer("predictions").output)
     ones = [np.ones((3, *site.output.shape[1:]), "float32") for site in network.sites]
 
@@ -150,7 +136,7 @@ def test_gates_of_one_give_the_plain_model_bit_for_bit():
 def test_scores_are_the_logits_of_the_softmax():
     model, weights = common.three_layers()
     images = common.images() / 255
-    network = Gated(model)
+    network = Network(model)
     scores = ops.convert_to_numpy(network.scores(images))
     ones = [np.ones(1)] * 2
     np.testing.assert_allclose(
@@ -169,7 +155,7 @@ def test_objective_ends_no_lower_than_it_began(start, normalize, sparsity, step_
     model, weights = common.three_layers()
     images = np.repeat(common.images(50), 4, axis=0) / 255
     targets = np.tile(np.arange(4, dtype="int32"), 50)
-    network = Gated(model)
+    network = Network(model)
     # Normalized, λ is a share of a gradient; the objective is that of no penalty.
     penalty = 0.0 if normalize else sparsity
     factor = 0.5 if start == "half" else 1.0
@@ -222,7 +208,7 @@ def block_net(nets):
 def binary_gates(nets, feedback):
     """The binarized gates of every net: `(nets, hidden layers, 6)`."""
     model, images, targets = block_net(nets)
-    gates, _ = gates_and_map(Gated(model), feedback, images, targets)
+    gates, _ = gates_and_map(Network(model), feedback, images, targets)
     own = [z.reshape(len(nets), len(nets), 6) for z in gates]
     return np.stack([z[targets, targets] > 0.5 for z in own], axis=1)
 

@@ -6,9 +6,9 @@ import pytest
 from keras import layers, ops
 
 from kfeedback.backend import input_gradient
-from kfeedback.explain import Explainer
-from kfeedback.explain._gated import Gated
-from kfeedback.explain._methods import feedback_map, multiply, take
+from kfeedback.explain import Explainer, Feedback, get_method
+from kfeedback.explain.methods.feedback import gated_map, multiply
+from kfeedback.explain.network import Network, take
 from tests.explain import common
 
 SHAPE = (10, 10, 3)
@@ -74,7 +74,7 @@ def of_random_weights(model, seed=0):
 def test_gates_stand_where_they_would_be_written_into_the_model():
     """Posterior and map against the same network built with the gates inside."""
     model = of_random_weights(classifier())
-    network = Gated(model)
+    network = Network(model)
     calls = [(site.operation.name, site.call) for site in network.sites]
     assert sorted(name for name, _ in calls) == sorted(CALLS)
     rng = np.random.default_rng(1)
@@ -91,7 +91,7 @@ def test_gates_stand_where_they_would_be_written_into_the_model():
     scores = network.scores(images, lambda n, x: multiply(x, own[n]))
     _, features = network.first_pass(images)
     cut = network.gated_scores(own, images, features, multiply)
-    found = feedback_map(network, images, own, targets)
+    found = gated_map(network, images, targets, own)
     for one in (scores, cut):
         np.testing.assert_allclose(
             ops.convert_to_numpy(take(one, targets)),
@@ -145,15 +145,15 @@ def gray():
     return keras.Model(inputs, layers.GlobalAveragePooling2D()(layers.Conv2D(3, 1)(x)))
 
 
-@pytest.mark.parametrize("method", ["feedback", "deconvnet"])
+@pytest.mark.parametrize("method", [Feedback(2), get_method("deconvnet")])
 @pytest.mark.parametrize(
     "make", [augmenting, of_low_precision, of_a_model_called_twice, gray]
 )
 def test_it_runs_as_a_prediction_does(make, method):
     model = make()
     images = common.images(2, (10, 10, 1 if make is gray else 3))
-    explainer = Explainer(model, method, iterations=2, batch_size=2)
-    gated = [site.operation.name for site in explainer.network.sites]
+    explainer = Explainer(model, method, batch_size=2)
+    gated = [site.operation.name for site in Network(model).sites]
     assert gated == ["conv"] * (2 if make is of_a_model_called_twice else 1)
     maps = explainer.saliency(images, [0, 2])
     assert maps.shape == (2, 10, 10) and np.isfinite(maps).all() and maps.any()
@@ -238,14 +238,14 @@ def test_refusals_say_what_is_wrong(make, match):
 
 def test_refused_activations_can_be_gated_by_name():
     model = with_activation(layers.ELU(name="mine"))
-    explainer = Explainer(model, gate_layers="mine", iterations=2)
+    explainer = Explainer(model, Feedback(2, gate_layers="mine"))
     assert explainer.saliency(common.images(1, SHAPE), [1]).any()
 
 
 def test_a_model_of_any_size_is_told_one_for_a_second_look():
     x = inputs = keras.Input((None, None, 3))
     x = layers.Conv2D(4, 3, activation="relu")(x)
-    explainer = Explainer(keras.Model(inputs, ends_in(x)), iterations=2)
+    explainer = Explainer(keras.Model(inputs, ends_in(x)), Feedback(2))
     assert explainer.saliency(common.images(1, (12, 9, 3))).shape == (1, 12, 9)
     images = common.images(1, (12, 9, 3))
     for bad in (None, (12,), (12, 0)):

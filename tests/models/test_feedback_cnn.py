@@ -99,7 +99,7 @@ def test_nothing_of_the_backbone_changes_also_after_an_error():
     activations = [getattr(layer, "activation", None) for layer in model.layers]
     plain = model.predict(common.images() / 255, verbose=0)
     fresh = kfeedback.FeedbackCNN(model, preprocess="scale")
-    for method in kfeedback.explain.METHODS:
+    for method in kfeedback.explain.list_methods():
         kfeedback.explain.saliency(
             model, common.images(), method=method, preprocess="scale"
         )

@@ -1,6 +1,6 @@
 """One call each of `Explainer`, for those who ask once."""
 
-from kfeedback.explain._explainer import Explainer
+from kfeedback.explain.explainer import Explainer
 
 
 def saliency(model, images, targets=None, *, method="feedback", **kwargs):

@@ -1,4 +1,4 @@
-"""A classifier with a gate on every ReLU of its feature maps, called, not changed."""
+"""A classifier as saliency methods call it: with edits, and never changed."""
 
 import dataclasses
 
@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from kfeedback import graph
+from kfeedback.backend import value_and_gradient
 from kfeedback.classifier import Head, posterior_end
 
 RELUS = ("relu", "relu6", "leakyrelu", "prelu")
@@ -32,13 +33,13 @@ class Site:
     output: keras.KerasTensor
 
 
-class Gated:
-    """A functional classifier whose feature maps are multiplied by gates.
+class Network:
+    """A functional classifier that is called with edits, such as gates on its ReLUs.
 
         y = z ∘ ReLU(x)
 
-    Gates are arguments of a call: nothing of an image stays here, and the layers of
-    the model are called, never copied or changed.
+    Gates and other edits are arguments of a call: nothing of an image stays here, and
+    the layers of the model are called, never copied or changed.
 
     Args:
         model: a functional `keras.Model` that gives `(B, classes)`: softmax or sigmoid
@@ -47,21 +48,26 @@ class Gated:
             that gives a feature map `(B, H, W, C)` and follows no dense layer, but for
             one on a side path such as that of squeeze and excitation; or layers, or
             names, that give such maps.
-        need_sites: bool, whether a model without any is an error.
+        gated: bool, `False` for a network without gates.
 
     Attributes:
         model: the classifier, nothing nested in it.
         classes: int.
         features: symbolic last feature maps before the classifier and its pooling.
-        gate_names: names of the gated layers, or `None` for the default.
-        sites: list of `Site`, in the order of their calls.
+        relus: list of `Site`, every ReLU, in the order of their calls.
+        sites: list of `Site`, those with a gate.
 
     Raises:
         TypeError: if an argument has another type.
         ValueError: if the model has no such end or no such layer.
+
+    Example:
+
+        network = Network(model)
+        scores, features = network.first_pass(images)
     """
 
-    def __init__(self, model, gate_layers=None, need_sites=True):
+    def __init__(self, model, gate_layers=None, *, gated=True):
         self.model = graph.flatten(model)
         if len(self.model.inputs[0].shape) != 4:
             raise ValueError(
@@ -76,15 +82,7 @@ class Gated:
         self._end = posterior_end(self.model)
         calls = graph.nodes(self.model.inputs, self.model.outputs)
         self.relus = _sites(calls, is_relu)
-        maps = _maps_before_dense(calls)
-        self.gate_names = None
-        if gate_layers is None:
-            self.sites = [site for site in self.relus if id(site.output) in maps]
-            if need_sites and not self.sites:
-                raise ValueError(_no_relu(self.model, calls))
-        else:
-            self.sites = _listed(self.model, calls, maps, gate_layers)
-            self.gate_names = sorted({site.operation.name for site in self.sites})
+        self.sites = _gated_sites(self, calls, gate_layers) if gated else []
         self._frontier, self._needs_image = _frontier(self.model, calls, self.sites)
 
     def scores(self, images, edit=None, *, sites=None, linear=(), inputs=None):
@@ -107,10 +105,34 @@ class Gated:
         scores = graph.rerun(self.model, x, edits, linear=linear, training=False)
         return ops.cast(scores, "float32")
 
-    def values(self, images, outputs):
-        """The values of symbolic tensors of the model for images, a list."""
-        outputs = list(outputs)
-        return graph.rerun(self.model, images, outputs=outputs, training=False)
+    def input_map(self, images, targets, edit=None, **kwargs):
+        """The map max_c |∂s_k/∂I_c|, over the channels c of images.
+
+        Args:
+            images: `(B, H, W, C)`.
+            targets: int32 `(B,)`, the classes k.
+            edit, **kwargs: as for `scores`.
+
+        Returns:
+            float32 `(B, H, W)`.
+        """
+
+        def score(x):
+            return take(self.scores(x, edit, **kwargs), targets)
+
+        _, gradient = value_and_gradient(score, ops.cast(images, "float32"))
+        return ops.max(ops.abs(gradient), axis=-1)
+
+    def last_maps(self, images, targets):
+        """The values of `features` for images, and ∂s_k of each: two lists."""
+        outputs = self.features
+        values = graph.rerun(self.model, images, outputs=list(outputs), training=False)
+
+        def score(values):
+            inputs = dict(zip(outputs, values, strict=True))
+            return take(self.scores(None, inputs=inputs), targets)
+
+        return values, value_and_gradient(score, values)[1]
 
     def posterior(self, scores):
         """Softmax, or sigmoid where the model gives one."""
@@ -151,6 +173,12 @@ class Gated:
         return self.scores(None, lambda n, x: gate(x, gates[n]), inputs=inputs)
 
 
+def take(scores, targets):
+    """`scores[i, targets[i]]`."""
+    hot = ops.one_hot(targets, scores.shape[-1], dtype="float32")
+    return ops.sum(scores * hot, axis=-1)
+
+
 def is_relu(operation):
     """Whether an operation is a ReLU, or ends in one."""
     return _activation(operation) in RELUS
@@ -174,6 +202,16 @@ def _activation(operation):
         return "relu"
     name = getattr(found, "__name__", type(found).__name__)
     return name.replace("_", "").lower()
+
+
+def _gated_sites(network, calls, gate_layers):
+    maps = _maps_before_dense(calls)
+    if gate_layers is not None:
+        return _listed(network.model, calls, maps, gate_layers)
+    found = [site for site in network.relus if id(site.output) in maps]
+    if not found:
+        raise ValueError(_no_relu(network.model, calls))
+    return found
 
 
 def _sites(calls, wanted):

@@ -1,0 +1,40 @@
+"""The deconvolutional network of Zeiler and Fergus."""
+
+from kfeedback.explain.methods.base import Method, register
+from kfeedback.explain.methods.guided_backpropagation import rectify
+
+
+@register("deconvnet")
+class Deconvnet(Method):
+    """Deconvnet: what goes down passes through the ReLU, whatever came up.
+
+        R_l = ReLU(R_(l+1)),        M(i, j) = max_c |R_0(i, j, c)|
+
+    with R_(l+1) what comes down to the output of ReLU l, R_l what it lets down to its
+    input, R_0 what reaches the image, and M the map over its pixels (i, j). It starts
+    from the score of a class before the softmax or sigmoid. Other layers let down their
+    gradient, max-pooling to where its maximum was.
+
+    Reference:
+        Zeiler and Fergus, Visualizing and understanding convolutional networks, 2014,
+        section 2.1.
+
+    Departures: it starts from a class instead of one activation of a feature map, and
+    the map is the maximum of |R_0| over channels.
+
+    Example:
+
+        maps = explain.saliency(model, images, method="deconvnet")
+    """
+
+    def maps(self, network, images, targets, features):
+        """One map an image: `(B, H, W)`."""
+        relus = network.relus
+
+        def edit(n, y):
+            operation = relus[n].operation
+            activation = getattr(operation, "activation", None) or operation
+            return rectify(y, activation(y))
+
+        linear = {site.operation for site in relus}
+        return network.input_map(images, targets, edit, sites=relus, linear=linear)

@@ -1,0 +1,186 @@
+"""Feedback of Cao and others: gates on ReLUs that keep what speaks for a class."""
+
+import math
+
+import keras
+from keras import ops
+
+from kfeedback import checks
+from kfeedback.backend import loop_body, value_and_gradient
+from kfeedback.explain.methods.base import Method, register
+from kfeedback.explain.network import Network, take
+
+UPDATE_RULES = ("gradient_ascent", "recovering", "selective_pruning")
+
+STARTS = ("activations", "half")
+
+
+@register("feedback")
+class Feedback(Method):
+    """Look and Think Twice: gates on ReLUs find what speaks for a class.
+
+    A gate z in 0 to 1 stands on every neuron behind a ReLU of the feature maps,
+    y = z ∘ ReLU(x). For a class k, the loop maximizes over all gates at once
+
+        s_k(I, z) − λ ‖z‖₁,      z ← clip(z + α (g − λ), 0, 1),     g = ∂s_k/∂z
+
+    with I the image and s_k the score before the softmax or sigmoid. The gates end as
+    0 or 1, cut at 0.5, and the map is the gradient at these gates:
+
+        M(i, j) = max_c |∂s_k/∂I(i, j, c)|
+
+    Args:
+        iterations: int ≥ 1, a forward and a backward pass each.
+        step_size: α > 0.
+        sparsity: λ ≥ 0; with `normalize`, as a share of the largest g of a layer.
+        update_rule: `"gradient_ascent"`; or, of the authors' later work, `"recovering"`
+            (z = 1 where the gradient that reaches the gate is positive, layer by layer
+            on the way down) or `"selective_pruning"` (the same, all layers after the
+            backward pass). α, λ and `start` are of the first alone.
+        gate_layers: layers, or names, with an output `(B, H, W, C)`. By default every
+            ReLU, also of 6, leaky, PReLU, or fused into a layer, before the dense
+            layers.
+        start: `"half"`, gates at 0.5 where the ReLU fired, 0 elsewhere; or
+            `"activations"`, at 1 there.
+        normalize: bool, divides g by the largest |g| of an image in the layer: α and λ
+            then mean the same in every layer and every network.
+
+    Raises:
+        TypeError: if an argument has another type.
+        ValueError: if an argument is not as above.
+
+    Reference:
+        Cao et al., Look and think twice: capturing top-down visual attention with
+        feedback convolutional neural networks, 2015; the later rules: Cao et al.,
+        Feedback convolutional neural network for visual localization and segmentation,
+        2019.
+
+    Departures: `start` and `normalize`. With the paper's own `"activations"` and
+    `False` the gates hardly move at the published α: a gradient of a deep layer is
+    orders of magnitude smaller than one of a shallow layer. Both, and λ, were chosen by
+    measurement (`applications/results/feedback_cnn_mnist.sh`).
+
+    Example:
+
+        method = explain.Feedback(iterations=20)
+        maps = explain.saliency(model, images, method=method)
+    """
+
+    def __init__(
+        self,
+        iterations=10,
+        step_size=0.1,
+        sparsity=0.02,
+        update_rule="gradient_ascent",
+        gate_layers=None,
+        start="half",
+        normalize=True,
+    ):
+        self.iterations = checks.integer("iterations", iterations)
+        self.step_size = checks.number("step_size", step_size, above=0, below=math.inf)
+        self.sparsity = checks.number("sparsity", sparsity, least=0, below=math.inf)
+        self.update_rule = checks.one_of("update_rule", update_rule, UPDATE_RULES)
+        self.gate_layers = gate_layers
+        self.start = checks.one_of("start", start, STARTS)
+        self.normalize = checks.boolean("normalize", normalize)
+
+    def network(self, model):
+        """The model with a gate on every ReLU, or on `gate_layers`."""
+        return Network(model, self.gate_layers)
+
+    def maps(self, network, images, targets, features):
+        """One map an image: `(B, H, W)`."""
+        gates = self.gates(network, images, targets, features)
+        return gated_map(network, images, targets, gates)
+
+    def gates(self, network, images, targets, features):
+        """The gates that maximize the score of a class, before they are binarized.
+
+        Args:
+            network: what `network` gave.
+            images: `(B, H, W, C)`.
+            targets: int32 `(B,)`.
+            features: the output of every site for them, from `first_pass`.
+
+        Returns:
+            list of float32 tensors like `features`, between 0 and 1.
+        """
+        ascends = self.update_rule == "gradient_ascent"
+        start = 0.5 if ascends and self.start == "half" else 1.0
+        gates = [start * ops.cast(x > 0, "float32") for x in features]
+
+        def score(gates):
+            gate = _GATES[self.update_rule]
+            return take(network.gated_scores(gates, images, features, gate), targets)
+
+        def update(_, gates):
+            found = value_and_gradient(score, gates)[1]
+            if not ascends:
+                return [ops.cast(g > 0, "float32") for g in found]
+            step, sparsity = self.step_size, self.sparsity
+            steps = [step / _scale(g) if self.normalize else step for g in found]
+            return [
+                ops.clip(z + (g * step_of_layer - step * sparsity), 0.0, 1.0)
+                for z, g, step_of_layer in zip(gates, found, steps, strict=True)
+            ]
+
+        return ops.fori_loop(0, self.iterations, loop_body(update), gates)
+
+    def get_config(self):
+        """The arguments, a dict, with the names of layers."""
+        layers = self.gate_layers
+        if isinstance(layers, str | keras.Operation):
+            layers = [layers]
+        if layers is not None:
+            layers = sorted({getattr(layer, "name", layer) for layer in layers})
+        return {**super().get_config(), "gate_layers": layers}
+
+
+def gated_map(network, images, targets, gates):
+    """max over channels of |∂s_k/∂I| at the binarized gates: `(B, H, W)`."""
+    binary = [ops.cast(z > 0.5, "float32") for z in gates]
+    return network.input_map(images, targets, lambda n, x: multiply(x, binary[n]))
+
+
+def multiply(features, gate):
+    """A gate: y = z ∘ r."""
+    return features * ops.cast(gate, features.dtype)
+
+
+def _pruning(features, gate):
+    """The same; what reaches the gate's gradient is ∂s/∂y instead of r ∂s/∂y."""
+    return _gate_with(features, gate, lambda up, gate: up * gate)
+
+
+def _recovering(features, gate):
+    """The same; down goes ∂s/∂y where it is positive: through the gates just found."""
+    return _gate_with(features, gate, lambda up, gate: ops.relu(up))
+
+
+def _gate_with(features, gate, down):
+    @ops.custom_gradient
+    def apply(features, gate):
+        cast = ops.cast(gate, features.dtype)
+
+        def gradient(*args, upstream=None):
+            upstream = args[0] if upstream is None else upstream
+            return down(upstream, cast), ops.cast(upstream, "float32")
+
+        return features * cast, gradient
+
+    return apply(features, gate)
+
+
+_GATES = {
+    "gradient_ascent": multiply,
+    "selective_pruning": _pruning,
+    "recovering": _recovering,
+}
+
+
+def _scale(gradient):
+    """The largest |g| of an image in one layer, or 1 where there is none."""
+    axes = tuple(range(1, len(gradient.shape)))
+    most = ops.max(gradient, axis=axes, keepdims=True)
+    largest = ops.maximum(most, -ops.min(gradient, axis=axes, keepdims=True))
+    return ops.where(largest > 0, largest, ops.ones_like(largest))

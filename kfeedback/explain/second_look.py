@@ -1,0 +1,145 @@
+"""Look and think twice: crop what matters for each of the best classes, classify it."""
+
+import math
+
+import numpy as np
+from keras import ops
+
+from kfeedback import checks
+
+
+def look_twice(
+    explainer,
+    images,
+    *,
+    top=5,
+    energy=0.95,
+    margin=0.0,
+    square=False,
+    size=None,
+    verbose="auto",
+):
+    """Classifies, crops what matters for each of the best classes, and again.
+
+    The boxes of the `top` classes of the whole image are cut out of the original,
+    resized to the model's input and classified; of the top · top pairs of class and
+    confidence the best distinct classes are the answer.
+
+    Args:
+        explainer: `explain.Explainer`.
+        images: `(N, H, W, C)`, or a list of `(H, W, C)` of any sizes, values 0 to 255:
+            the originals. The first look is at them resized.
+        top: int ≥ 1, classes; no more than the model has are taken.
+        energy: as for `Explainer.localize`.
+        margin: ≥ 0, what is added to a box on each side, as a share of it.
+        square: bool, cut out the least square around a box.
+        size: `(H, W)` of both looks; by default the model's own, if it has one.
+        verbose: as for `Explainer.saliency`.
+
+    Returns:
+        dict of arrays: `classes` and `scores` `(N, top)`, the answer, best first;
+        `first_classes` and `first_scores` `(N, top)` of the first look; `boxes` int32
+        `(N, top, 4)`, what was cut out, in pixels of the original.
+
+    Raises:
+        ValueError: if an argument is not as above.
+
+    Reference:
+        Cao et al., Look and think twice: capturing top-down visual attention with
+        feedback convolutional neural networks, 2015.
+
+    Departures: `margin` and `square`.
+
+    Example:
+
+        looks = explainer.look_twice(photographs, top=5, margin=0.25)
+        answer = looks["classes"][:, 0]
+    """
+    top = min(checks.integer("top", top), explainer.network.classes)
+    margin = checks.number("margin", margin, least=0, below=math.inf)
+    checks.boolean("square", square)
+    size = _size(size, explainer.network.model)
+    if len(images) == 0:
+        raise ValueError("images must be at least one, got none.")
+    results = []
+    count = min(len(images), max(1, explainer.batch_size // top))
+    for part in explainer.parts(len(images), count, verbose):
+        originals = [_original(x, explainer.network.model) for x in images[part]]
+        # As many in the last part as in all: nothing recompiles.
+        filled = originals + originals[-1:] * (count - len(originals))
+        resized = np.stack([resize(x, size) for x in filled])
+        posterior = explainer.predict(resized, verbose=False)
+        best = np.argsort(-posterior, axis=-1, kind="stable")[:, :top].astype(np.int32)
+        found = explainer.localize(resized, best, energy=energy, verbose=False)
+        boxes = [
+            [_window(box, x.shape[:2], size, margin, square) for box in own]
+            for own, x in zip(found, filled, strict=True)
+        ]
+        crops = [
+            resize(x[t:b, left:r], size)
+            for own, x in zip(boxes, filled, strict=True)
+            for t, left, b, r in own
+        ]
+        looks = explainer.predict(np.stack(crops), verbose=False)
+        classes, scores = _best_distinct(looks.reshape(count, top, -1), top)
+        first = np.take_along_axis(posterior, best, axis=-1)
+        found = (classes, scores, best, first, np.asarray(boxes))
+        results.append([array[: len(originals)] for array in found])
+    names = ("classes", "scores", "first_classes", "first_scores", "boxes")
+    joined = map(np.concatenate, zip(*results, strict=True))
+    return dict(zip(names, joined, strict=True))
+
+
+def resize(image, size):
+    """An image `(H, W, C)` at another size `(H, W)`: float32, values 0 to 255."""
+    if image.shape[:2] == size:
+        return image
+    resized = ops.image.resize(image, size, antialias=True, data_format="channels_last")
+    return np.clip(ops.convert_to_numpy(resized), 0, 255)
+
+
+def _size(size, model):
+    own = model.inputs[0].shape[1:3]
+    size = own if size is None else tuple(size)
+    fits = len(size) == 2 and all(isinstance(n, int) and n > 0 for n in size)
+    if not fits or any(n not in (None, m) for n, m in zip(own, size, strict=True)):
+        raise ValueError(
+            f"size must be (H, W) as '{model.name}' takes it, {own}, got {size}."
+        )
+    return size
+
+
+def _original(image, model):
+    image = ops.convert_to_numpy(image)
+    channels = model.inputs[0].shape[-1]
+    if image.ndim != 3 or image.shape[-1] != channels or 0 in image.shape:
+        raise ValueError(
+            f"images must be (H, W, {channels}), got one of shape {image.shape}."
+        )
+    return checks.pixels("images", image).astype(np.float32)
+
+
+def _window(box, shape, size, margin, square):
+    """A box in the model's input as one in the original; all of it for an empty box."""
+    if not (box[2:] > box[:2]).all():
+        return np.array([0, 0, *shape], np.int32)
+    scale = np.array(shape) / np.array(size)
+    start, stop = box[:2] * scale, box[2:] * scale
+    sides = (stop - start) * (1 + 2 * margin)
+    if square:
+        sides = np.maximum(sides, sides.max())
+    sides = np.minimum(sides, shape)
+    start = np.clip((start + stop - sides) / 2, 0, np.array(shape) - sides)
+    first = np.floor(start + 1e-6).astype(int)
+    last = np.ceil(start + sides - 1e-6).astype(int)
+    return np.concatenate([first, np.maximum(last, first + 1)]).astype(np.int32)
+
+
+def _best_distinct(posterior, top):
+    """The best classes of several looks `(N, looks, classes)`, each counted once."""
+    best = posterior.max(axis=1)
+    # Only the best `top` of a look are candidates.
+    bound = -np.sort(-posterior, axis=-1)[..., top - 1 : top]
+    best = np.where((posterior >= bound).any(axis=1), best, -1.0)
+    classes = np.argsort(-best, axis=-1, kind="stable")[:, :top].astype(np.int32)
+    return classes, np.take_along_axis(best, classes, axis=-1)
