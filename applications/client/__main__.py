@@ -10,37 +10,20 @@ JPEG and PNG files go to the endpoint `image_bytes` as they are; a `.npy` file, 
 of images as that endpoint takes them, goes to --signature.
 """
 
-import pathlib
-
 import numpy as np
-from absl import flags
 
-from applications import _app, _serving
+from applications.client.settings import Settings
+from applications.common import tf_serving
+from applications.common.command_line import launch
 
-_SERVERS = {"rest": "http://localhost:8501", "grpc": "localhost:8500"}
-
-flags.DEFINE_enum("protocol", "rest", list(_SERVERS), "How to ask.")
-flags.DEFINE_string(
-    "server",
-    None,
-    "Its address: http://localhost:8501 by default, for gRPC localhost:8500.",
-)
-flags.DEFINE_string("model", None, "The model's name there (required).")
-flags.DEFINE_integer("version", None, "By default the latest.", lower_bound=1)
-flags.DEFINE_string("signature", None, "The endpoint, of a .npy file.")
-flags.DEFINE_list("images", [], "JPEG and PNG files, or one .npy file (required).")
-FLAGS = flags.FLAGS
-
-_ASK = {"rest": _serving.ask_rest, "grpc": _serving.ask_grpc}
+_ASK = {"rest": tf_serving.ask_rest, "grpc": tf_serving.ask_grpc}
 
 
-def main():
+def main(settings):
     """Asks, prints a line an image."""
-    model = _app.required("model")
-    signature, inputs, names = _request()
-    server = FLAGS.server or _SERVERS[FLAGS.protocol]
-    ask = _ASK[FLAGS.protocol]
-    outputs = ask(server, model, signature, inputs, FLAGS.version)
+    signature, inputs, names = _request(settings)
+    ask = _ASK[settings.protocol]
+    outputs = ask(settings.address, settings.model, signature, inputs, settings.version)
     for place, name in enumerate(names):
         print(f"{name}: {describe({k: v[place] for k, v in outputs.items()})}")
 
@@ -68,22 +51,16 @@ def describe(outputs):
     return "; ".join(parts)
 
 
-def _request():
-    """`(signature, inputs, a name per image)` of the flags."""
-    paths = [pathlib.Path(text) for text in FLAGS.images]
-    missing = [str(path) for path in paths if not path.is_file()]
-    if missing or not paths:
-        raise ValueError(f"--images must be files, got {', '.join(missing) or 'none'}.")
+def _request(settings):
+    """`(signature, inputs, a name per image)`."""
+    paths = settings.paths
     if paths[0].suffix != ".npy":
-        _app.refuse(("signature",), "image files")
         encoded = np.array([path.read_bytes() for path in paths], dtype=object)
         return "image_bytes", {"image_bytes": encoded}, paths
-    if len(paths) > 1:
-        raise ValueError(f"--images must be one .npy file, got {len(paths)} files.")
     images = np.load(paths[0], allow_pickle=False).astype("float32")
     names = [f"image {n}" for n in range(len(images))] if images.ndim else []
-    return FLAGS.signature or "serving_default", {"images": images}, names
+    return settings.signature or "serving_default", {"images": images}, names
 
 
 if __name__ == "__main__":
-    _app.launch(main)
+    launch(main, Settings)

@@ -1,5 +1,7 @@
 """Scores of predictions at every timestep, in percent."""
 
+import statistics
+
 import numpy as np
 
 
@@ -64,3 +66,10 @@ def require_sklearn():
             "--methods=forest,logistic and mean average precision need scikit-learn: "
             "pip install kfeedback[data]"
         ) from error
+
+
+def spread(values):
+    """Mean, and standard deviation if there are several, as text; empty for none."""
+    if len(values) < 2:
+        return "".join(f"{value:.2f}" for value in values)
+    return f"{statistics.mean(values):.2f} ± {statistics.stdev(values):.2f}"

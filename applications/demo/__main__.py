@@ -17,36 +17,32 @@ import time
 
 import keras
 import numpy as np
-from absl import flags
 
 import kfeedback
-from applications import _app
-from applications._bare_process import ask
+from applications.common.bare_process import ask
+from applications.common.command_line import launch
+from applications.common.rows import format_table
+from applications.demo.settings import Settings
 from kfeedback import datasets
 
-flags.DEFINE_string("demo_dir", "demo_output", "Folder for everything it writes.")
-flags.DEFINE_integer("baseline_epochs", 12, "Of LeNet.", lower_bound=1)
-flags.DEFINE_integer("further_epochs", 5, "Of LR-LeNet and of LeNet.", lower_bound=1)
-FLAGS = flags.FLAGS
 
-
-def main():
+def main(settings):
     """Runs the demo."""
     start = time.time()
-    folder = pathlib.Path(FLAGS.demo_dir)
+    folder = pathlib.Path(settings.demo_dir)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "results.csv").unlink(missing_ok=True)  # of an earlier demo
     runs = {
-        "LeNet": _train(folder / "lenet", "lenet", FLAGS.baseline_epochs),
+        "LeNet": _train(folder / "lenet", "lenet", settings.baseline_epochs),
         "LeNet, trained on": _train(
-            folder / "lenet_on", "lenet", FLAGS.further_epochs, folder / "lenet"
+            folder / "lenet_on", "lenet", settings.further_epochs, folder / "lenet"
         ),
         "LR-LeNet": _train(
-            folder / "lr_lenet", "lrnet", FLAGS.further_epochs, folder / "lenet"
+            folder / "lr_lenet", "lrnet", settings.further_epochs, folder / "lenet"
         ),
     }
     _run("applications.evaluate", f"--run={runs['LR-LeNet']}", "--figures")
-    print(f"\nTest errors in percent\n{_app.format_table(_table(folder, runs))}\n")
+    print(f"\nTest errors in percent\n{format_table(_table(folder, runs))}\n")
     _serve(folder)
     print(f"\nEverything is in {folder}/; {time.time() - start:.0f} s in all.")
 
@@ -118,4 +114,4 @@ def _serve(folder):
 
 
 if __name__ == "__main__":
-    _app.launch(main)
+    launch(main, Settings)

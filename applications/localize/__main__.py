@@ -19,11 +19,11 @@ without a server.
 import pathlib
 
 from absl import flags
+from kfeedback.explain._methods import STARTS
 
 from applications import _app, _data, _localize, _localize_page
 from kfeedback.datasets.boxes import load_boxes
 from kfeedback.explain import METHODS, UPDATE_RULES
-from kfeedback.explain._methods import STARTS
 
 flags.DEFINE_string("run", None, "Folder that applications.train wrote.")
 flags.DEFINE_string("model", None, "A classifier that Keras can load: a .keras file.")

@@ -7,7 +7,6 @@ import io
 import keras
 import numpy as np
 from absl import flags
-
 from applications._localize import SIZES
 from kfeedback.explain._explainer import _resize
 

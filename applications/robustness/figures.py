@@ -5,14 +5,12 @@ import statistics
 import keras
 import numpy as np
 
-from applications._figures import pyplot, save
-from applications._robustness import CLEAN
+from applications.common.data import first_images
+from applications.common.figures import COLORS, MARKERS, pyplot, save
+from applications.robustness.sweep import CLEAN
 from kfeedback import corruptions, graph
 from kfeedback.backend import compile_forward
 
-# Okabe and Ito's colors, told apart with any color vision; markers say it twice.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-_MARKERS = "osD^vPX"
 _AXES = {
     "noise": "σ of Gaussian noise (0–255)",
     "occlusion": "hidden share of the image",
@@ -59,9 +57,9 @@ def draw_curves(rows, path):
                     statistics.stdev(points[x]) if len(points[x]) > 1 else 0
                     for x in places
                 ],
-                color=_COLOURS[n % len(_COLOURS)],
-                marker=_MARKERS[n % len(_MARKERS)],
-                linestyle=("-", "--", ":")[n // len(_COLOURS) % 3],
+                color=COLORS[n % len(COLORS)],
+                marker=MARKERS[n % len(MARKERS)],
+                linestyle=("-", "--", ":")[n // len(COLORS) % 3],
                 markersize=4,
                 capsize=3,
                 label=name,
@@ -93,12 +91,11 @@ def check_layers(entries, layers):
                 )
 
 
-def draw_tsne(entries, layers, data, folder, sigma, seed):
+def draw_tsne(settings, entries, batches, folder):
     """A figure a model: a row a layer, without noise and with it; yields the paths."""
-    from absl import flags
-
-    count = flags.FLAGS.tsne_examples
-    images, labels = _first(data, count)
+    layers, sigma, seed = settings.tsne_layers, settings.tsne_noise, settings.seeds[0]
+    images, labels = first_images(batches, settings.tsne_examples)
+    labels = labels.reshape(-1)
     noisy = corruptions.gaussian_noise(images, sigma, seed)
     plt = pyplot()
     for entry in entries:
@@ -116,8 +113,8 @@ def draw_tsne(entries, layers, data, folder, sigma, seed):
                     axis.scatter(
                         *chosen.T,
                         s=9,
-                        color=_COLOURS[label % len(_COLOURS)],
-                        marker=_MARKERS[label // len(_COLOURS) % len(_MARKERS)],
+                        color=COLORS[label % len(COLORS)],
+                        marker=MARKERS[label // len(COLORS) % len(MARKERS)],
                         label=str(label),
                     )
                 axis.set_title(f"{layer}, {title}", fontsize=9)
@@ -165,13 +162,3 @@ def _features(entry, layer, images):
     rows = [keras.ops.convert_to_numpy(run([entry.preprocess(x)])) for x in batches]
     rows = np.concatenate(rows).astype("float32")
     return rows.reshape(len(rows), -1)
-
-
-def _first(data, count):
-    images, labels = [], []
-    for batch, batch_labels in data:
-        images.append(keras.ops.convert_to_numpy(batch))
-        labels.append(keras.ops.convert_to_numpy(batch_labels).reshape(-1))
-        if sum(map(len, labels)) >= count:
-            break
-    return np.concatenate(images)[:count], np.concatenate(labels)[:count]

@@ -63,9 +63,7 @@ def _feedforward(settings, info):
         own |= {"timesteps": settings.get_timesteps(), "return_sequences": True}
     arguments = _arguments(flag, settings, family.factory)
     return family.factory(
-        input_shape=info.image_shape,
-        classes=info.num_classes,
-        **{"weights": None} | own | arguments,
+        input_shape=info.image_shape, classes=info.num_classes, **own | arguments
     )
 
 

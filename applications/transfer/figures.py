@@ -4,7 +4,7 @@ import pathlib
 
 import numpy as np
 
-from applications import _figures
+from applications.common import figures
 
 # Okabe and Ito's colors, told apart by all; markers and dashes say the same again.
 _STYLES = {
@@ -46,7 +46,7 @@ def draw_all(results, folder, title):
 def draw_lines(results, keys, path, title):
     """Figures 2 and 3: a line over the timesteps for each of the results."""
     metrics = list(results[keys[0]])
-    plt = _figures.pyplot()
+    plt = figures.pyplot()
     figure, axes = plt.subplots(
         1, len(metrics), figsize=(5.2 * len(metrics) + 1.6, 4), squeeze=False
     )
@@ -55,13 +55,13 @@ def draw_lines(results, keys, path, title):
     axes[0, -1].legend(loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False)
     figure.suptitle(title)
     figure.tight_layout()
-    _figures.save(figure, path)
+    figures.save(figure, path)
 
 
 def draw_fitted_on(results, keys, path, title):
     """Figure 4: fitted on one timestep or all, tested on all; as lines and as table."""
     metrics = list(results[keys[0]])
-    plt = _figures.pyplot()
+    plt = figures.pyplot()
     figure, axes = plt.subplots(
         len(metrics), 2, figsize=(12.5, 4 * len(metrics)), squeeze=False
     )
@@ -69,7 +69,7 @@ def draw_fitted_on(results, keys, path, title):
         _lines(left, results, keys, metric)
         left.legend(loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False)
         values = np.array([results[key][metric] for key in keys])
-        low, high = _span(values)
+        low, high = span(values)
         limits = {"vmin": low, "vmax": high}
         image = right.imshow(values, cmap="cividis", aspect="auto", **limits)
         right.set_xticks(range(values.shape[1]), range(1, values.shape[1] + 1))
@@ -84,7 +84,7 @@ def draw_fitted_on(results, keys, path, title):
         figure.colorbar(image, ax=right, label=f"{metric} in %")
     figure.suptitle(title)
     figure.tight_layout()
-    _figures.save(figure, path)
+    figures.save(figure, path)
 
 
 def _lines(axis, results, keys, metric):
@@ -111,13 +111,13 @@ def _lines(axis, results, keys, metric):
     axis.set_xticks(range(1, len(values) + 1))
     axis.set_xlabel("tested on iteration")
     axis.set_ylabel(f"{metric} in %")
-    low, high = _span([results[key][metric] for key in keys])
+    low, high = span([results[key][metric] for key in keys])
     margin = 0.05 * (high - low)
     axis.set_ylim(low - margin, high + margin)
     axis.grid(axis="y", alpha=0.3)
 
 
-def _span(values):
+def span(values):
     """The range of values in percent, widened within 0 to 100 if it is small."""
     low, high = np.min(values), np.max(values)
     wider = max(0, _LEAST_SPAN - (high - low)) / 2

@@ -3,33 +3,27 @@
 import time
 
 import numpy as np
-from absl import flags
 
-from applications import _app, _data, _scores, _transfer
-
-FLAGS = flags.FLAGS
+from applications.common import data, scores
+from applications.common.models import fits_images, predict_all
 
 
 class Target:
     """The data transferred to.
 
     Args:
+        settings: `Settings`.
         source: the model that they have to fit.
         preprocess: function of a batch.
-        seed: of the order in training.
 
     Raises:
         ValueError: if they do not, or there are fewer than two classes.
     """
 
-    def __init__(self, source, preprocess, seed):
-        self._preprocess, self._seed = preprocess, seed
-        self.train, self.info = _data.get_data(
-            FLAGS.train_split, preprocess, training=False
-        )
-        self.test, self.test_info = _data.get_data(
-            FLAGS.eval_split, preprocess, training=False
-        )
+    def __init__(self, settings, source, preprocess):
+        self._settings, self._preprocess = settings, preprocess
+        self.train, self.info = data.load(settings, settings.train_split, preprocess)
+        self.test, self.test_info = data.load(settings, settings.eval_split, preprocess)
         self.count = self.info.num_examples
         _check_images(source, self.info)
         if self.info.num_classes < 2 and not self.info.multi_label:
@@ -38,31 +32,28 @@ class Target:
                 f"{self.info.name}, got {self.info.num_classes}."
             )
         if self.info.multi_label:
-            _scores.require_sklearn()
+            scores.require_sklearn()
 
     def embed(self, model):
         """Computes the embeddings `(N, T, ...)` of both splits."""
         start = time.time()
-        self.train_embeddings, self.train_labels = _transfer.outputs_of(
-            model, self.train
-        )
+        predict = model.predict_on_batch
+        self.train_embeddings, self.train_labels = predict_all(predict, self.train)
         _check_classes(self.train_labels, self.info)
-        self.test_embeddings, self.test_labels = _transfer.outputs_of(model, self.test)
-        _scores.check_labels("eval_split", self.test_labels, self.test_info)
+        self.test_embeddings, self.test_labels = predict_all(predict, self.test)
+        scores.check_labels("eval_split", self.test_labels, self.test_info)
         count = self.count + self.test_info.num_examples
         seconds = time.time() - start
         print(f"embedded {count} images in {seconds:.1f} s")
 
     def batches(self):
         """The training split in an order of its own every epoch, from the first one."""
-        return _data.get_data(
-            FLAGS.train_split, self._preprocess, training=True, seed=self._seed
-        )[0]
+        return data.load_training(self._settings, self._preprocess)[0]
 
 
 def _check_images(source, info):
     shape = source.input_shape[1:]
-    if _app.fits_images(shape, info):
+    if fits_images(shape, info):
         return
     got = f"got {info.name} with {info.image_shape}."
     if len(shape) != 3 or shape[2] != info.image_shape[2]:
