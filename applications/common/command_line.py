@@ -1,5 +1,6 @@
 """From a command line to the settings of a program, and to its errors."""
 
+import dataclasses
 import pathlib
 import subprocess
 import sys
@@ -25,7 +26,7 @@ def launch(main, settings_class):
         main(parse(settings_class, sys.argv[1:]))
     except subprocess.CalledProcessError as error:
         sys.exit(error.returncode)  # it has said itself what was wrong
-    except (ValueError, TypeError, ImportError, OSError, flags.Error) as error:
+    except (ValueError, TypeError, ImportError, OSError) as error:
         if "--traceback" in sys.argv:
             raise
         sys.exit(f"error: {error}")
@@ -42,7 +43,7 @@ def parse(settings_class, arguments):
         arguments: list of texts.
 
     Raises:
-        ValueError, flags.Error: one sentence on what is wrong.
+        ValueError: one sentence on what is wrong.
     """
     known = settings_class.flags()
     values = flags.FlagValues()
@@ -55,40 +56,46 @@ def parse(settings_class, arguments):
             f"--{error.flagname} must be one of the flags that --help lists, got "
             f"{error.flagvalue or 'it'}."
         ) from error
+    except flags.Error as error:
+        raise ValueError(str(error)) from error
     if stray:
         raise ValueError(
             f"arguments must be flags like --name=value, got {stray[0]!r}."
         )
     config = _read_config(values["config"].value, known)
     for key, value in config.items():
-        _set_default(values, key, value, "--config must hold values that flags take")
-    if settings_class.FROM_RUN and values[settings_class.RUN].value:
-        folder = values[settings_class.RUN].value
-        stored = runs.stored_flags(
-            settings_class.RUN, folder[0] if isinstance(folder, tuple) else folder
-        )
-        reason = f"--{settings_class.RUN} must hold flags of applications.train"
-        for name in settings_class.FROM_RUN:
-            if name not in config and stored.get(name) is not None:
-                _set_default(values, name, stored[name], reason)
+        try:
+            values.set_default(key, value)
+        except flags.Error as error:
+            raise ValueError(
+                f"--config must hold values that the flags take, got {key} = {value!r} "
+                f"({error})"
+            ) from error
     for name, flag in known.items():
         if flag.required and values[name].value is None:
             raise ValueError(f"--{name} must be given, got none.")
-    settings = settings_class(
-        **{name: values[name].value for name in known},
-        given={
-            name: values[name].serialize() for name in known if values[name].present
-        },
-    )
+    given = {name: values[name].serialize() for name in known if values[name].present}
+    found = {name: values[name].value for name in known}
+    settings = settings_class(**found, given=given)
     settings.check()
-    return settings
+    return _with_run(settings, known, {*given, *config})
 
 
-def _set_default(values, name, value, reason):
+def _with_run(settings, known, given):
+    """The settings, with those of its training run for flags that are not given."""
+    flag = settings.RUN
+    run = getattr(settings, flag, None)
+    if not (settings.FROM_RUN and run):
+        return settings
+    stored = runs.stored_flags(flag, run[0] if isinstance(run, tuple) else run)
+    taken = {k for k in settings.FROM_RUN if stored.get(k) is not None} - given
     try:
-        values.set_default(name, value)
+        found = {name: known[name].value(stored[name]) for name in taken}
     except flags.Error as error:
-        raise ValueError(f"{reason}, got {name} = {value!r} ({error})") from error
+        raise ValueError(
+            f"--{flag} must lead to flags of applications.train, got others ({error})"
+        ) from error
+    return dataclasses.replace(settings, **found)
 
 
 def _read_config(name, known):

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 
 import kfeedback  # noqa: F401  (registers the layers that a saved model holds)
-from kfeedback.classifier import posterior_kind
+from kfeedback.classifier import check_output, posterior_kind
 
 
 def load_model(flag, path):
@@ -31,7 +31,9 @@ def check_images(flag, model, info, *, from_logits=False):
             f"{shape} with output {model.output_shape}."
         )
     wanted = "sigmoid" if info.multi_label else "softmax"
-    if posterior_kind(model) != wanted and not from_logits:
+    if from_logits:
+        check_output(model, from_logits=True)
+    elif posterior_kind(model) != wanted:
         raise ValueError(
             f"--{flag} must lead to a model that ends in a {wanted}, which the errors "
             f"are of for {info.name}, got '{model.name}', which does not."

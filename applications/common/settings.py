@@ -40,7 +40,8 @@ def field(default, text, *, group, **limits):
         text: what `--help` says of it.
         group: the heading there under which it stands.
         **limits: `choices`, a tuple; or bounds of a number, `above`, `least`, `below`
-            and `most`; `required=True`: the command line or a config must give it.
+            and `most`; `required=True`: the command line or a config must give it;
+            `different=False`: numbers of a list may be equal.
     """
     metadata = {"help": text, "group": group, **limits}
     if default is dict:
@@ -71,6 +72,7 @@ class Flag:
         self.help, self.group = limits.pop("help"), limits.pop("group")
         self.required = limits.pop("required", False)
         self._choices = limits.pop("choices", None)
+        self._different = limits.pop("different", True)
         self._limits = limits
         if isinstance(annotation, types.UnionType):  # `… | None`
             annotation = typing.get_args(annotation)[0]
@@ -91,7 +93,7 @@ class Flag:
             return f"some of {known}" if self.is_list else f"one of {known}"
         bounds = " and ".join(f"{_BOUNDS[k][0]} {v}" for k, v in self._limits.items())
         noun = " ".join(filter(None, [_NOUNS[self.kind][self.is_list], bounds]))
-        if self.is_list and self.kind is not str:
+        if self.is_list and self.kind is not str and self._different:
             noun = f"different {noun}"
         return f"{noun}, separated by commas" if self.is_list else noun
 
@@ -120,7 +122,7 @@ class Flag:
                 raise ValueError
             found = tuple(self._one(one) for one in given)
             twice = self.kind is not str and len(set(found)) < len(found)
-            if twice or (self._choices and not found):
+            if (twice and self._different) or (self._choices and not found):
                 raise ValueError
             return found
         except (ValueError, TypeError, csv.Error):

@@ -18,129 +18,89 @@ without a server.
 
 import pathlib
 
-from absl import flags
-from kfeedback.explain._methods import STARTS
-
-from applications import _app, _data, _localize, _localize_page
+from applications.common import data, machine, rows
+from applications.common.command_line import launch
+from applications.common.models import load_model
+from applications.localize import gallery, measures, page
+from applications.localize.settings import Settings
 from kfeedback.datasets.boxes import load_boxes
-from kfeedback.explain import METHODS, UPDATE_RULES
+from kfeedback.explain import Explainer
 
-flags.DEFINE_string("run", None, "Folder that applications.train wrote.")
-flags.DEFINE_string("model", None, "A classifier that Keras can load: a .keras file.")
-flags.DEFINE_list("methods", list(METHODS), "What to compare.")
-flags.DEFINE_list("class_names", [], "A name per class of the model, for a folder.")
-flags.DEFINE_string("tuning_split", "train", "The examples to choose thresholds on.")
-flags.DEFINE_integer("examples", 1000, "Images of --eval_split.", lower_bound=1)
-flags.DEFINE_integer("tuning_examples", 500, "Images to tune on.", lower_bound=1)
-flags.DEFINE_integer("iterations", 10, "Of the feedback's loop.", lower_bound=1)
-_app.define_number("step_size", 0.1, "α of the loop.", above=0)
-_app.define_number("sparsity", 0.02, "λ of the loop.", least=0)
-flags.DEFINE_enum("update_rule", UPDATE_RULES[0], UPDATE_RULES, "Of the loop.")
-flags.DEFINE_enum("start", "half", STARTS, "Where the gates start.")
-flags.DEFINE_bool("normalize", True, "Gradients as a share of a layer's largest.")
-flags.DEFINE_list("gate_layers", [], "Layers with gates; every ReLU by default.")
-_app.define_number("look_energy", 0.95, "In the boxes of it.", above=0, most=1)
-_app.define_number("margin", 0.25, "Added to a box for the second look.", least=0)
-flags.DEFINE_bool("square", True, "Squares for the second look.")
-flags.DEFINE_integer("top", 5, "Classes and boxes of a second look.", lower_bound=1)
-flags.DEFINE_integer(
-    "gallery", 6, "Images on the page; 0 for no page and gallery.", lower_bound=0
-)
-flags.DEFINE_string("experiment", "", "What the rows are called.")
-flags.DEFINE_string("output_dir", None, "Folder of what is written (required).")
-flags.DEFINE_string("results", None, "CSV file instead of localize.csv there.")
-FLAGS = flags.FLAGS
-
-_OF_THE_RUN = ("dataset", "preprocessing", "data_dir", "image_size")
+_CHUNK = 64
+_SHOWN = ("localization_error", "tuned_error", "max_box_error", "pointing_game")
+_SHOWN += ("energy_in_box", "deletion", "insertion", "first_look", "second_look")
 
 
-def main():
+def main(settings):
     """Measures, prints, writes, draws."""
-    output = pathlib.Path(_app.required("output_dir"))
-    unknown = sorted(set(FLAGS.methods) - set(METHODS))
-    if unknown or not FLAGS.methods:
-        raise ValueError(
-            f"--methods must hold some of {', '.join(METHODS)}, got "
-            f"{','.join(FLAGS.methods)!r}."
-        )
-    if (FLAGS.run is None) == (FLAGS.model is None):
-        raise ValueError(
-            f"--run or --model must be given, one of them, got {FLAGS.run!r} and "
-            f"{FLAGS.model!r}."
-        )
-    _app.refuse(("flip", "shift", "classes", "train_split"), "applications.localize")
-    folder, place = None, FLAGS.model
-    if FLAGS.run is not None:
-        folder = pathlib.Path(FLAGS.run)
-        stored = _app.stored_flags(folder)
-        _app.take_flags({name: stored.get(name) for name in _OF_THE_RUN})
-        place = folder / "model.keras"
-    preprocess = _data.get_preprocess(folder, fit=False) if folder else None
-    if preprocess is None:
-        preprocess = FLAGS.preprocessing
-        if preprocess in ("standardize", "gcn_zca"):
-            raise ValueError(
-                "--preprocessing must be one that nothing is fitted for with --model, "
-                f"got {preprocess}."
-            )
-    model = _app.load_model("run" if folder else "model", place)
+    output = pathlib.Path(settings.output_dir)
+    if settings.run is not None:
+        preprocess = data.get_preprocess(settings.preprocessing, settings.run)
+        model = load_model("run", pathlib.Path(settings.run, "model.keras"))
+    else:
+        preprocess = settings.preprocessing
+        model = load_model("model", settings.model)
     explainers = {
-        method: _localize.explainer_of(model, method, preprocess)
-        for method in FLAGS.methods
+        name: Explainer(
+            model, settings.method(name), preprocess=preprocess, batch_size=_CHUNK
+        )
+        for name in settings.methods
     }
-    network = explainers[FLAGS.methods[0]].network
-    tuning = _boxed(network, FLAGS.tuning_split, FLAGS.tuning_examples)
-    test = _boxed(network, FLAGS.eval_split, FLAGS.examples)
+    network = explainers[settings.methods[0]].network
+    tuning = _boxed(settings, network, settings.tuning_split, settings.tuning_examples)
+    test = _boxed(settings, network, settings.eval_split, settings.examples)
     output.mkdir(parents=True, exist_ok=True)
-    results = FLAGS.results or output / "localize.csv"
     about = {
-        "experiment": FLAGS.experiment or output.name,
-        "dataset": FLAGS.dataset,
-        "eval_split": FLAGS.eval_split,
+        "experiment": settings.experiment_name,
+        "dataset": settings.dataset,
+        "eval_split": settings.eval_split,
         "images": len(test.images),
         "objects": len(test.labels),
-        "tuning_split": FLAGS.tuning_split,
+        "tuning_split": settings.tuning_split,
         "tuning_objects": len(tuning.labels),
     }
-    rows = []
+    lines = []
     for method, explainer in explainers.items():
-        measured = _localize.measure(explainer, tuning, test)
-        row = about | {"method": method} | measured
-        row |= {"hardware": _app.hardware(), "flags": _app.command_line()}
-        _app.append_row(results, row)
-        rows.append(row)
-    shown = ("localization_error", "tuned_error", "max_box_error", "pointing_game")
-    shown += ("energy_in_box", "deletion", "insertion", "first_look", "second_look")
-    print(f"{FLAGS.dataset}, {FLAGS.eval_split}: {len(test.labels)} objects")
-    print(_app.format_table([{k: r[k] for k in ("method", *shown)} for r in rows]))
-    if FLAGS.gallery:
-        for path in _localize_page.write(explainers, rows, test, output):
-            print(f"wrote {path}")
+        measured = measures.measure(settings, explainer, tuning, test)
+        line = about | {"method": method} | measured
+        line |= {"hardware": machine.hardware(), "flags": settings.command_line()}
+        rows.append_row(settings.results or output / "localize.csv", line)
+        lines.append(line)
+    print(f"{settings.dataset}, {settings.eval_split}: {len(test.labels)} objects")
+    print(rows.format_table([{k: x[k] for k in ("method", *_SHOWN)} for x in lines]))
+    if settings.gallery:
+        energies = {line["method"]: line["tuned_energy"] for line in lines}
+        examples = gallery.choose(settings, explainers, energies, test)
+        gallery.draw(examples, output / "gallery.png")
+        page.write(examples, about, lines, output / "localize.html")
+        for name in ("gallery.png", "localize.html"):
+            print(f"wrote {output / name}")
 
 
-def _boxed(network, split, count):
+def _boxed(settings, network, split, count):
     size = network.model.inputs[0].shape[1:3]
-    if FLAGS.image_size:
-        size = FLAGS.image_size, FLAGS.image_size
+    if settings.image_size:
+        size = settings.image_size, settings.image_size
     try:
         found = load_boxes(
-            FLAGS.dataset,
+            settings.dataset,
             split,
             image_size=None if None in size else size,
-            data_dir=FLAGS.data_dir,
-            class_names=FLAGS.class_names or None,
+            data_dir=settings.data_dir,
+            class_names=list(settings.class_names) or None,
             count=count,
         )
     except ValueError as error:
-        raise ValueError(f"--dataset={FLAGS.dataset}: {error}") from error
+        raise ValueError(f"--dataset={settings.dataset}: {error}") from error
     names = found.class_names
     if names and len(names) != network.classes:
         raise ValueError(
             f"--dataset must have the {network.classes} classes of the model, got "
-            f"{FLAGS.dataset} with {len(names)}; --class_names names those of a folder."
+            f"{settings.dataset} with {len(names)}; --class_names names those of a "
+            "folder."
         )
     return found
 
 
 if __name__ == "__main__":
-    _app.launch(main)
+    launch(main, Settings)

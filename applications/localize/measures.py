@@ -3,12 +3,9 @@
 import time
 
 import numpy as np
-from absl import flags
 from keras import ops
 
-from kfeedback.explain import Explainer, boxes, metrics
-
-FLAGS = flags.FLAGS
+from kfeedback.explain import boxes, metrics
 
 ENERGIES = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.97, 0.99)
 """Shares of energy to choose one from on the tuning split."""
@@ -18,24 +15,11 @@ THRESHOLDS = tuple(n / 50 for n in range(1, 46))
 SIZES = (0, 0.05, 0.1, 0.2, 0.4, 1)
 """Bounds of the objects' sizes, as shares of the image."""
 
-_LOOP = ("iterations", "step_size", "sparsity", "update_rule", "start", "normalize")
-
 CURVES = 200
 """Deletion and insertion, 22 predictions an object, are of so many objects."""
 
-_CHUNK = 64
 
-
-def explainer_of(model, method, preprocess):
-    """An `Explainer` with the flags' settings."""
-    loop = {}
-    if method == "feedback":
-        loop = {name: FLAGS[name].value for name in _LOOP}
-        loop["gate_layers"] = FLAGS.gate_layers or None
-    return Explainer(model, method, preprocess=preprocess, batch_size=_CHUNK, **loop)
-
-
-def measure(explainer, tuning, test):
+def measure(settings, explainer, tuning, test):
     """All metrics of one method, as columns of a row."""
     energy, threshold = tune(explainer, tuning)
     start = time.perf_counter()
@@ -68,7 +52,7 @@ def measure(explainer, tuning, test):
     }
     shape = test.images.shape[1:3]
     row |= _by_size("localization", errors, test.boxes, shape)
-    row |= second_look(explainer, test)
+    row |= second_look(settings, explainer, test)
     row["maps_per_second"] = f"{len(maps) / seconds:.1f}"
     return row
 
@@ -95,22 +79,15 @@ def boxes_at(maps, energy):
     return np.concatenate([ops.convert_to_numpy(part)[:, 0] for part in parts])
 
 
-def second_look(explainer, test):
+def second_look(settings, explainer, test):
     """Top-1 errors of one look and of two, by size, where images have one object."""
     names = ("first_look", "second_look")
     sizes = ["", *(f"_size_{n}" for n in range(1, len(SIZES)))]
     row = {f"{name}{size}": "" for name in names for size in sizes}
     if not np.array_equal(test.index, np.arange(len(test.images))):
         return row
-    looks = explainer.look_twice(
-        test.originals,
-        top=FLAGS.top,
-        energy=FLAGS.look_energy,
-        margin=FLAGS.margin,
-        square=FLAGS.square,
-        size=test.images.shape[1:3],
-    )
     shape = test.images.shape[1:3]
+    looks = settings.look_twice(explainer, test.originals, shape)
     for name, key in zip(names, ("first_classes", "classes"), strict=True):
         wrong = looks[key][:, 0] != test.labels
         row[name] = _percent(wrong)

@@ -10,7 +10,7 @@ import keras
 from applications.common import data
 from applications.common.models import check_images, load_model
 from applications.robustness.settings import can_rebuild
-from kfeedback.attacks import Attack, check_kind
+from kfeedback.attacks import Attack
 from kfeedback.models import registry
 
 
@@ -78,7 +78,6 @@ def _entries(settings, info, name, path, stored):
             model = load_model("models", path)
         flag = "runs" if is_run else "models"
         check_images(flag, model, info, from_logits=settings.from_logits)
-        check_kind(model, settings.from_logits)
         attack = None
         if attacks:
             attack = Attack(

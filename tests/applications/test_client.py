@@ -109,9 +109,9 @@ def served(tmp_path_factory):
 def server(served):
     """`(REST address, gRPC address)`."""
     pytest.importorskip("tensorflow_serving")
-    from tools.serving_smoke import _free_ports
+    from tools.serving_smoke import free_ports
 
-    rest, grpc = _free_ports(2)
+    rest, grpc = free_ports(2)
     with stand_in(served, rest, grpc) as process:
         end = time.monotonic() + 120
         while time.monotonic() < end and process.poll() is None:

@@ -8,38 +8,37 @@ import warnings
 import keras
 import numpy as np
 
-from applications import _app
-from kfeedback.backend import model_state, stateless_forward
+from applications.common.machine import accelerators
+from kfeedback.backend import compile_function
 
 # Channels and images of the convolutions that show what the machine can do.
 CONVOLUTIONS = ((128, 16), (128, 32), (256, 16))
 
 
-def _compile(function, jit_compile=False):
-    """The compiled function; it returns when its result is there."""
+def compiled(function, model, jit_compile=False):
+    """A compiled function of tensors that returns when its result is there.
+
+    Args:
+        function: uses the layers of `model`.
+        model: `keras.Model`.
+        jit_compile: bool, XLA on TensorFlow; JAX always has it.
+    """
+    run = compile_function(model, function)
     if keras.backend.backend() == "jax":
         import jax
 
-        compiled = jax.jit(function)
-        return lambda *args: jax.block_until_ready(compiled(*args))
-    import tensorflow as tf
+        return lambda *tensors: jax.block_until_ready(run(*tensors))
+    if jit_compile:
+        import tensorflow as tf
 
-    compiled = tf.function(function, jit_compile=jit_compile)
-
-    def run(*args):
-        # Not keras.ops.convert_to_numpy, which cannot read bfloat16.
-        return keras.tree.map_structure(lambda x: x.numpy(), compiled(*args))
-
-    return run
+        run = tf.function(run, jit_compile=True)
+    # Not keras.ops.convert_to_numpy, which cannot read bfloat16.
+    return lambda *tensors: keras.tree.map_structure(lambda x: x.numpy(), run(*tensors))
 
 
 def compiled_forward(model, jit_compile=False):
     """`images -> outputs` of `model`, compiled, for inference."""
-    if keras.backend.backend() == "jax":
-        forward = _compile(stateless_forward(model))
-        # Training donates the old buffers, so the state is read at every call.
-        return lambda images: forward(model_state(model), images)
-    return _compile(lambda images: model(images, training=False), jit_compile)
+    return compiled(lambda x: model(x, training=False), model, jit_compile)
 
 
 def training_step(model, images, jit_compile=False):
@@ -89,7 +88,7 @@ def convolutions(dtype):
         two dicts with the same keys; on an accelerator the batches are 16 times larger.
     """
     dtype = keras.dtype_policies.get(dtype).compute_dtype
-    scale = 16 if _app.accelerators() else 1
+    scale = 16 if accelerators() else 1
     calls, work = {}, {}
     for channels, batch in CONVOLUTIONS:
         batch *= scale
@@ -98,7 +97,7 @@ def convolutions(dtype):
         kernel = rng.standard_normal((3, 3, channels, channels), "float32")
         kernel /= math.sqrt(9 * channels)
         x, kernel = (keras.ops.convert_to_tensor(value, dtype) for value in (x, kernel))
-        run = _compile(_four_convolutions)
+        run = compiled(_four_convolutions, keras.Sequential())
         name = ("convolution", channels, batch)
         calls[name] = lambda run=run, x=x, kernel=kernel: run(x, kernel)
         work[name] = 4 * 2 * batch * 32 * 32 * 9 * channels**2

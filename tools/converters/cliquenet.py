@@ -6,7 +6,7 @@ import re
 import numpy as np
 
 from kfeedback.layers import CliqueBlock
-from tools._converters import (
+from tools.converters.entries import (
     Entry,
     hwio,
     norm_entries,

@@ -3,28 +3,30 @@
 import concurrent.futures
 import dataclasses
 import datetime
-import inspect
-import json
+import functools
 import multiprocessing
 import os
 import pathlib
 import platform
-import pydoc
 import resource
 import statistics
 import sys
 import time
+from collections.abc import Mapping
 
 import keras
 import numpy as np
 
-from applications import _app
-from applications._multiply_adds import (
+from applications.common import machine
+from applications.common.multiply_adds import (
     UncountableError,
     count_multiply_adds,
     static_shape,
 )
-from tools import _timing
+from applications.common.settings import Settings as Base
+from applications.common.settings import as_text, field
+from tools import timing
+from tools.factories import find_factory
 
 MODES = ("inference", "training")
 # Forward, gradient of the features and gradient of the kernels cost about the same.
@@ -41,42 +43,70 @@ COLUMNS = (
 )
 
 
+_model = functools.partial(field, group="model")
+_measure = functools.partial(field, group="measurement")
+
+
 @dataclasses.dataclass(frozen=True)
-class Settings:
-    """What to measure; `timesteps` is `(None,)` for a factory that takes none."""
+class Settings(Base):
+    """What to measure."""
 
-    model: str
-    kwargs: dict = dataclasses.field(default_factory=dict)
-    timesteps: tuple = (None,)
-    batch_size: int = 32
-    input_shape: tuple | None = None
-    modes: tuple = MODES
-    dtype: str = "float32"
-    jit_compile: bool = False
-    repeats: int = 5
-    seconds: float = 0.5
-    fresh_process: bool = True
+    model: str | None = _model(
+        None,
+        "A family of kfeedback, or the dotted name of a model factory.",
+        required=True,
+    )
+    kwargs: Mapping = _model(dict, "Its arguments.")
+    timesteps: tuple[int, ...] = _model(
+        (),
+        "Values of T, for a factory with an argument timesteps; 1 by default.",
+        least=1,
+    )
+    input_shape: tuple[int, ...] = _model(
+        (), "H,W,C of an image; the model's own by default.", least=1, different=False
+    )
+    batch_size: int = _measure(32, "Images.", least=1)
+    mode: tuple[str, ...] = _measure(MODES, "What to time.", choices=MODES)
+    dtype: str = _measure(
+        "float32", "Dtype policy.", choices=("float32", "mixed_bfloat16")
+    )
+    jit_compile: bool = _measure(False, "XLA; JAX always has it.")
+    repeats: int = _measure(5, "Timings of each.", least=1)
+    seconds: float = _measure(0.5, "Least duration of one timing.", above=0, below=3600)
+    fresh_process: bool = _measure(
+        True, "Run each T once in a process of its own, for memory and first run."
+    )
+    csv: str | None = field(None, "File that gets one row for every T.", group="output")
 
+    @property
+    def counts(self):
+        """The values of T; `(None,)` for a factory that takes none."""
+        takes = find_factory(self.model)[1]
+        return self.timesteps or ((1,) if "timesteps" in takes else (None,))
 
-def find_factory(name):
-    """The callable of that dotted name, and its parameters."""
-    parameters = None
-    try:
-        factory = pydoc.locate(name or "")
-        if "." in (name or "") and callable(factory):
-            parameters = inspect.signature(factory).parameters
-    except pydoc.ErrorDuringImport as error:
-        raise ValueError(f"--model must be importable, got {name!r}: {error}.") from (
-            error
-        )
-    except ValueError:
-        pass  # Some builtins have no signature.
-    if parameters is None:
-        raise ValueError(
-            "--model must be the dotted name of a callable that returns a keras.Model, "
-            f"such as keras.applications.ResNet50, got {name!r}."
-        )
-    return factory, parameters
+    def check(self):
+        """Refuses arguments that the factory does not take."""
+        backend = keras.backend.backend()
+        if backend not in ("tensorflow", "jax"):
+            raise ValueError(f"KERAS_BACKEND must be tensorflow or jax, got {backend}.")
+        for name in ("timesteps", "input_shape"):
+            if name in self.kwargs:
+                raise ValueError(
+                    f"--kwargs must leave {name} to --{name}, got "
+                    f"{as_text(self.kwargs)}."
+                )
+        _, takes = find_factory(self.model)
+        unknown = {*self.kwargs} - {*takes}
+        if unknown and not any(p.kind is p.VAR_KEYWORD for p in takes.values()):
+            raise ValueError(
+                f"--kwargs must hold arguments that --model={self.model} takes, which "
+                f"are {', '.join(takes)}, got {', '.join(sorted(unknown))}."
+            )
+        if "timesteps" not in takes and self.timesteps:
+            raise ValueError(
+                f"--timesteps must be left out for {self.model}, which takes no "
+                f"timesteps, got {as_text(self.timesteps)}."
+            )
 
 
 def build(settings, timesteps):
@@ -96,8 +126,8 @@ def build(settings, timesteps):
         shape = settings.input_shape
         raise ValueError(
             f"--kwargs must hold arguments that --model={settings.model} takes"
-            f"{f' with --input_shape={commas(shape)}' if shape else ''}, got "
-            f"{json.dumps(settings.kwargs)}: {error}"
+            f"{f' with --input_shape={as_text(shape)}' if shape else ''}, got "
+            f"{as_text(settings.kwargs)}: {error}"
         ) from error
     if not isinstance(model, keras.Model):
         raise ValueError(
@@ -117,11 +147,11 @@ def _calls(model, settings):
     """Dict from mode to a call that runs one batch."""
     images, jit = _images(model, settings), settings.jit_compile
     calls = {}
-    if "inference" in settings.modes:
-        forward = _timing.compiled_forward(model, jit)
+    if "inference" in settings.mode:
+        forward = timing.compiled_forward(model, jit)
         calls["inference"] = lambda: forward(images)
-    if "training" in settings.modes:
-        calls["training"] = _timing.training_step(model, images, jit)
+    if "training" in settings.mode:
+        calls["training"] = timing.training_step(model, images, jit)
     return calls
 
 
@@ -185,15 +215,15 @@ def measure(settings, progress=lambda line: None):
 
 def _measure(settings, progress):
     first = {}
-    for steps in settings.timesteps if settings.fresh_process else ():
+    for steps in settings.counts if settings.fresh_process else ():
         progress(f"{_label(steps)}: first run, in a process of its own")
         first[steps] = _in_fresh_process(settings, steps)
     load = os.getloadavg()[0]
 
-    calls, work = _timing.convolutions(settings.dtype)
-    machine = list(calls)
+    calls, work = timing.convolutions(settings.dtype)
+    plain = list(calls)
     rows = []
-    for steps in settings.timesteps:
+    for steps in settings.counts:
         progress(f"{_label(steps)}: building, counting multiply-adds")
         model = build(settings, steps)
         try:
@@ -203,22 +233,20 @@ def _measure(settings, progress):
             count = ""
         row = {"timesteps": "" if steps is None else steps}
         row |= {"parameters": model.count_params(), "multiply_adds": count}
-        row["input_shape"] = commas(static_shape(model, settings.input_shape))
+        row["input_shape"] = as_text(static_shape(model, settings.input_shape))
         rows.append(row | first.get(steps, {}))
         for mode, call in _calls(model, settings).items():
             calls[mode, _label(steps)] = call
 
-    times = _timing.time_interleaved(
-        calls, settings.repeats, settings.seconds, progress
-    )
-    gflops = max(work[n] / statistics.median(times[n]) for n in machine) / 1e9
+    times = timing.time_interleaved(calls, settings.repeats, settings.seconds, progress)
+    gflops = max(work[n] / statistics.median(times[n]) for n in plain) / 1e9
     common = _common_columns(settings)
     common |= {"machine_conv_gflops": gflops, "load_average": load}
-    one = rows[settings.timesteps.index(1)] if 1 in settings.timesteps else {}
-    for row, steps in zip(rows, settings.timesteps, strict=True):
+    one = rows[settings.counts.index(1)] if 1 in settings.counts else {}
+    for row, steps in zip(rows, settings.counts, strict=True):
         if one.get("multiply_adds") and row["multiply_adds"]:
             row["multiply_adds_ratio"] = row["multiply_adds"] / one["multiply_adds"]
-        for mode in settings.modes:
+        for mode in settings.mode:
             mine, base = times[mode, _label(steps)], times.get((mode, _label(1)))
             row |= _speed_columns(mode, settings.batch_size, row, mine, base, gflops)
     return [{name: (common | row).get(name, "") for name in COLUMNS} for row in rows]
@@ -253,9 +281,9 @@ def _common_columns(settings):
     version = sys.modules[backend].__version__
     return {
         "date": datetime.date.today().isoformat(),
-        "commit": _app.commit(),
+        "commit": machine.commit(),
         "model": settings.model,
-        "kwargs": json.dumps(settings.kwargs),
+        "kwargs": as_text(settings.kwargs),
         "batch_size": settings.batch_size,
         "dtype": settings.dtype,
         "backend": backend,
@@ -263,10 +291,5 @@ def _common_columns(settings):
         "repeats": settings.repeats,
         "versions": f"keras {keras.__version__}, {backend} {version}, "
         f"Python {platform.python_version()}",
-        "hardware": _app.hardware(),
+        "hardware": machine.hardware(),
     }
-
-
-def commas(values):
-    """The values as the flags take them."""
-    return ",".join(map(str, values))
