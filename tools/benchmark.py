@@ -1,4 +1,4 @@
-"""Measures what a model costs, for every number of timesteps T.
+r"""Measures what a model costs, for every number of timesteps T.
 
     python -m tools.benchmark --model=kfeedback.LRNet --kwargs='{"backbone": "lnin"}' \
         --timesteps=1,2,3 --batch_size=32 --input_shape=32,32,3 --csv=costs.csv

@@ -1,4 +1,4 @@
-"""Converts a caffemodel of AlexNet or GoogLeNet to a file of `kfeedback.weights`.
+r"""Converts a caffemodel of AlexNet or GoogLeNet to a file of `kfeedback.weights`.
 
     python -m tools.convert_caffe --source=bvlc_alexnet.caffemodel \
         --format=bvlc_alexnet --output=alexnet.h5

@@ -1,4 +1,4 @@
-"""Converts published weights to a file of `kfeedback.weights`.
+r"""Converts published weights to a file of `kfeedback.weights`.
 
     python -m tools.convert_weights --source=cifar-10_epoch_300.ckpt \
         --format=cliquenet_tf --kwargs='{"filters": 36, "layers": 12}' --output=out.h5

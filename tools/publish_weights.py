@@ -1,4 +1,4 @@
-"""Makes the file of an entry of `kfeedback.list_weights` out of trained weights.
+r"""Makes the file of an entry of `kfeedback.list_weights` out of trained weights.
 
     python -m tools.publish_weights --weights=runs/lenet/weights.h5 \
         --model=kfeedback.models.backbones.LeNet --dtype=float16 --about=lenet.json \

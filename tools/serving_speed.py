@@ -1,4 +1,4 @@
-"""Measures a SavedModel of `kfeedback.serving.export` against `model.predict`.
+r"""Measures a SavedModel of `kfeedback.serving.export` against `model.predict`.
 
     python -m tools.serving_speed --model=kfeedback.LRNet \
         --kwargs='{"backbone": "lnin"}' --batch_size=32 --csv=speed.csv

@@ -1,4 +1,4 @@
-"""Asks TF Serving what is on images.
+r"""Asks TF Serving what is on images.
 
     python -m applications.client --model=lr_lenet --images=one.jpg,two.png
     python -m applications.client --model=lr_lenet --images=one.jpg --protocol=grpc \

@@ -1,4 +1,4 @@
-"""Exports a trained model for TF Serving, or as a LiteRT or ONNX file.
+r"""Exports a trained model for TF Serving, or as a LiteRT or ONNX file.
 
     python -m applications.export --run=runs/lr_lenet --output_dir=served/lr_lenet
     python -m applications.export --keras_model=mine.keras --preprocessing=torch \

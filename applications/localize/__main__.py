@@ -1,4 +1,4 @@
-"""Measures where a classifier looks: maps and boxes of several methods, compared.
+r"""Measures where a classifier looks: maps and boxes of several methods, compared.
 
     python -m applications.localize --run=runs/plain --dataset=cluttered_mnist \
         --eval_split=test --tuning_split='train[90%:]' --output_dir=runs/where

@@ -90,7 +90,7 @@ def draw(examples, path):
             show(axis, picture)
         line[0].set_ylabel(example.name)
     for axis, name in zip(axes[0], columns, strict=True):
-        axis.set_title(name.replace("_", " "), fontsize=10)
+        axis.set_title(name.replace("_", " "), fontsize=9)
     figure.supxlabel(CAPTION, fontsize=9, wrap=True)
     save(figure, path)
 

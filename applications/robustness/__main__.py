@@ -1,4 +1,4 @@
-"""Measures how models degrade on noisy, hidden, blurred or attacked images.
+r"""Measures how models degrade on noisy, hidden, blurred or attacked images.
 
     python -m applications.robustness --runs=runs/vgg,runs/crcn --noise=10,20,30,40,50 \
         --occlusion=0.1,0.2,0.3 --fgsm=1,2,4,8 --seeds=0,1 --output_dir=runs/robust

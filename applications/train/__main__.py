@@ -1,4 +1,4 @@
-"""Trains a model and writes what came of it.
+r"""Trains a model and writes what came of it.
 
     python -m applications.train --model=lenet --epochs=16 --output_dir=runs/lenet
     python -m applications.train --model=lrnet --backbone=lenet --epochs=4 \

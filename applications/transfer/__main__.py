@@ -1,4 +1,4 @@
-"""Transfers a trained feedback network to other data, and tests every iteration.
+r"""Transfers a trained feedback network to other data, and tests every iteration.
 
     python -m applications.transfer --run=runs/source --dataset=cifar10 \
         --classes=dog,frog,horse,ship,truck --train_split='train[:4%]' \
