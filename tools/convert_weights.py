@@ -145,9 +145,7 @@ class Settings(Conversion):
 
     format: str | None = changed(Conversion, "format", None, choices=tuple(FORMATS))
     model: str | None = field(
-        None,
-        "The family, or the dotted name of the factory, if not the usual one.",
-        group="conversion",
+        None, "The family, or the dotted name of the factory, if not the usual one."
     )
 
 

@@ -3,7 +3,6 @@
 import concurrent.futures
 import dataclasses
 import datetime
-import functools
 import multiprocessing
 import os
 import pathlib
@@ -43,40 +42,36 @@ COLUMNS = (
 )
 
 
-_model = functools.partial(field, group="model")
-_measure = functools.partial(field, group="measurement")
-
-
 @dataclasses.dataclass(frozen=True)
 class Settings(Base):
     """What to measure."""
 
-    model: str | None = _model(
+    model: str | None = field(
         None,
         "A family of kfeedback, or the dotted name of a model factory.",
         required=True,
     )
-    kwargs: Mapping = _model(dict, "Its arguments.")
-    timesteps: tuple[int, ...] = _model(
+    kwargs: Mapping = field(dict, "Its arguments.")
+    timesteps: tuple[int, ...] = field(
         (),
         "Values of T, for a factory with an argument timesteps; 1 by default.",
         least=1,
     )
-    input_shape: tuple[int, ...] = _model(
+    input_shape: tuple[int, ...] = field(
         (), "H,W,C of an image; the model's own by default.", least=1, different=False
     )
-    batch_size: int = _measure(32, "Images.", least=1)
-    mode: tuple[str, ...] = _measure(MODES, "What to time.", choices=MODES)
-    dtype: str = _measure(
+    batch_size: int = field(32, "Images.", least=1)
+    mode: tuple[str, ...] = field(MODES, "What to time.", choices=MODES)
+    dtype: str = field(
         "float32", "Dtype policy.", choices=("float32", "mixed_bfloat16")
     )
-    jit_compile: bool = _measure(False, "XLA; JAX always has it.")
-    repeats: int = _measure(5, "Timings of each.", least=1)
-    seconds: float = _measure(0.5, "Least duration of one timing.", above=0, below=3600)
-    fresh_process: bool = _measure(
+    jit_compile: bool = field(False, "XLA; JAX always has it.")
+    repeats: int = field(5, "Timings of each.", least=1)
+    seconds: float = field(0.5, "Least duration of one timing.", above=0, below=3600)
+    fresh_process: bool = field(
         True, "Run each T once in a process of its own, for memory and first run."
     )
-    csv: str | None = field(None, "File that gets one row for every T.", group="output")
+    csv: str | None = field(None, "File that gets one row for every T.")
 
     @property
     def counts(self):
@@ -208,12 +203,12 @@ def measure(settings, progress=lambda line: None):
     """
     policy = keras.config.dtype_policy()
     try:
-        return _measure(settings, progress)
+        return _measured(settings, progress)
     finally:
         keras.config.set_dtype_policy(policy)
 
 
-def _measure(settings, progress):
+def _measured(settings, progress):
     first = {}
     for steps in settings.counts if settings.fresh_process else ():
         progress(f"{_label(steps)}: first run, in a process of its own")

@@ -9,7 +9,6 @@ printed: wall time and, for a machine that others use too, processor time.
 """
 
 import dataclasses
-import functools
 import time
 
 import keras
@@ -24,7 +23,6 @@ from kfeedback.backend import compile_function, value_and_gradient
 from kfeedback.explain import Feedback
 from kfeedback.explain.network import Network, take
 
-_measure = functools.partial(field, group="measurement")
 _VGG11 = ((64, 1), (128, 1), (256, 2), (512, 2), (512, 2))
 
 
@@ -32,13 +30,13 @@ _VGG11 = ((64, 1), (128, 1), (256, 2), (512, 2), (512, 2))
 class Settings(Base):
     """The flags of tools.feedback_speed."""
 
-    network: str = _measure(
+    network: str = field(
         "vgg16", "Of random weights, 224 px.", choices=("vgg11", "vgg16")
     )
-    batch_size: int = _measure(8, "Images.", least=1)
-    iterations: int = _measure(3, "Of the longer loop.", least=2)
-    repeats: int = _measure(3, "Measurements of each.", least=1)
-    csv: str | None = field(None, "File that gets a row.", group="output")
+    batch_size: int = field(8, "Images.", least=1)
+    iterations: int = field(3, "Of the longer loop.", least=2)
+    repeats: int = field(3, "Measurements of each.", least=1)
+    csv: str | None = field(None, "File that gets a row.")
 
 
 def main(settings):

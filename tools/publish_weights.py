@@ -10,7 +10,6 @@ of the file: SHA-256, size and attributes. The same weights give the same bytes.
 """
 
 import dataclasses
-import functools
 import hashlib
 import json
 import pathlib
@@ -22,20 +21,18 @@ from applications.common.settings import field
 from kfeedback import weights
 from tools.factories import find_factory
 
-_file = functools.partial(field, group="file")
-
 
 @dataclasses.dataclass(frozen=True)
 class Settings(Base):
     """The flags of tools.publish_weights."""
 
-    weights: str | None = _file(None, "The trained weights.", required=True)
-    model: str | None = _file(
+    weights: str | None = field(None, "The trained weights.", required=True)
+    model: str | None = field(
         None, "Their family, or the dotted name of their factory.", required=True
     )
-    output: str | None = _file(None, "The file to write.", required=True)
-    about: str | None = _file(None, "JSON file of attributes.")
-    dtype: str | None = _file(None, "What to round to.", choices=("float16",))
+    output: str | None = field(None, "The file to write.", required=True)
+    about: str | None = field(None, "JSON file of attributes.")
+    dtype: str | None = field(None, "What to round to.", choices=("float16",))
 
 
 def publish(source, output, factory, dtype=None, about=None):

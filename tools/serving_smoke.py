@@ -11,7 +11,6 @@ TensorFlow alone. Prints which of the two it did. Needs kfeedback[serving].
 
 import contextlib
 import dataclasses
-import functools
 import json
 import pathlib
 import shutil
@@ -35,17 +34,14 @@ from kfeedback.serving.versions import versions
 SERVER = "tensorflow_model_server"
 
 
-_server = functools.partial(field, group="server")
-
-
 @dataclasses.dataclass(frozen=True)
 class Settings(Base):
     """The flags of tools.serving_smoke."""
 
-    base_dir: str | None = _server(
+    base_dir: str | None = field(
         None, "What kfeedback.serving.export got.", required=True
     )
-    timeout: int = _server(120, "Seconds until a server must be ready.", least=1)
+    timeout: int = field(120, "Seconds until a server must be ready.", least=1)
 
 
 def main(settings):

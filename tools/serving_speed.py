@@ -9,7 +9,6 @@ that of `model.predict`, medians of --repeats; below 1 is faster.
 """
 
 import dataclasses
-import functools
 import statistics
 import tempfile
 from collections.abc import Mapping
@@ -26,23 +25,20 @@ from applications.common.settings import as_text, field
 from tools.factories import find_factory
 from tools.timing import machine_conv_gflops, time_interleaved
 
-_model = functools.partial(field, group="model")
-_measure = functools.partial(field, group="measurement")
-
 
 @dataclasses.dataclass(frozen=True)
 class Settings(Base):
     """The flags of tools.serving_speed."""
 
-    model: str | None = _model(
+    model: str | None = field(
         None, "A family of kfeedback, or the dotted name of a factory.", required=True
     )
-    kwargs: Mapping = _model(dict, "Its arguments.")
-    batch_size: int = _measure(32, "Images a call.", least=1)
-    batches: int = _measure(8, "Batches for model.predict.", least=1)
-    repeats: int = _measure(5, "How often each is timed.", least=1)
-    seconds: float = _measure(0.5, "The least duration of a repeat.", above=0)
-    csv: str | None = field(None, "File that gets a row.", group="output")
+    kwargs: Mapping = field(dict, "Its arguments.")
+    batch_size: int = field(32, "Images a call.", least=1)
+    batches: int = field(8, "Batches for model.predict.", least=1)
+    repeats: int = field(5, "How often each is timed.", least=1)
+    seconds: float = field(0.5, "The least duration of a repeat.", above=0)
+    csv: str | None = field(None, "File that gets a row.")
 
 
 def main(settings):

@@ -1,7 +1,6 @@
 """Settings of applications.client."""
 
 import dataclasses
-import functools
 import pathlib
 
 from applications.common.settings import Settings as Base
@@ -9,24 +8,20 @@ from applications.common.settings import field
 
 _SERVERS = {"rest": "http://localhost:8501", "grpc": "localhost:8500"}
 
-_request = functools.partial(field, group="request")
-_server = functools.partial(field, group="server")
-
 
 @dataclasses.dataclass(frozen=True)
 class Settings(Base):
     """The flags of applications.client."""
 
-    images: tuple[str, ...] = _request(
+    images: tuple[str, ...] = field(
         (), "JPEG and PNG files, or one .npy file (required)."
     )
-    signature: str | None = _request(None, "The endpoint, of a .npy file.")
-    model: str | None = _server(None, "The model's name there.", required=True)
-    version: int | None = _server(None, "By default the latest.", least=1)
-    protocol: str = _server("rest", "How to ask.", choices=tuple(_SERVERS))
-    server: str | None = _server(
-        None,
-        "Its address: http://localhost:8501 by default, for gRPC localhost:8500.",
+    signature: str | None = field(None, "The endpoint, of a .npy file.")
+    model: str | None = field(None, "The model's name there.", required=True)
+    version: int | None = field(None, "By default the latest.", least=1)
+    protocol: str = field("rest", "How to ask.", choices=tuple(_SERVERS))
+    server: str | None = field(
+        None, "Its address: http://localhost:8501 by default, for gRPC localhost:8500."
     )
 
     @property

@@ -46,8 +46,7 @@ class Dataset(Preprocessing):
     """Of programs that measure on the examples of a data set."""
 
     dataset: str | None = _data(
-        "mnist_background_images_sample",
-        "Any name that kfeedback.datasets.load takes.",
+        "mnist_background_images_sample", "Any name that kfeedback.datasets.load takes."
     )
     data_dir: str | None = _data(None, "Folder of prepared TFDS data sets.")
     eval_split: str = _data("test", "The examples to measure errors on.")

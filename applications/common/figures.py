@@ -22,8 +22,15 @@ def pyplot():
     return pyplot
 
 
-def save(figure, path):
+def grid(rows, columns, width, height, **options):
+    """A figure of so many inches, and its axes `(rows, columns)`."""
+    options |= {"squeeze": False, "layout": "constrained"}
+    return pyplot().subplots(rows, columns, figsize=(width, height), **options)
+
+
+def save(figure, path, title=None):
     """Writes and closes a figure."""
+    figure.suptitle(title)
     figure.savefig(path, dpi=110, bbox_inches="tight")
     pyplot().close(figure)
 

@@ -32,7 +32,7 @@ _BOUNDS = {
 }
 
 
-def field(default, text, *, group, **limits):
+def field(default, text, *, group="flags", **limits):
     """A field that is a flag.
 
     Args:

@@ -18,12 +18,12 @@ import time
 import keras
 import numpy as np
 
-import kfeedback
+import kfeedback  # noqa: F401  (registers the layers that a saved model holds)
 from applications.common.bare_process import ask
 from applications.common.command_line import launch
 from applications.common.rows import format_table
 from applications.demo.settings import Settings
-from kfeedback import datasets
+from kfeedback.datasets import load_arrays
 
 
 def main(settings):
@@ -86,20 +86,17 @@ def _table(folder, runs):
 
 def _serve(folder):
     """Exports a version and compares it in a process of its own."""
-    model = keras.models.load_model(folder / "lr_lenet" / "model.keras")
-    name = "mnist_background_images_sample"
-    images, _, info = datasets.load_arrays(name, "test[:64]")
+    served = folder / "served"
+    run = folder / "lr_lenet"
+    arguments = ("--warmup_batches=", f"--output_dir={served}")
+    _run("applications.export", f"--run={run}", *arguments)
+    model = keras.models.load_model(run / "model.keras")
+    images, *_ = load_arrays("mnist_background_images_sample", "test[:64]")
     images = images.astype("float32")
-    path = kfeedback.serving.export(
-        model,
-        folder / "served",
-        preprocessing="scale",
-        class_names=info.class_names,
-        warmup_batches=(),
-    )
-    print(f"Exported {path}; asking it where keras and kfeedback are blocked:")
+    version = max(served.glob("[0-9]*"), key=lambda path: int(path.name))
+    print(f"Exported {version}; asking it where keras and kfeedback are blocked:")
     batches = (1, 7, len(images))
-    answers = ask([(path, "timesteps", {"images": images[:n]}) for n in batches])
+    answers = ask([(version, "timesteps", {"images": images[:n]}) for n in batches])
     wanted = model.predict(images / 255, verbose=0)
     difference = max(
         float(np.abs(answer.outputs["probabilities"] - wanted[:n]).max())

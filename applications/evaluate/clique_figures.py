@@ -53,10 +53,7 @@ def mean_weights(block):
 
 def draw_weights(blocks, path):
     """Figure 5: the mean absolute weight between any two layers of each block."""
-    plt = figures.pyplot()
-    figure, axes = plt.subplots(
-        1, len(blocks), figsize=(3.6 * len(blocks), 3.6), squeeze=False
-    )
+    figure, axes = figures.grid(1, len(blocks), 3.6 * len(blocks), 3.6)
     for axis, block in zip(axes[0], blocks, strict=True):
         values = mean_weights(block)[:, 1:]
         image = axis.imshow(values, cmap="viridis")
@@ -65,9 +62,9 @@ def draw_weights(blocks, path):
         axis.set_ylabel("from layer (0: input)")
         axis.set_title(block.name)
         figure.colorbar(image, ax=axis, shrink=0.75)
-    figure.suptitle("Mean |W| between the layers of a block (white: no connection)")
-    figure.tight_layout()
-    figures.save(figure, path)
+    figures.save(
+        figure, path, "Mean |W| between the layers of a block (white: no connection)"
+    )
 
 
 def strongest_maps(features):
@@ -79,7 +76,6 @@ def strongest_maps(features):
 
 def draw_stages(model, blocks, images, path):
     """Figure 6: images, and their strongest map of the first and the last stage."""
-    plt = figures.pyplot()
     calls = graph.nodes(model.inputs, model.outputs)
     rows, outputs = [], []
     for block in blocks:
@@ -93,16 +89,11 @@ def draw_stages(model, blocks, images, path):
         ("image", figures.picture(images)),
         *zip(rows, map(strongest_maps, found), strict=True),
     ]
-    figure, axes = plt.subplots(
-        len(rows),
-        len(images),
-        figsize=(1.5 * len(images) + 1, 1.5 * len(rows)),
-        squeeze=False,
+    figure, axes = figures.grid(
+        len(rows), len(images), 1.5 * len(images) + 1, 1.5 * len(rows)
     )
     for (name, pictures), line in zip(rows, axes, strict=True):
         for axis, one in zip(line, pictures, strict=True):
             figures.show(axis, one, cmap="gray" if name == "image" else "viridis")
         line[0].set_ylabel(name, fontsize=8)
-    figure.suptitle("The strongest map of each stage, in magnitude", y=0.995)
-    figure.tight_layout()
-    figures.save(figure, path)
+    figures.save(figure, path, "The strongest map of each stage, in magnitude")

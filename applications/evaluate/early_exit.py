@@ -134,8 +134,7 @@ def measure(model, images, labels, threshold, batch_size):
 
 def draw(rows, posteriors, labels, cost, path):
     """Accuracy against mean multiply-adds, thresholds beside, and each fixed T."""
-    plt = figures.pyplot()
-    figure, axes = plt.subplots(figsize=(6.4, 4.2), layout="constrained")
+    figure, ((axes,),) = figures.grid(1, 1, 6.4, 4.2)
     fixed = 100 * (posteriors.argmax(axis=-1) == labels[:, None]).mean(axis=0)
     axes.plot(
         [row["mean_multiply_adds"] / 1e6 for row in rows],

@@ -58,14 +58,13 @@ def draw_emphasis(feedback, posteriors, labels, pair, path, samples=8):
 
     Each row of a panel is the emphasis vector of one sample.
     """
-    plt = figures.pyplot()
     first = posteriors[:, 0]
     confidence = first.max(1)
     groups = (
         (f"first look sure (> {CONFIDENT})", confidence > CONFIDENT),
         (f"first look unsure (< {UNSURE})", confidence < UNSURE),
     )
-    figure, axes = plt.subplots(2, 2, figsize=(11, 5.5), sharex=True, squeeze=False)
+    figure, axes = figures.grid(2, 2, 11, 5.5, sharex=True)
     limit = 0.05
     images = []
     for row, (title, group) in enumerate(groups):
@@ -88,8 +87,9 @@ def draw_emphasis(feedback, posteriors, labels, pair, path, samples=8):
         axis.set_xlabel(f"channel of {feedback.name.removesuffix('_feedback')}")
     if images:
         figure.colorbar(images[0], ax=axes, label="emphasis (1: unchanged)")
-    figure.suptitle("Emphasis vectors for the two classes confused most often")
-    figures.save(figure, path)
+    figures.save(
+        figure, path, "Emphasis vectors for the two classes confused most often"
+    )
 
 
 def draw_channels(model, feedback, batches, posteriors, labels, pair, path, samples=4):
@@ -97,7 +97,6 @@ def draw_channels(model, feedback, batches, posteriors, labels, pair, path, samp
 
     The feature maps are those of the first look, before any emphasis.
     """
-    plt = figures.pyplot()
     chosen = np.concatenate(
         [np.flatnonzero(labels == label)[:samples] for label in pair]
     )
@@ -112,9 +111,7 @@ def draw_channels(model, feedback, batches, posteriors, labels, pair, path, samp
         (f"enhanced: channel {mean.argmax()}", maps[..., mean.argmax()]),
         (f"suppressed: channel {mean.argmin()}", maps[..., mean.argmin()]),
     )
-    figure, axes = plt.subplots(
-        3, len(chosen), figsize=(1.3 * len(chosen) + 1, 4.6), squeeze=False
-    )
+    figure, axes = figures.grid(3, len(chosen), 1.3 * len(chosen) + 1, 4.6)
     emphasis = (None, vectors[:, mean.argmax()], vectors[:, mean.argmin()])
     for (title, pictures), factors, line in zip(rows, emphasis, axes, strict=True):
         for n, axis in enumerate(line):
@@ -124,15 +121,14 @@ def draw_channels(model, feedback, batches, posteriors, labels, pair, path, samp
             note = f"class {labels[chosen[n]]}" if is_image else f"× {factors[n]:.2f}"
             axis.set_title(note, fontsize=8)
         line[0].set_ylabel(title, fontsize=8)
-    figure.suptitle(f"Responses of {site} and their emphasis at the second look")
-    figure.tight_layout()
-    figures.save(figure, path)
+    figures.save(
+        figure, path, f"Responses of {site} and their emphasis at the second look"
+    )
 
 
 def draw_top_k(splits, path, largest=5):
     """Figure 8: posterior of the top-k classes and top-k accuracy, a bar a timestep."""
-    plt = figures.pyplot()
-    figure, axes = plt.subplots(2, 2, figsize=(10, 6))
+    figure, axes = figures.grid(2, 2, 10, 6)
     for column, (split, (posteriors, labels)) in enumerate(splits.items()):
         order = np.argsort(-posteriors, axis=-1, kind="stable")
         ranked = np.take_along_axis(posteriors, order, axis=-1)
@@ -157,6 +153,4 @@ def draw_top_k(splits, path, largest=5):
             axis.set_xlabel("k")
             axis.set_xticks(ks)
     axes[0, 0].legend(loc="upper left")
-    figure.suptitle("Sure and right: the k best classes after each look")
-    figure.tight_layout()
-    figures.save(figure, path)
+    figures.save(figure, path, "Sure and right: the k best classes after each look")

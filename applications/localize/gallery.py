@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from applications.common.figures import pyplot, save, show
+from applications.common.figures import grid, save, show
 from kfeedback.explain import second_look
 
 SIDE = 192  # about the height of a picture
@@ -77,13 +77,8 @@ def choose(settings, explainers, energies, test):
 def draw(examples, path):
     """A row an image, a column a method, with captions."""
     columns = ["image", *examples[0].maps]
-    figure, axes = pyplot().subplots(
-        len(examples),
-        len(columns),
-        figsize=(1.6 * len(columns) + 0.6, 1.65 * len(examples) + 0.8),
-        squeeze=False,
-        layout="constrained",
-    )
+    lines, width = len(examples), len(columns)
+    figure, axes = grid(lines, width, 1.6 * width + 0.6, 1.65 * lines + 0.8)
     for line, example in zip(axes, examples, strict=True):
         pictures = [example.image, *example.maps.values()]
         for axis, picture in zip(line, pictures, strict=True):

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 
 from applications.common.data import first_images
-from applications.common.figures import COLORS, MARKERS, pyplot, save
+from applications.common.figures import COLORS, MARKERS, grid, save
 from applications.robustness.sweep import CLEAN
 from kfeedback import corruptions, graph
 from kfeedback.backend import compile_forward
@@ -27,15 +27,12 @@ _MILD_IS_LARGE = ("contrast", "jpeg")
 
 def draw_curves(rows, path):
     """A panel a corruption, a line a model; bars are deviations over the seeds."""
-    plt = pyplot()
     found = dict.fromkeys(row["corruption"] for row in rows)
     panels = [name for name in _AXES if name in found]
     names = list(dict.fromkeys(row["model"] for row in rows))
     columns = min(3, len(panels))
     lines = -(-len(panels) // columns)
-    figure, axes = plt.subplots(
-        lines, columns, figsize=(4.4 * columns + 0.6, 3.6 * lines), squeeze=False
-    )
+    figure, axes = grid(lines, columns, 4.4 * columns + 0.6, 3.6 * lines)
     for axis, corruption in zip(axes.flat, panels, strict=False):
         for n, name in enumerate(names):
             points = {}
@@ -74,7 +71,6 @@ def draw_curves(rows, path):
     for axis in axes.flat[len(panels) :]:
         axis.axis("off")
     axes[0, 0].legend(fontsize=8)
-    figure.tight_layout()
     save(figure, path)
 
 
@@ -97,11 +93,8 @@ def draw_tsne(settings, entries, batches, folder):
     images, labels = first_images(batches, settings.tsne_examples)
     labels = labels.reshape(-1)
     noisy = corruptions.gaussian_noise(images, sigma, seed)
-    plt = pyplot()
     for entry in entries:
-        figure, axes = plt.subplots(
-            len(layers), 2, figsize=(8.4, 4 * len(layers)), squeeze=False
-        )
+        figure, axes = grid(len(layers), 2, 8.4, 4 * len(layers))
         for line, layer in zip(axes, layers, strict=True):
             for axis, shown, title in (
                 (line[0], images, "without noise"),
@@ -122,14 +115,12 @@ def draw_tsne(settings, entries, batches, folder):
                 axis.set_yticks([])
         axes[0, 1].legend(fontsize=7, title="class", loc="center left")
         axes[0, 1].get_legend().set_bbox_to_anchor((1.0, 0.5))
-        figure.suptitle(entry.name)
-        figure.tight_layout()
         name = "".join(c if c.isalnum() or c in "-=." else "_" for c in entry.name)
         # Runs of several folders may have one name.
         twins = [x for x in entries if (x.name, x.run) == (entry.name, entry.run)]
         weights = f"_{entry.weights}" if len(twins) > 1 else ""
         path = folder / f"tsne_{name}_{entry.run}{weights}.png"
-        save(figure, path)
+        save(figure, path, entry.name)
         yield path
 
 

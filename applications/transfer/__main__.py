@@ -113,10 +113,7 @@ def _train_networks(settings, source, target):
     keras.utils.set_random_seed(settings.seed)
     info, methods = target.info, settings.methods
     new = heads.NewHead(
-        info.num_classes,
-        info.multi_label,
-        settings.head_units,
-        settings.head_dropout,
+        info.num_classes, info.multi_label, settings.head_units, settings.head_dropout
     )
     network = new.on(source, settings.embedding_layer)
     if {"head", "finetune"} & {*methods}:

@@ -46,25 +46,17 @@ def draw_all(results, folder, title):
 def draw_lines(results, keys, path, title):
     """Figures 2 and 3: a line over the timesteps for each of the results."""
     metrics = list(results[keys[0]])
-    plt = figures.pyplot()
-    figure, axes = plt.subplots(
-        1, len(metrics), figsize=(5.2 * len(metrics) + 1.6, 4), squeeze=False
-    )
+    figure, axes = figures.grid(1, len(metrics), 5.2 * len(metrics) + 1.6, 4)
     for axis, metric in zip(axes[0], metrics, strict=True):
         _lines(axis, results, keys, metric)
     axes[0, -1].legend(loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False)
-    figure.suptitle(title)
-    figure.tight_layout()
-    figures.save(figure, path)
+    figures.save(figure, path, title)
 
 
 def draw_fitted_on(results, keys, path, title):
     """Figure 4: fitted on one timestep or all, tested on all; as lines and as table."""
     metrics = list(results[keys[0]])
-    plt = figures.pyplot()
-    figure, axes = plt.subplots(
-        len(metrics), 2, figsize=(12.5, 4 * len(metrics)), squeeze=False
-    )
+    figure, axes = figures.grid(len(metrics), 2, 12.5, 4 * len(metrics))
     for (left, right), metric in zip(axes, metrics, strict=True):
         _lines(left, results, keys, metric)
         left.legend(loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False)
@@ -82,9 +74,7 @@ def draw_fitted_on(results, keys, path, title):
             text = f"{value:.1f}"
             right.text(column, row, text, ha="center", va="center", color=color)
         figure.colorbar(image, ax=right, label=f"{metric} in %")
-    figure.suptitle(title)
-    figure.tight_layout()
-    figures.save(figure, path)
+    figures.save(figure, path, title)
 
 
 def _lines(axis, results, keys, metric):

@@ -2,13 +2,7 @@
 
 import keras
 
-from tools.converters.entries import (
-    Entry,
-    hwio,
-    rows_of_flattened,
-    transposed,
-    without,
-)
+from tools.converters.entries import Entry, hwio, rows_of_flattened, transposed, without
 
 
 def torchvision_vgg16(model, tensors):
