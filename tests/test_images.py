@@ -193,7 +193,7 @@ def flipped(contents, place):
         (encoded(smooth(), "JPEG")[:400], "Truncated"),
         (encoded(smooth(), "JPEG")[:-80], "truncated"),
         (encoded(smooth(), "BMP")[:400], "truncated"),
-        (flipped(encoded(Image.fromarray(pixels(40, 40)), "PNG"), 900), "checksum"),
+        (flipped(encoded(Image.fromarray(pixels(40, 40)), "PNG"), 900), "broken data"),
         (encoded(Image.new("F", (3, 3)), "TIFF"), "32 bits"),
         (None, "No such file"),
     ],

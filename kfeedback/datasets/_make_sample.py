@@ -19,7 +19,7 @@ EXAMPLES_PER_CLASS = {"train": 600, "test": 120}
 
 
 def write_sample(path, composed):
-    """Write the sample.
+    """Writes the sample.
 
     Args:
         path: the `.npz` file to write.

@@ -6,7 +6,7 @@ import tensorflow_datasets as tfds
 
 
 def read_prepared(name, data_dir):
-    """Read the training and test sets of a TFDS image set, as arrays.
+    """Reads the training and test sets of a TFDS image set, as arrays.
 
     The set is taken from `data_dir`, from the folder in the environment variable
     `TFDS_DATA_DIR` or from TFDS' own, whichever holds it first; if none does, TFDS

@@ -91,7 +91,7 @@ class MnistBackgroundImages(tfds.core.GeneratorBasedBuilder):
         )
 
     def download_and_prepare(self, *, download_config=None, **kwargs):
-        """Prepare the set as TFDS does.
+        """Prepares the set as TFDS does.
 
         Raises:
             ValueError: if `download_config.manual_dir` does not hold the original
@@ -132,7 +132,7 @@ class MnistBackgroundImages(tfds.core.GeneratorBasedBuilder):
 
 
 def read_mnist(data_dir):
-    """Read all MNIST digits, training set first, in the order in which TFDS has them.
+    """Reads all MNIST digits, training set first, in the order in which TFDS has them.
 
     Args:
         data_dir: the folder to look in first and to download to.
@@ -146,7 +146,7 @@ def read_mnist(data_dir):
 
 @contextlib.contextmanager
 def open_member(manual_dir, split):
-    """Open one split of the original archive, zipped or not, as lines of text.
+    """Opens one split of the original archive, zipped or not, as lines of text.
 
     Args:
         manual_dir: the folder with the archive or with its two members.
@@ -182,7 +182,7 @@ def open_member(manual_dir, split):
 
 
 def read_amat(lines, count, chunk=1_000):
-    """Read one member of the original archive.
+    """Reads one member of the original archive.
 
     Args:
         lines: iterable of lines, each of 784 numbers in 0..1 and the label.
