@@ -62,7 +62,7 @@ def read(path):
     if not pathlib.Path(path).is_file():
         raise ValueError(f"--source must be a file, got {path!r}.")
     content = pathlib.Path(path).read_bytes()
-    layers = _layers(content, path)
+    layers = _listed_layers(content, path)
     counts = {name: len(layer.blobs) for name, layer in layers.items() if layer.blobs}
     if not counts:
         raise ValueError(
@@ -89,7 +89,7 @@ def read(path):
     return Caffemodel(tensors, {n: layer.bottom for n, layer in layers.items()})
 
 
-def _layers(content, path):
+def _listed_layers(content, path):
     """Dict from each layer's name to its message, which lists inputs and blobs."""
     from google.protobuf.message import DecodeError
 
