@@ -1,5 +1,7 @@
 """From pixels to what a network takes, and from what it gives to names."""
 
+import os
+
 import numpy as np
 from keras import ops
 
@@ -19,7 +21,7 @@ _KEYS = ("epsilon", "matrix", "mean")
 
 
 def global_contrast_normalization(images, scale=55.0, epsilon=1e-8):
-    """Give every image mean zero and the same norm.
+    """Gives every image mean zero and the same norm.
 
         y = s c / max(|c|, e),    c = x - m
 
@@ -41,6 +43,11 @@ def global_contrast_normalization(images, scale=55.0, epsilon=1e-8):
         ValueError: if `images` has another rank than 4, or `scale` or `epsilon` is
             not positive.
 
+    Example:
+        >>> images = np.random.uniform(0, 255, (8, 32, 32, 3))
+        >>> global_contrast_normalization(images).std()
+        0.992
+
     Reference: I. Goodfellow, D. Warde-Farley, M. Mirza, A. Courville and Y. Bengio,
     "Maxout networks", ICML 2013, whose published code divides by the norm, not by the
     standard deviation.
@@ -60,7 +67,7 @@ def global_contrast_normalization(images, scale=55.0, epsilon=1e-8):
 
 
 class ZCAWhitening:
-    """Whiten images with the statistics of a training set.
+    """Whitens images with the statistics of a training set.
 
         y = W (x - m),    W = V (L + e I)^(-1/2) V^T,    V L V^T = cov(x)
 
@@ -69,8 +76,10 @@ class ZCAWhitening:
     eigenvectors, L the diagonal matrix of its eigenvalues and e `epsilon`. W is
     symmetric, so that whitened images still look like images.
 
-    `ZCAWhitening().fit(images)` computes it, `zca(images)` applies it, `zca.save(path)`
-    and `ZCAWhitening.load(path)` keep it.
+    Example:
+        >>> zca = ZCAWhitening().fit(global_contrast_normalization(images))
+        >>> zca.save("zca.npz")
+        >>> whitened = ZCAWhitening.load("zca.npz")(images)
 
     Attributes:
         mean: m, float32 `(H, W, C)`; `None` before `fit`.
@@ -85,7 +94,7 @@ class ZCAWhitening:
         self.mean = self.matrix = self.epsilon = None
 
     def fit(self, images, epsilon=0.1):
-        """Compute the statistics of a training set.
+        """Computes the statistics of a training set.
 
         It takes memory and time for a `(D, D)` eigenvalue problem in double precision:
         about a minute for D = 3072 on two cores.
@@ -122,7 +131,7 @@ class ZCAWhitening:
         return self
 
     def __call__(self, images):
-        """Whiten a batch.
+        """Whitens a batch.
 
         Args:
             images: `(B, H, W, C)`, prepared like those that were fitted: a NumPy
@@ -149,23 +158,28 @@ class ZCAWhitening:
         return ops.reshape(ops.matmul(rows, self.matrix), (-1, *self.mean.shape))
 
     def save(self, path):
-        """Write an `.npz` file; its name gets that ending if it has none.
+        """Writes an `.npz` file; its name gets that ending if it has none, `~` is home.
 
         Raises:
             ValueError: if nothing was fitted.
         """
         self._check_fitted()
-        np.savez(path, mean=self.mean, matrix=self.matrix, epsilon=self.epsilon)
+        np.savez(
+            os.path.expanduser(path),
+            mean=self.mean,
+            matrix=self.matrix,
+            epsilon=self.epsilon,
+        )
 
     @classmethod
     def load(cls, path):
-        """Read what `save` wrote.
+        """Reads what `save` wrote.
 
         Raises:
             ValueError: if the file holds other arrays, or arrays of another type or
                 shape, that are not finite or, for W, not symmetric.
         """
-        with np.load(path, allow_pickle=False) as file:
+        with np.load(os.path.expanduser(path), allow_pickle=False) as file:
             if tuple(sorted(file.files)) != _KEYS:
                 raise ValueError(
                     f"The file {path} must hold the arrays {', '.join(_KEYS)}, "
@@ -229,6 +243,10 @@ def preprocess_input(images, mode="scale"):
 
     Raises:
         ValueError: if `mode` is unknown, or one of ImageNet meets no three channels.
+
+    Example:
+        >>> preprocess_input(np.full((1, 1, 1), 255), "center")
+        array([[[1.]]], dtype=float32)
     """
     if mode not in PREPROCESSING_MODES:
         raise ValueError(
@@ -269,6 +287,10 @@ def decode_predictions(predictions, top=5, class_names=None):
     Raises:
         ValueError: if `predictions` has another rank, `top` is no positive integer,
             or the number of names is not that of the classes.
+
+    Example:
+        >>> decode_predictions(np.array([[0.1, 0.7, 0.2]]), top=1)
+        [[('1', 0.7)]]
     """
     predictions = ops.convert_to_numpy(predictions)
     if predictions.ndim not in (2, 3):

@@ -77,8 +77,9 @@ def room(module):
 
 
 def package(module):
-    """What may use a module's underscored names: a package right below the top."""
-    return ".".join(module.split(".")[:2])
+    """What shares underscored names: a room, a program, or all the tools."""
+    parts = module.split(".")
+    return ".".join(parts[: 1 if parts[0] == "tools" else 2])
 
 
 def test_every_room_is_known():

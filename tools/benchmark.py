@@ -1,4 +1,4 @@
-"""Measures what a model costs, for every number of timesteps T.
+r"""Measures what a model costs, for every number of timesteps T.
 
     python -m tools.benchmark --model=kfeedback.LRNet --kwargs='{"backbone": "lnin"}' \
         --timesteps=1,2,3 --batch_size=32 --input_shape=32,32,3 --csv=costs.csv
@@ -14,19 +14,12 @@ GFLOP/s are 2 · multiply-adds · images/s; a training step counts as three forw
 """
 
 import csv
-import json
 import pathlib
 import sys
 
-import keras
-from absl import flags
-
-from applications import _app
-from applications._multiply_adds import count_multiply_adds
-from tools._costs import COLUMNS, MODES, SPEED, Settings, commas, find_factory, measure
-from tools._timing import machine_conv_gflops
-
-__all__ = ["Settings", "count_multiply_adds", "machine_conv_gflops", "measure"]
+from applications.common.command_line import launch
+from applications.common.rows import align
+from tools.costs import COLUMNS, MODES, SPEED, Settings, measure
 
 
 def report(rows):
@@ -62,10 +55,10 @@ def report(rows):
                 " / ".join(_number(peak, "{:.0f}") for peak in peaks) + " MB",
             ]
         )
-    lines += _table(cells)
+    lines += align(cells)
     for mode in MODES:
         if row[f"{mode}_images_per_s"]:
-            lines += ["", *_table(_speed_cells(mode, rows))]
+            lines += ["", *align(_speed_cells(mode, rows))]
     return "\n".join(lines)
 
 
@@ -90,111 +83,6 @@ def _speed_cells(mode, rows):
 
 def _number(value, template):
     return "-" if value == "" else template.format(value)
-
-
-def _table(cells):
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    return [
-        "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True))
-        for line in cells
-    ]
-
-
-def define_flags(values):
-    """Defines the flags in `values`, so that importing this module defines none."""
-    define = {"flag_values": values}
-    flags.DEFINE_string("model", None, "Dotted name of a model factory.", **define)
-    flags.DEFINE_string("kwargs", "{}", "Its arguments, as JSON.", **define)
-    flags.DEFINE_list(
-        "timesteps",
-        None,
-        "Values of T, for a factory with an argument timesteps; 1 by default.",
-        **define,
-    )
-    flags.DEFINE_list(
-        "input_shape", None, "H,W,C of an image; the model's own by default.", **define
-    )
-    flags.DEFINE_integer("batch_size", 32, "Images.", lower_bound=1, **define)
-    flags.DEFINE_list("mode", list(MODES), "inference, training or both.", **define)
-    flags.DEFINE_enum(
-        "dtype", "float32", ["float32", "mixed_bfloat16"], "Dtype policy.", **define
-    )
-    flags.DEFINE_bool("jit_compile", False, "XLA; JAX always has it.", **define)
-    flags.DEFINE_integer("repeats", 5, "Timings of each.", lower_bound=1, **define)
-    flags.DEFINE_float("seconds", 0.5, "Least duration of one timing.", **define)
-    flags.DEFINE_bool(
-        "fresh_process",
-        True,
-        "Run each T once in a process of its own, for memory and first run.",
-        **define,
-    )
-    flags.DEFINE_string("csv", None, "File that gets one row for every T.", **define)
-
-
-def get_settings(values):
-    """The `Settings` that parsed flags hold; raises a ValueError naming the flag."""
-    backend = keras.backend.backend()
-    if backend not in ("tensorflow", "jax"):
-        raise ValueError(f"KERAS_BACKEND must be tensorflow or jax, got {backend}.")
-    try:
-        kwargs = json.loads(values.kwargs)
-    except json.JSONDecodeError:
-        kwargs = None
-    if not isinstance(kwargs, dict):
-        raise ValueError(f"--kwargs must be a JSON object, got {values.kwargs!r}.")
-    for name in ("timesteps", "input_shape"):
-        if name in kwargs:
-            raise ValueError(
-                f"--kwargs must leave {name} to --{name}, got {values.kwargs!r}."
-            )
-    if not values.mode or not {*values.mode} <= {*MODES}:
-        raise ValueError(
-            f"--mode must be inference, training or both, got {commas(values.mode)!r}."
-        )
-    if not 0 < values.seconds < 3600:
-        raise ValueError(
-            f"--seconds must be between 0 and 3600, got {values.seconds!r}."
-        )
-    timesteps = _positive_ints("timesteps", values.timesteps)
-    if timesteps and len({*timesteps}) < len(timesteps):
-        raise ValueError(
-            f"--timesteps must name each T once, got {commas(timesteps)!r}."
-        )
-    _, takes = find_factory(values.model)
-    unknown = {*kwargs} - {*takes}
-    if unknown and not any(p.kind is p.VAR_KEYWORD for p in takes.values()):
-        raise ValueError(
-            f"--kwargs must hold arguments that --model={values.model} takes, which "
-            f"are {', '.join(takes)}, got {', '.join(sorted(unknown))}."
-        )
-    if "timesteps" not in takes and timesteps:
-        raise ValueError(
-            f"--timesteps must be left out for {values.model}, which takes no "
-            f"timesteps, got {commas(timesteps)}."
-        )
-    return Settings(
-        model=values.model,
-        kwargs=kwargs,
-        timesteps=timesteps or ((1,) if "timesteps" in takes else (None,)),
-        batch_size=values.batch_size,
-        input_shape=_positive_ints("input_shape", values.input_shape),
-        modes=tuple(mode for mode in MODES if mode in values.mode),
-        dtype=values.dtype,
-        jit_compile=values.jit_compile,
-        repeats=values.repeats,
-        seconds=values.seconds,
-        fresh_process=values.fresh_process,
-    )
-
-
-def _positive_ints(name, texts):
-    if texts is None:
-        return None
-    if not texts or not all(text.isdecimal() and int(text) for text in texts):
-        raise ValueError(
-            f"--{name} must be positive integers like 1,2,3, got {commas(texts)!r}."
-        )
-    return tuple(int(text) for text in texts)
 
 
 def _check_csv(path):
@@ -228,17 +116,15 @@ def append_rows(path, rows):
             writer.writerow(row | floats)
 
 
-def main(values):
-    """Measures what the parsed flags say, prints the table, adds to the CSV."""
-    settings = get_settings(values)
-    if values.csv:
-        _check_csv(values.csv)
+def main(settings):
+    """Measures, prints the table, adds to the CSV."""
+    if settings.csv:
+        _check_csv(settings.csv)
     rows = measure(settings, lambda line: print(line, file=sys.stderr, flush=True))
     print(report(rows))
-    if values.csv:
-        append_rows(values.csv, rows)
+    if settings.csv:
+        append_rows(settings.csv, rows)
 
 
 if __name__ == "__main__":
-    define_flags(flags.FLAGS)
-    _app.launch(lambda: main(flags.FLAGS))
+    launch(main, Settings)

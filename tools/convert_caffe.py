@@ -1,4 +1,4 @@
-"""Converts a caffemodel of AlexNet or GoogLeNet to a file of `kfeedback.weights`.
+r"""Converts a caffemodel of AlexNet or GoogLeNet to a file of `kfeedback.weights`.
 
     python -m tools.convert_caffe --source=bvlc_alexnet.caffemodel \
         --format=bvlc_alexnet --output=alexnet.h5
@@ -15,6 +15,7 @@ OpenCV parses the file, of either format of Caffe (`layer` and the older `layers
 needs the extra `caffe`: OpenCV 5 has no reader of caffemodels any more.
 """
 
+import dataclasses
 import functools
 import json
 import os
@@ -24,13 +25,13 @@ from typing import NamedTuple
 
 import keras
 import numpy as np
-from absl import flags
 
-from applications import _app
+from applications.common.command_line import launch
+from applications.common.settings import changed
 from kfeedback import weights
 from kfeedback.models.backbones import AlexNet, GoogLeNet
-from tools import convert_weights
-from tools._converters import Entry, assign, hwio, rows_of_flattened, transposed
+from tools.converters.command import Conversion
+from tools.converters.entries import Entry, assign, hwio, rows_of_flattened, transposed
 
 
 class Caffemodel(NamedTuple):
@@ -61,7 +62,7 @@ def read(path):
     if not pathlib.Path(path).is_file():
         raise ValueError(f"--source must be a file, got {path!r}.")
     content = pathlib.Path(path).read_bytes()
-    layers = _layers(content, path)
+    layers = _listed_layers(content, path)
     counts = {name: len(layer.blobs) for name, layer in layers.items() if layer.blobs}
     if not counts:
         raise ValueError(
@@ -88,7 +89,7 @@ def read(path):
     return Caffemodel(tensors, {n: layer.bottom for n, layer in layers.items()})
 
 
-def _layers(content, path):
+def _listed_layers(content, path):
     """Dict from each layer's name to its message, which lists inputs and blobs."""
     from google.protobuf.message import DecodeError
 
@@ -226,20 +227,25 @@ def _vector(value):
     return value.ravel()
 
 
-def main(values):
-    """Converts what the parsed flags say and writes the file."""
-    kwargs = convert_weights.model_kwargs(values)
-    source = read(values.source)
-    factory, own, _ = FORMATS[values.format]
-    model = factory(weights=None, **{**own, **kwargs})
-    convert(model, source, values.format)
-    weights.save(model, values.output)
+@dataclasses.dataclass(frozen=True)
+class Settings(Conversion):
+    """The flags of tools.convert_caffe."""
+
+    format: str | None = changed(Conversion, "format", None, choices=tuple(FORMATS))
+
+
+def main(settings):
+    """Converts and writes the file."""
+    source = read(settings.source)
+    factory, own, _ = FORMATS[settings.format]
+    model = factory(weights=None, **{**own, **settings.kwargs})
+    convert(model, source, settings.format)
+    weights.save(model, settings.output)
     print(
-        f"{values.output}: {len(model.weights)} variables of {len(source.tensors)} "
+        f"{settings.output}: {len(model.weights)} variables of {len(source.tensors)} "
         "blobs"
     )
 
 
 if __name__ == "__main__":
-    convert_weights.define_flags(flags.FLAGS, FORMATS)
-    _app.launch(lambda: main(flags.FLAGS))
+    launch(main, Settings)

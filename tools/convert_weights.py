@@ -1,4 +1,4 @@
-"""Converts published weights to a file of `kfeedback.weights`.
+r"""Converts published weights to a file of `kfeedback.weights`.
 
     python -m tools.convert_weights --source=cifar-10_epoch_300.ckpt \
         --format=cliquenet_tf --kwargs='{"filters": 36, "layers": 12}' --output=out.h5
@@ -18,42 +18,36 @@ Formats, and whose code names the tensors:
   or without attention.
 - `feedback_convlstm_torch`: the network of 12 cells with two dense layers
   (maxspero/feedback-networks-pytorch, modules/feedback48_3.py).
-- `torchvision_vgg16`: torchvision's `vgg16`, for `keras.applications.VGG16`.
+- `torchvision_vgg16`: torchvision's `vgg16`, for `VGG16`.
 
-PyTorch is needed to read its files, and for nothing else. No file is trusted: those of
-TensorFlow hold no code, those of PyTorch are read with `weights_only=True`.
+Names were read in the authors' code; no published file was at hand. PyTorch is needed
+to read its files, and for nothing else. No file is trusted: those of TensorFlow hold no
+code, those of PyTorch are read with `weights_only=True`.
 """
 
-import json
+import dataclasses
 import os
 import pathlib
 import pickle
 
-from absl import flags
-
-from applications import _app
+from applications.common.command_line import launch
+from applications.common.settings import changed, field
 from kfeedback import weights
-from tools import _convert_cliquenet, _converters
-from tools._costs import find_factory
+from tools.converters import cliquenet, feedback_convlstm, vgg16
+from tools.converters.command import Conversion
+from tools.converters.entries import assign
+from tools.factories import find_factory
 
 # What a format is read by, its entries, and the model that it is usually for.
 FORMATS = {
-    "cliquenet_tf": ("tf", _convert_cliquenet.cliquenet_tf, "kfeedback.CliqueNet"),
-    "cliquenet_torch": (
-        "torch",
-        _convert_cliquenet.cliquenet_torch,
-        "kfeedback.CliqueNetS0",
-    ),
+    "cliquenet_tf": ("tf", cliquenet.cliquenet_tf, "cliquenet"),
+    "cliquenet_torch": ("torch", cliquenet.cliquenet_torch, "cliquenet_s0"),
     "feedback_convlstm_torch": (
         "torch",
-        _converters.feedback_convlstm_torch,
-        "kfeedback.FeedbackConvLSTMNet",
+        feedback_convlstm.feedback_convlstm_torch,
+        "feedback_convlstm",
     ),
-    "torchvision_vgg16": (
-        "torch",
-        _converters.torchvision_vgg16,
-        "keras.applications.VGG16",
-    ),
+    "torchvision_vgg16": ("torch", vgg16.torchvision_vgg16, "vgg16"),
 }
 
 
@@ -69,7 +63,7 @@ def convert(model, tensors, source_format):
         ValueError: if the two do not fit; the model is then left as it was.
     """
     entries, tensors = FORMATS[source_format][1](model, tensors)
-    _converters.assign(model, tensors, entries)
+    assign(model, tensors, entries)
 
 
 def read(path, source_format):
@@ -145,53 +139,27 @@ def without_module(tensors):
     return tensors
 
 
-def define_flags(values, formats):
-    """Defines the flags in `values`, so that importing this module defines none."""
-    define = {"flag_values": values}
-    flags.DEFINE_string("source", None, "The published file.", **define)
-    flags.DEFINE_enum("format", None, [*formats], "What it is.", **define)
-    flags.DEFINE_string("output", None, "The file to write.", **define)
-    flags.DEFINE_string("kwargs", "{}", "The model's arguments, as JSON.", **define)
+@dataclasses.dataclass(frozen=True)
+class Settings(Conversion):
+    """The flags of tools.convert_weights."""
 
-
-def define_model_flag(values):
-    """Defines `--model`, of the formats that several factories have."""
-    flags.DEFINE_string(
-        "model",
-        None,
-        "Dotted name of the factory, if not the usual one.",
-        flag_values=values,
+    format: str | None = changed(Conversion, "format", None, choices=tuple(FORMATS))
+    model: str | None = field(
+        None, "The family, or the dotted name of the factory, if not the usual one."
     )
 
 
-def model_kwargs(values):
-    """Checks that the flags are given; returns the arguments of the model."""
-    for name in ("source", "format", "output"):
-        if getattr(values, name) is None:
-            raise ValueError(f"--{name} must be given, got None.")
-    try:
-        kwargs = json.loads(values.kwargs)
-    except json.JSONDecodeError:
-        kwargs = None
-    if not isinstance(kwargs, dict) or "weights" in kwargs:
-        raise ValueError(
-            f"--kwargs must be a JSON object without weights, got {values.kwargs!r}."
-        )
-    return kwargs
-
-
-def main(values):
-    """Converts what the parsed flags say and writes the file."""
-    kwargs = model_kwargs(values)
-    factory, _ = find_factory(values.model or FORMATS[values.format][2])
-    tensors = read(values.source, values.format)
-    model = factory(weights=None, **kwargs)
-    convert(model, tensors, values.format)
-    weights.save(model, values.output)
-    print(f"{values.output}: {len(model.weights)} variables of {len(tensors)} tensors")
+def main(settings):
+    """Converts and writes the file."""
+    factory, _ = find_factory(settings.model or FORMATS[settings.format][2])
+    tensors = read(settings.source, settings.format)
+    model = factory(weights=None, **settings.kwargs)
+    convert(model, tensors, settings.format)
+    weights.save(model, settings.output)
+    print(
+        f"{settings.output}: {len(model.weights)} variables of {len(tensors)} tensors"
+    )
 
 
 if __name__ == "__main__":
-    define_flags(flags.FLAGS, FORMATS)
-    define_model_flag(flags.FLAGS)
-    _app.launch(lambda: main(flags.FLAGS))
+    launch(main, Settings)

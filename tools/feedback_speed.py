@@ -8,34 +8,44 @@ their difference in iterations. The two take turns, and the medians of --repeats
 printed: wall time and, for a machine that others use too, processor time.
 """
 
+import dataclasses
 import time
 
 import keras
 import numpy as np
-from absl import flags
 
-from applications import _app
+from applications.common.command_line import launch
+from applications.common.machine import hardware
+from applications.common.rows import append_row
+from applications.common.settings import Settings as Base
+from applications.common.settings import field
 from kfeedback.backend import compile_function, value_and_gradient
 from kfeedback.explain import Feedback
 from kfeedback.explain.network import Network, take
 
-flags.DEFINE_enum("network", "vgg16", ["vgg11", "vgg16"], "Of random weights, 224 px.")
-flags.DEFINE_integer("batch_size", 8, "Images.", lower_bound=1)
-flags.DEFINE_integer("iterations", 3, "Of the longer loop.", lower_bound=2)
-flags.DEFINE_integer("repeats", 3, "Measurements of each.", lower_bound=1)
-flags.DEFINE_string("csv", None, "File that gets a row.")
-FLAGS = flags.FLAGS
-
 _VGG11 = ((64, 1), (128, 1), (256, 2), (512, 2), (512, 2))
 
 
-def main():
+@dataclasses.dataclass(frozen=True)
+class Settings(Base):
+    """The flags of tools.feedback_speed."""
+
+    network: str = field(
+        "vgg16", "Of random weights, 224 px.", choices=("vgg11", "vgg16")
+    )
+    batch_size: int = field(8, "Images.", least=1)
+    iterations: int = field(3, "Of the longer loop.", least=2)
+    repeats: int = field(3, "Measurements of each.", least=1)
+    csv: str | None = field(None, "File that gets a row.")
+
+
+def main(settings):
     """Measures and prints."""
-    model = _network()
+    model = _network(settings.network)
     network = Network(model)
     rng = np.random.default_rng(0)
-    images = rng.uniform(-1, 1, (FLAGS.batch_size, 224, 224, 3)).astype("float32")
-    targets = rng.integers(0, 1000, FLAGS.batch_size).astype("int32")
+    images = rng.uniform(-1, 1, (settings.batch_size, 224, 224, 3)).astype("float32")
+    targets = rng.integers(0, 1000, settings.batch_size).astype("int32")
 
     def plain(images, targets):
         return value_and_gradient(lambda x: take(network.scores(x), targets), images)
@@ -49,21 +59,21 @@ def main():
 
         return run
 
-    functions = [plain, loop(1), loop(FLAGS.iterations)]
+    functions = [plain, loop(1), loop(settings.iterations)]
     functions = [compile_function(network.model, function) for function in functions]
     for function in functions:
         _seconds(function, images, targets)
     times = np.array(
         [
             [_seconds(function, images, targets) for function in functions]
-            for _ in range(FLAGS.repeats)
+            for _ in range(settings.repeats)
         ]
     )
     plainly, one, several = np.median(times, axis=0)
-    iteration = (several - one) / (FLAGS.iterations - 1)
-    print(f"{FLAGS.network}, batches of {FLAGS.batch_size}, {_app.hardware()}")
-    row = {"network": FLAGS.network, "batch_size": FLAGS.batch_size}
-    row |= {"iterations": FLAGS.iterations, "repeats": FLAGS.repeats}
+    iteration = (several - one) / (settings.iterations - 1)
+    print(f"{settings.network}, batches of {settings.batch_size}, {hardware()}")
+    row = {"network": settings.network, "batch_size": settings.batch_size}
+    row |= {"iterations": settings.iterations, "repeats": settings.repeats}
     for n, clock in enumerate(("wall", "processor")):
         row[f"{clock}_plain_s"] = f"{plainly[n]:.3f}"
         row[f"{clock}_iteration_s"] = f"{iteration[n]:.3f}"
@@ -72,12 +82,12 @@ def main():
             f"{clock}: forward and input gradient {plainly[n]:.2f} s, one iteration "
             f"{iteration[n]:.2f} s, ratio {iteration[n] / plainly[n]:.2f}"
         )
-    if FLAGS.csv:
-        _app.append_row(FLAGS.csv, row | {"hardware": _app.hardware()})
+    if settings.csv:
+        append_row(settings.csv, row | {"hardware": hardware()})
 
 
-def _network():
-    if FLAGS.network == "vgg16":
+def _network(name):
+    if name == "vgg16":
         return keras.applications.VGG16(weights=None, classifier_activation=None)
     x = inputs = keras.Input((224, 224, 3))
     for filters, count in _VGG11:
@@ -97,4 +107,4 @@ def _seconds(function, images, targets):
 
 
 if __name__ == "__main__":
-    _app.launch(main)
+    launch(main, Settings)

@@ -1,4 +1,4 @@
-"""Makes the file of an entry of `kfeedback.list_weights` out of trained weights.
+r"""Makes the file of an entry of `kfeedback.list_weights` out of trained weights.
 
     python -m tools.publish_weights --weights=runs/lenet/weights.h5 \
         --model=kfeedback.models.backbones.LeNet --dtype=float16 --about=lenet.json \
@@ -9,16 +9,30 @@ The attributes are those of --weights, and over them those of the JSON file --ab
 of the file: SHA-256, size and attributes. The same weights give the same bytes.
 """
 
+import dataclasses
 import hashlib
 import json
 import pathlib
 import pprint
 
-from absl import flags
-
-from applications import _app
+from applications.common.command_line import launch
+from applications.common.settings import Settings as Base
+from applications.common.settings import field
 from kfeedback import weights
-from tools._costs import find_factory
+from tools.factories import find_factory
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings(Base):
+    """The flags of tools.publish_weights."""
+
+    weights: str | None = field(None, "The trained weights.", required=True)
+    model: str | None = field(
+        None, "Their family, or the dotted name of their factory.", required=True
+    )
+    output: str | None = field(None, "The file to write.", required=True)
+    about: str | None = field(None, "JSON file of attributes.")
+    dtype: str | None = field(None, "What to round to.", choices=("float16",))
 
 
 def publish(source, output, factory, dtype=None, about=None):
@@ -51,35 +65,23 @@ def publish(source, output, factory, dtype=None, about=None):
     }
 
 
-def define_flags(values):
-    """Defines the flags in `values`, so that importing this module defines none."""
-    define = {"flag_values": values}
-    flags.DEFINE_string("weights", None, "The trained weights.", **define)
-    flags.DEFINE_string("model", None, "Dotted name of their factory.", **define)
-    flags.DEFINE_string("output", None, "The file to write.", **define)
-    flags.DEFINE_string("about", None, "JSON file of attributes.", **define)
-    flags.DEFINE_enum("dtype", None, ["float16"], "What to round to.", **define)
-
-
-def main(values):
-    """Publishes what the parsed flags say and prints the entry."""
-    for name in ("weights", "model", "output"):
-        if getattr(values, name) is None:
-            raise ValueError(f"--{name} must be given, got None.")
+def main(settings):
+    """Publishes and prints the entry."""
     about = {}
-    if values.about is not None:
+    if settings.about is not None:
         try:
-            about = json.loads(pathlib.Path(values.about).read_text())
+            about = json.loads(pathlib.Path(settings.about).read_text())
         except (OSError, ValueError):
             about = None
         if not isinstance(about, dict):
             raise ValueError(
-                f"--about must be a file with a JSON object, got {values.about!r}."
+                f"--about must be a file with a JSON object, got {settings.about!r}."
             )
-    entry = publish(values.weights, values.output, values.model, values.dtype, about)
+    entry = publish(
+        settings.weights, settings.output, settings.model, settings.dtype, about
+    )
     pprint.pp(entry, width=88)
 
 
 if __name__ == "__main__":
-    define_flags(flags.FLAGS)
-    _app.launch(lambda: main(flags.FLAGS))
+    launch(main, Settings)

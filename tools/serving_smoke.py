@@ -10,6 +10,7 @@ TensorFlow alone. Prints which of the two it did. Needs kfeedback[serving].
 """
 
 import contextlib
+import dataclasses
 import json
 import pathlib
 import shutil
@@ -21,25 +22,31 @@ import urllib.request
 
 import numpy as np
 import tensorflow as tf
-from absl import flags
 
-from applications import _app, _serving
-from applications._bare_process import ask
+from applications.common import tf_serving
+from applications.common.bare_process import ask
+from applications.common.command_line import launch
+from applications.common.settings import Settings as Base
+from applications.common.settings import field
 from kfeedback.serving.requests import WARMUP_FILE
 from kfeedback.serving.versions import versions
-
-flags.DEFINE_string("base_dir", None, "What kfeedback.serving.export got (required).")
-flags.DEFINE_integer(
-    "timeout", 120, "Seconds until a server must be ready.", lower_bound=1
-)
-FLAGS = flags.FLAGS
 
 SERVER = "tensorflow_model_server"
 
 
-def main():
+@dataclasses.dataclass(frozen=True)
+class Settings(Base):
+    """The flags of tools.serving_smoke."""
+
+    base_dir: str | None = field(
+        None, "What kfeedback.serving.export got.", required=True
+    )
+    timeout: int = field(120, "Seconds until a server must be ready.", least=1)
+
+
+def main(settings):
     """Asks, compares, prints; ends with an error if an answer is not as it must be."""
-    base = pathlib.Path(_app.required("base_dir")).absolute()
+    base = pathlib.Path(settings.base_dir).absolute()
     known = versions(base)
     if not known:
         raise ValueError(f"--base_dir must hold a version of a model, got '{base}'.")
@@ -47,7 +54,7 @@ def main():
     requests = read_requests(folder)
     server = shutil.which(SERVER)
     if server:
-        with started(server, base) as (rest, grpc):
+        with started(server, base, settings.timeout) as (rest, grpc):
             answers = ask_server(rest, grpc, base.name, requests)
         print(f"asked {SERVER} ({server}) by REST and gRPC:")
     else:
@@ -88,7 +95,7 @@ def read_requests(folder):
 
 def ask_bare(folder, requests):
     """`(signature, outputs or None, error or None)`, by protos and without a server."""
-    protos = [_serving.grpc_request("model", *request) for request in requests]
+    protos = [tf_serving.grpc_request("model", *request) for request in requests]
     answers = ask(
         [(folder, x.model_spec.signature_name, dict(x.inputs)) for x in protos]
     )
@@ -103,12 +110,12 @@ def ask_server(rest, grpc, name, requests):
     answers = []
     for signature, inputs in requests:
         try:
-            outputs = _serving.ask_grpc(grpc, name, signature, inputs)
+            outputs = tf_serving.ask_grpc(grpc, name, signature, inputs)
             error = None
         except ValueError as caught:
             outputs, error = None, str(caught)
         try:
-            by_rest = _serving.ask_rest(rest, name, signature, inputs)
+            by_rest = tf_serving.ask_rest(rest, name, signature, inputs)
             _compare(signature, outputs, by_rest)
         except ValueError as caught:
             if error is None:
@@ -161,9 +168,9 @@ def _is_finite(outputs):
 
 
 @contextlib.contextmanager
-def started(server, base):
+def started(server, base, timeout):
     """Runs a server until it is ready; gives its addresses for REST and gRPC."""
-    rest_port, grpc_port = _free_ports(2)
+    rest_port, grpc_port = free_ports(2)
     command = [
         server,
         f"--port={grpc_port}",
@@ -174,14 +181,14 @@ def started(server, base):
     with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
         try:
             rest = f"http://127.0.0.1:{rest_port}"
-            _wait(process, f"{rest}/v1/models/{base.name}")
+            _wait(process, f"{rest}/v1/models/{base.name}", timeout)
             yield rest, f"127.0.0.1:{grpc_port}"
         finally:
             process.terminate()
 
 
-def _wait(process, url):
-    end = time.monotonic() + FLAGS.timeout
+def _wait(process, url, timeout):
+    end = time.monotonic() + timeout
     while time.monotonic() < end and process.poll() is None:
         with contextlib.suppress(OSError, ValueError, KeyError):
             with urllib.request.urlopen(url, timeout=5) as response:
@@ -190,12 +197,13 @@ def _wait(process, url):
                 return
         time.sleep(0.2)
     raise ValueError(
-        f"{SERVER} must serve --base_dir within {FLAGS.timeout} s, got exit code "
+        f"{SERVER} must serve --base_dir within {timeout} s, got exit code "
         f"{process.poll()}."
     )
 
 
-def _free_ports(count):
+def free_ports(count):
+    """Numbers of ports of this machine that nothing listens on."""
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for one in sockets:
@@ -204,4 +212,4 @@ def _free_ports(count):
 
 
 if __name__ == "__main__":
-    _app.launch(main)
+    launch(main, Settings)

@@ -6,8 +6,9 @@ python -m tools.summarize \
 
 import csv
 import pathlib
-import statistics
 import sys
+
+from applications.common.scores import spread
 
 
 def summarize(rows):
@@ -21,18 +22,10 @@ def summarize(rows):
     for name in names:
         chosen = [row for row in rows if row["experiment"] == name]
         cells = [
-            _spread([float(row[key]) for row in chosen if row[key]]) for key in steps
+            spread([float(row[key]) for row in chosen if row[key]]) for key in steps
         ]
         lines.append(f"| {name} | {len(chosen)} | {' | '.join(cells)} |")
     return lines
-
-
-def _spread(values):
-    if not values:
-        return ""
-    if len(values) == 1:
-        return f"{values[0]:.2f}"
-    return f"{statistics.mean(values):.2f} ± {statistics.stdev(values):.2f}"
 
 
 def main():

@@ -19,7 +19,7 @@ EXAMPLES_PER_CLASS = {"train": 600, "test": 120}
 
 
 def write_sample(path, composed):
-    """Write the sample.
+    """Writes the sample.
 
     Args:
         path: the `.npz` file to write.
@@ -42,7 +42,7 @@ def write_sample(path, composed):
 
 
 if __name__ == "__main__":
-    from kfeedback.datasets.mnist_background_images import read_mnist
+    from kfeedback.datasets.builders.mnist_background_images import read_mnist
 
     write_sample(
         sys.argv[1] if len(sys.argv) > 1 else SAMPLE_PATH,

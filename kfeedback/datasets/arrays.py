@@ -4,18 +4,17 @@
 `ArrayDataset` feeds arrays to `model.fit` on every Keras backend.
 """
 
-import dataclasses
-import io
-import itertools
+import os
 import pathlib
-import zipfile
-import zlib
 
 import keras
 import numpy as np
 
 from kfeedback import checks
-from kfeedback.datasets._arguments import keep_classes, near, split_bounds
+from kfeedback.datasets import npz
+from kfeedback.datasets.arguments import near, split_bounds
+from kfeedback.datasets.info import DatasetInfo
+from kfeedback.datasets.sources import Examples
 
 ARRAY_NAMES = ("mnist_background_images_sample", "synthetic")
 """The names that `load_arrays` takes besides a path ending in `.npz`."""
@@ -25,32 +24,8 @@ SAMPLE_PATH = pathlib.Path(__file__).parent / "sample" / "mnist_background_image
 SYNTHETIC_EXAMPLES = {"train": 2_000, "test": 500}
 
 
-@dataclasses.dataclass(frozen=True)
-class DatasetInfo:
-    """What a loaded data set is.
-
-    Attributes:
-        name: the name it was loaded by.
-        split: the split it was loaded from, slice included.
-        num_examples: examples in that split.
-        num_classes: classes in the data set.
-        image_shape: `(height, width, channels)`.
-        class_names: one name per class, in the order of the labels.
-        multi_label: whether an image may be of several classes, or of none: its label
-            is then a vector of zeros and ones, one per class.
-    """
-
-    name: str
-    split: str
-    num_examples: int
-    num_classes: int
-    image_shape: tuple[int, int, int]
-    class_names: tuple[str, ...]
-    multi_label: bool = False
-
-
 def load_arrays(name, split, *, data_dir=None, seed=0, classes=None):
-    """Load a data set into memory.
+    """Loads a data set into memory.
 
     Args:
         name: one of
@@ -85,14 +60,19 @@ def load_arrays(name, split, *, data_dir=None, seed=0, classes=None):
         ValueError: if the name, the split, the classes or the content of a file is not
             as above, or no example is left.
         ImportError: if there are JPEG files to decode and Pillow is missing.
+
+    Example:
+        >>> images, labels, info = load_arrays("synthetic", "train[:90%]")
+        >>> images.shape, labels.shape, info.num_classes
+        ((1800, 32, 32, 3), (1800,), 10)
     """
     if name == "synthetic":
         images, labels, count = _synthetic(split, checks.integer("seed", seed, 0))
     elif name == "mnist_background_images_sample":
-        images, labels, count = _read_npz(SAMPLE_PATH, split)
+        images, labels, count = npz.read(SAMPLE_PATH, split)
     elif str(name).endswith(".npz"):
-        images, labels, count = _read_npz(
-            pathlib.Path(data_dir or ".", name).expanduser(), split
+        images, labels, count = npz.read(
+            pathlib.Path(*map(os.path.expanduser, (data_dir or ".", name))), split
         )
     else:
         raise ValueError(
@@ -108,11 +88,10 @@ def load_arrays(name, split, *, data_dir=None, seed=0, classes=None):
         class_names=tuple(map(str, range(count))),
         multi_label=labels.ndim == 2,
     )
+    examples = Examples(info, (images, labels))
     if classes is not None:
-        info, table = keep_classes(info, classes, lambda t: (t[labels] >= 0).sum())
-        kept = table[labels] >= 0
-        images, labels = images[kept], table[labels[kept]]
-    return images, labels, info
+        examples = examples.keep(classes)
+    return *examples.arrays, examples.info
 
 
 def _synthetic(split, seed):
@@ -133,98 +112,8 @@ def _synthetic(split, seed):
     return images[start:stop], labels[start:stop].astype(np.int32), classes
 
 
-def _read_npz(path, split):
-    if not path.is_file():
-        raise ValueError(f"name must be the path of a file, got {path}.")
-    try:
-        file = np.load(path, allow_pickle=False)
-        return _read_arrays(file, path, split)
-    except (zipfile.BadZipFile, EOFError, zlib.error) as error:
-        raise ValueError(
-            f"name must be the path of an undamaged .npz file, got {path}: {error}."
-        ) from error
-
-
-def _read_arrays(file, path, split):
-    with file:
-        labels = {}
-        for key in file.files:
-            if key.startswith("y_"):
-                labels[key.removeprefix("y_")] = file[key]
-            elif key.endswith("_labels"):
-                labels[key.removesuffix("_labels")] = file[key]
-        labels = {k: _check_labels(path, k, v) for k, v in labels.items()}
-        name, start, stop = split_bounds(split, {k: len(v) for k, v in labels.items()})
-        if f"x_{name}" in file.files:
-            images = file[f"x_{name}"]
-            count = len(images)
-            images = images[start:stop]
-        elif {f"{name}_jpeg", f"{name}_ends"} <= set(file.files):
-            data, ends = file[f"{name}_jpeg"], file[f"{name}_ends"]
-            count = len(ends)
-            if ends[-1:] != len(data):
-                raise ValueError(
-                    f"The array {name}_ends in {path} must end with the length of "
-                    f"{name}_jpeg, {len(data)}, got {ends[-1:]}."
-                )
-            images = _decode_jpeg(data, np.append(0, ends)[start : stop + 1])
-        else:
-            raise ValueError(f"The file {path} holds no images of the split {name!r}.")
-    if images.ndim == 3:
-        images = images[..., np.newaxis]
-    if count != len(labels[name]) or images.ndim != 4 or images.dtype != np.uint8:
-        raise ValueError(
-            f"The images of the split {name!r} in {path} must be uint8 of shape (N, H, "
-            f"W) or (N, H, W, C), one per label, got {images.dtype} {images.shape}."
-        )
-    widths = {v.shape[1:] for v in labels.values()}
-    if len(widths) > 1:
-        raise ValueError(
-            f"The labels in {path} must be of one kind in every split, got shapes "
-            f"{', '.join(str(v.shape) for v in labels.values())}."
-        )
-    (width,) = widths
-    classes = (
-        width[0] if width else 1 + max(int(v.max(initial=0)) for v in labels.values())
-    )
-    return images, labels[name][start:stop], classes
-
-
-def _check_labels(path, name, labels):
-    if labels.ndim == 2 and labels.shape[1] == 1:
-        labels = labels[:, 0]
-    several = labels.ndim == 2 and labels.shape[1] > 1
-    if (
-        (labels.ndim != 1 and not several)
-        or labels.dtype.kind not in ("iub" if several else "iu")
-        or labels.min(initial=0) < 0
-        or (several and labels.max(initial=0) > 1)
-    ):
-        raise ValueError(
-            f"The labels of the split {name!r} in {path} must be whole numbers of "
-            "shape (N,) from 0 on, or zeros and ones of shape (N, classes), got "
-            f"{labels.dtype} {labels.shape}."
-        )
-    return labels.astype(np.int32)
-
-
-def _decode_jpeg(data, ends):
-    try:
-        from PIL import Image
-    except ImportError as error:
-        raise ImportError(
-            "The JPEG files of this data set are decoded by Pillow, which is missing; "
-            "install it with `pip install kfeedback[data]`."
-        ) from error
-    images = []
-    for start, stop in itertools.pairwise(ends):
-        with Image.open(io.BytesIO(data[start:stop].tobytes())) as image:
-            images.append(np.asarray(image))
-    return np.stack(images)
-
-
 def epoch_plan(count, seed, epoch, shuffle=True, flip=False, shift=0):
-    """Draw the order and the augmentation of one epoch: a pure function.
+    """Draws the order and the augmentation of one epoch: a pure function.
 
     Args:
         count: number of examples.
@@ -247,7 +136,7 @@ def epoch_plan(count, seed, epoch, shuffle=True, flip=False, shift=0):
 
 
 def augment(images, flips, offsets):
-    """Mirror and translate a batch of images; what enters repeats the edge.
+    """Mirrors and translates a batch of images; what enters repeats the edge.
 
     Args:
         images: array `(B, H, W, C)`.
@@ -266,7 +155,7 @@ def augment(images, flips, offsets):
 
 
 class ArrayDataset(keras.utils.PyDataset):
-    """Feed arrays to `model.fit`, shuffled and augmented by (seed, epoch).
+    """Feeds arrays to `model.fit`, shuffled and augmented by (seed, epoch).
 
     Item i is the batch i of the current epoch: `(images, labels)`, float32
     `(B, H, W, C)` (0 to 255 before `preprocess`) and the labels, `(B,)` or
@@ -292,6 +181,11 @@ class ArrayDataset(keras.utils.PyDataset):
 
     Raises:
         ValueError: if an argument is not as above.
+
+    Example:
+        >>> images, labels, _ = load_arrays("synthetic", "train")
+        >>> data = ArrayDataset(images, labels, shuffle=True, flip=True)
+        >>> model.fit(data, epochs=10, shuffle=False)
     """
 
     def __init__(
@@ -337,7 +231,7 @@ class ArrayDataset(keras.utils.PyDataset):
         return self.batch(self.epoch, index)
 
     def batch(self, epoch, index):
-        """Return the batch `index` of the epoch `epoch`: a pure function."""
+        """The batch `index` of the epoch `epoch`: a pure function."""
         if not 0 <= index < len(self):
             raise IndexError(f"There are {len(self)} batches, got index {index}.")
         planned, plan = self._plan
@@ -357,11 +251,11 @@ class ArrayDataset(keras.utils.PyDataset):
         return images, self.labels[order]
 
     def on_epoch_begin(self):
-        """Start counting the batches of an epoch."""
+        """Starts counting the batches of an epoch."""
         self._asked = 0
 
     def on_epoch_end(self):
-        """Go on to the next epoch if this one's batches were all asked for."""
+        """Goes on to the next epoch if this one's batches were all asked for."""
         if self._asked is not None and self._asked >= len(self):
             self.epoch += 1
         self._asked = None

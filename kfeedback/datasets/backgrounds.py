@@ -56,7 +56,7 @@ _DRAWS = 1_000
 
 
 def load_photographs():
-    """Read the photographs from the installed wheels, converted to gray.
+    """Reads the photographs from the installed wheels, converted to gray.
 
     Returns:
         A list of uint8 arrays `(height, width)`, gray levels 0 to 255 (ITU-R 601
@@ -94,7 +94,7 @@ def load_photographs():
 
 
 def draw_patches(photographs, count, rng):
-    """Draw random textured patches.
+    """Draws random textured patches.
 
     A draw takes a photograph and a position in it, both uniformly; a patch whose
     variance is below `MIN_PATCH_VARIANCE` is rejected and drawn again, photograph
@@ -134,7 +134,7 @@ def draw_patches(photographs, count, rng):
 
 
 def compose(digits, patches):
-    """Paste digits on patches: a pixel is the digit's where the digit is brighter.
+    """Pastes digits on patches: a pixel is the digit's where the digit is brighter.
 
     Args:
         digits: uint8 array `(N, 28, 28)`, white on black.
@@ -147,7 +147,7 @@ def compose(digits, patches):
 
 
 def compose_splits(digits, labels, seed=0, photographs=None):
-    """Compose the training and test sets of MNIST-background-image.
+    """Composes the training and test sets of MNIST-background-image.
 
     A seeded permutation of the digits gives the first `TRAIN_EXAMPLES` to the
     training set and the next `TEST_EXAMPLES` to the test set, so that no digit is in

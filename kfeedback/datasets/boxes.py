@@ -1,13 +1,67 @@
-"""Images with the classes and boxes of their objects, as arrays."""
+"""Images with the classes and boxes of their objects, one after another or at once."""
 
 import dataclasses
+import itertools
 import os
 import pathlib
-import xml.etree.ElementTree
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from kfeedback import checks
+from kfeedback import checks, images
+from kfeedback.datasets import voc
+from kfeedback.datasets.arguments import height_width, is_path, near
+from kfeedback.datasets.sources import SOURCES
+
+
+@dataclasses.dataclass(frozen=True)
+class BoxedImage:
+    """One image and its k objects.
+
+    Attributes:
+        image: uint8 `(H, W, C)`.
+        original: uint8 `(h, w, C)`, the image before it was resized.
+        labels: int32 `(k,)`, the class of each object.
+        boxes: int64 `(k, 4)`, `(top, left, bottom, right)` in pixels of `image`, ends
+            excluded.
+    """
+
+    image: np.ndarray
+    original: np.ndarray
+    labels: np.ndarray
+    boxes: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class BoxStream:
+    """An iterable of `BoxedImage`s that keeps none; every iteration starts anew.
+
+    Attributes:
+        class_names: list of names.
+        read: a function that gives an iterator over `(image, labels, boxes)`, the boxes
+            in pixels, maybe beyond the image.
+        image_size: `(height, width)` to resize images to, or `None`.
+        count: greatest number of images, or `None`.
+    """
+
+    class_names: list
+    read: Callable
+    image_size: tuple | None
+    count: int | None
+
+    def __iter__(self) -> Iterator[BoxedImage]:
+        for original, labels, boxes in itertools.islice(self.read(), self.count):
+            image = original
+            if self.image_size is not None:
+                image = images.resize(original, self.image_size)
+            sides = np.tile(original.shape[:2], 2)
+            scale = np.tile(image.shape[:2], 2) / sides
+            boxes = np.clip(boxes, 0, sides) * scale
+            boxes = np.round(boxes).astype(np.int64)
+            kept = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
+            yield BoxedImage(
+                image, original, np.array(labels, np.int32)[kept], boxes[kept]
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,7 +73,7 @@ class BoxedImages:
         index: int64 `(M,)`, the image of each object.
         labels: int32 `(M,)`, its class.
         boxes: int64 `(M, 4)`, `(top, left, bottom, right)` in pixels, ends excluded.
-        class_names: list of names, or `None`.
+        class_names: list of names.
         originals: list of uint8 `(h, w, C)`, the images before they were resized.
     """
 
@@ -27,172 +81,112 @@ class BoxedImages:
     index: np.ndarray
     labels: np.ndarray
     boxes: np.ndarray
-    class_names: list | None
+    class_names: list
     originals: list
 
 
-def load_boxes(
+def stream_boxes(
     name, split, *, image_size=None, data_dir=None, class_names=None, count=None
 ):
-    """Load images with boxes from TFDS or from a folder in the form of VOC.
+    """Opens images with boxes, of TFDS or in a folder in the form of VOC.
+
+    Images are decoded and resized as by `kfeedback.datasets.load`, when they are asked
+    for: there may be more than memory holds.
 
     Args:
         name: the name of a TFDS set whose examples have an `image` and `objects` with
-            `label` and `bbox`, or `label` and `bbox`; or the path (with a slash in it)
-            of a folder with `Annotations/*.xml` and `JPEGImages`.
+            `label` and `bbox`, or `label` and `bbox`; or the path (a `pathlib.Path`, or
+            with a slash in it) of a folder with `Annotations/*.xml` and `JPEGImages`.
         split: of TFDS; or the name of a file in the folder's `ImageSets/Main`, or
             `"all"` for every annotation.
-        image_size: `(height, width)` to resize images to; `None` if all are of one.
+        image_size: a number or `(height, width)` to resize images to; `None` leaves
+            them as they are.
         data_dir: the folder of TFDS.
         class_names: for a folder, the classes in the order of their numbers; by default
             those that occur in any of its annotations, sorted.
         count: greatest number of images.
 
     Returns:
-        `BoxedImages`; objects with an empty box are left out.
+        `BoxStream`, an iterable of `BoxedImage`s. Of boxes that reach beyond their
+        image the part inside is left, and those of which nothing is left are left out.
 
     Raises:
-        ValueError: if there is no such data set, or an argument is not as above.
+        ValueError: if there is no such data set, or an argument is not as above; where
+            an annotation or, in the iteration, an image is missing or damaged, or a box
+            ends before it starts, the error names the file.
+
+    Example:
+        >>> for one in stream_boxes("./VOC2007", "val", image_size=224):
+        ...     print(one.image.shape, one.labels, one.boxes)
     """
-    if count is not None:
-        count = checks.integer("count", count)
-    if "/" in os.fspath(name) and pathlib.Path(name).is_dir():
-        examples, names = _voc(pathlib.Path(name), split, class_names, count)
+    if not isinstance(name, str | os.PathLike):
+        raise ValueError(f"name must be a name or a path, got {name!r}.")
+    count = None if count is None else checks.integer("count", count)
+    image_size = height_width(image_size)
+    folder = pathlib.Path(name).expanduser()
+    if is_path(name) and folder.is_dir():
+        read, names = voc.open_folder(folder, split, class_names, count)
     else:
-        examples, names = _tfds(name, split, data_dir, count)
-    images, originals, index, labels, boxes = [], [], [], [], []
-    for image, objects in examples:
-        originals.append(image)
-        height, width = image.shape[:2]
-        if image_size is not None and (height, width) != tuple(image_size):
-            image = _resized(image, image_size)
-        scale = np.divide(image.shape[:2], (height, width)).repeat(2)[[0, 2, 1, 3]]
-        for label, box in objects:
-            box = np.round(np.asarray(box) * scale).astype(np.int64)
-            if (box[2:] > box[:2]).all():
-                index.append(len(images))
-                labels.append(label)
-                boxes.append(box)
-        images.append(image)
-    if len({image.shape for image in images}) > 1:
+        data_dir = None if data_dir is None else os.path.expanduser(data_dir)
+        read, names = _tfds(name, split, data_dir)
+    return BoxStream(names, read, image_size, count)
+
+
+def load_boxes(
+    name, split, *, image_size=None, data_dir=None, class_names=None, count=None
+):
+    """Loads images with boxes into memory.
+
+    Args:
+        name, split, image_size, data_dir, class_names, count: as in `stream_boxes`;
+            `image_size` is needed where images differ in size.
+
+    Returns:
+        `BoxedImages`.
+
+    Raises:
+        ValueError: as in `stream_boxes`; or if images differ in size, or none has an
+            object.
+
+    Example:
+        >>> boxed = load_boxes("./VOC2007", "val", image_size=224, count=100)
+        >>> boxed.images.shape
+        (100, 224, 224, 3)
+    """
+    stream = stream_boxes(
+        name,
+        split,
+        image_size=image_size,
+        data_dir=data_dir,
+        class_names=class_names,
+        count=count,
+    )
+    examples = list(stream)
+    if len({one.image.shape for one in examples}) > 1:
         raise ValueError(
-            f"image_size must be given for {name!r}, whose images differ in size."
+            f"image_size must be given for {str(name)!r}, whose images differ in size."
         )
-    if not index:
-        raise ValueError(f"name must be a set with boxes, got {name!r} without any.")
+    index = np.repeat(np.arange(len(examples)), [len(one.labels) for one in examples])
+    if not len(index):
+        raise ValueError(
+            f"name must be a set with boxes, got {str(name)!r} without any."
+        )
     return BoxedImages(
-        np.stack(images),
-        np.array(index),
-        np.array(labels, np.int32),
-        np.array(boxes),
-        names,
-        originals,
+        np.stack([one.image for one in examples]),
+        index,
+        np.concatenate([one.labels for one in examples]),
+        np.concatenate([one.boxes for one in examples]),
+        stream.class_names,
+        [one.original for one in examples],
     )
 
 
-def _tfds(name, split, data_dir, count):
-    import tensorflow_datasets as tfds
-
-    from kfeedback.datasets._sources import find_builder
-
-    builder = find_builder(name, data_dir)
-    features = dict(builder.info.features)
-    inner = dict(getattr(features.get("objects"), "feature", {}))
-    single = {"label", "bbox"} <= set(features)
-    if not ({"label", "bbox"} <= set(inner) or single):
+def _tfds(name, split, data_dir):
+    source = SOURCES.get("tfds")
+    builder = source.find(name, data_dir)
+    if builder is None:
         raise ValueError(
-            "name must be a set whose examples have objects with label and bbox, or "
-            f"label and bbox, got {name!r} with {', '.join(features)}."
+            "name must be a TFDS data set or the path of an existing folder (with a "
+            f"slash: './VOC2007'), got {str(name)!r}{near(str(name), source.names())}"
         )
-    builder.download_and_prepare()
-    label = features["label"] if single else inner["label"]
-    dataset = tfds.as_numpy(builder.as_dataset(split=split))
-
-    def examples():
-        for number, example in enumerate(dataset):
-            if number == count:
-                return
-            image = example["image"]
-            sides = np.array(image.shape[:2] * 2)
-            found = example if single else example["objects"]
-            yield (
-                image,
-                zip(
-                    np.atleast_1d(found["label"]),
-                    np.reshape(found["bbox"], (-1, 4)) * sides,
-                    strict=True,
-                ),
-            )
-
-    return examples(), list(label.names)
-
-
-def _voc(folder, split, class_names, count):
-    if split == "all":
-        files = sorted((folder / "Annotations").glob("*.xml"))
-    else:
-        listed = folder / "ImageSets" / "Main" / f"{split}.txt"
-        if not listed.is_file():
-            raise ValueError(f"split must be 'all' or name {listed}, got {split!r}.")
-        stems = [line.split()[0] for line in listed.read_text().splitlines() if line]
-        files = [folder / "Annotations" / f"{stem}.xml" for stem in stems]
-    if not files:
-        raise ValueError(
-            f"name must be a folder with Annotations/*.xml, got {str(folder)!r}."
-        )
-    parsed = [_annotation(file) for file in files[:count]]
-    occurring = {name for _, objects in parsed for name, _ in objects}
-    if class_names is None:
-        every = map(_annotation, sorted((folder / "Annotations").glob("*.xml")))
-        class_names = {name for _, objects in every for name, _ in objects}
-        class_names = sorted(class_names)
-    names = list(class_names)
-    if not occurring <= set(names):
-        raise ValueError(
-            f"class_names must hold {', '.join(sorted(occurring - set(names)))}, which "
-            "the annotations name."
-        )
-
-    def examples():
-        from PIL import Image
-
-        for file, objects in parsed:
-            image = Image.open(folder / "JPEGImages" / file).convert("RGB")
-            yield (
-                np.asarray(image),
-                [(names.index(name), box) for name, box in objects],
-            )
-
-    return examples(), names
-
-
-def _annotation(path):
-    """The image's file and `(name, (top, left, bottom, right))` of every object.
-
-    VOC counts pixels from 1 and its upper bounds belong to the box.
-    """
-    try:
-        root = xml.etree.ElementTree.parse(path).getroot()
-        objects = []
-        for one in root.iter("object"):
-            box = one.find("bndbox")
-            left, top, right, bottom = (
-                float(box.find(side).text) for side in ("xmin", "ymin", "xmax", "ymax")
-            )
-            objects.append(
-                (one.find("name").text.strip(), (top - 1, left - 1, bottom, right))
-            )
-        # Only a name: a path could lead anywhere.
-        return pathlib.PurePath(root.find("filename").text.strip()).name, objects
-    except (OSError, AttributeError, TypeError, ValueError, SyntaxError) as error:
-        raise ValueError(
-            f"name must be a folder with annotations of VOC, got {path}: {error}."
-        ) from error
-
-
-def _resized(image, size):
-    from PIL import Image
-
-    squeezed = image[..., 0] if image.shape[-1] == 1 else image
-    resized = Image.fromarray(squeezed).resize(size[::-1], Image.Resampling.BILINEAR)
-    return np.asarray(resized).reshape(*size, image.shape[-1])
+    return source.boxes(builder, split)

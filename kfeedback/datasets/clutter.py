@@ -28,7 +28,7 @@ _FAINT = 4  # the noise has 1 / 4 of the range
 
 
 def compose(images, labels, count, figures=1, seed=0, stream=0):
-    """Compose scenes, one at a time.
+    """Composes scenes, one at a time.
 
     Classes, images, sides, places and fragments are drawn uniformly; two figures are
     drawn again, together, until their images do not overlap. A pixel is the brightest

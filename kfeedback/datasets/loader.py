@@ -6,8 +6,9 @@ import numpy as np
 import tensorflow as tf
 
 from kfeedback import checks
-from kfeedback.datasets._sources import open_source
+from kfeedback.datasets.arguments import height_width
 from kfeedback.datasets.arrays import epoch_plan
+from kfeedback.datasets.sources import open_split
 
 CACHE_BYTES = 2**30
 """Decoded images of up to this many bytes in total are kept in memory."""
@@ -30,7 +31,7 @@ def load(
     shift=0,
     cache=None,
 ):
-    """Load a data set for training or evaluation.
+    """Loads a data set for training or evaluation.
 
     Order and augmentation are a pure function of (seed, epoch). The epoch is
     `initial_epoch` plus the number of times that the data set has been iterated over
@@ -44,14 +45,23 @@ def load(
     the data set up to 100,000 examples; beyond that, of 10,000 examples, after a
     shuffle of the files.
 
+    A folder of images has one sub-folder per split, in it one per class, in it JPEG,
+    PNG, BMP or GIF images. Hidden files and folders are no data; a warning counts
+    others that are left out. Every class folder of a split with images is a class, also
+    an empty one. Alpha is cut off, without blending. Of 16 bits the upper 8 count. The
+    orientation that a camera notes (EXIF) is ignored. Of an animation the first frame
+    counts. What Pillow reads and TensorFlow does not is decoded by Pillow.
+
     Args:
-        name: a name or path that `load_arrays` takes; the path (with a slash in it) of
-            a folder with one sub-folder per split, in it one sub-folder per class, in
-            it JPEG, PNG, BMP or GIF images; or a TFDS name, among them
-            `"mnist_background_images"`, `"cifar10_objects"` and `"cluttered_mnist"`.
-            What TFDS has not prepared yet it downloads and prepares. A TFDS set without
-            one class label an image but with `objects` that have one (as in VOC and
-            COCO) is loaded as a multi-label set.
+        name: a name or path that `load_arrays` takes; the path (a `pathlib.Path`, or
+            with a slash in it) of a folder of images, see below; or a TFDS name, among
+            them `"mnist_background_images"`, `"cifar10_objects"` and
+            `"cluttered_mnist"`. What TFDS has not prepared yet it downloads and
+            prepares. A TFDS set without one class label an image but with `objects`
+            that have one (as in VOC and COCO) is loaded as a multi-label set. A file
+            in `kfeedback/datasets/sources` adds a kind of names, one in
+            `kfeedback/datasets/builders` a TFDS set. In paths, also the others here,
+            `~` means home.
         split: the name of a split, sliced if wanted, as in TFDS: `"train[:90%]"`.
         batch_size: examples per batch; the last batch may be smaller.
         data_dir: the folder of TFDS (default: the one in the environment variable
@@ -80,7 +90,14 @@ def load(
 
     Raises:
         ValueError: if the data set or split is unknown, a folder is missing, or
-            another argument is not as above.
+            another argument is not as above; or if an image cannot be decoded: the
+            error names its file. (Where images are not cached, the iteration raises
+            TensorFlow's `InvalidArgumentError` with that sentence.)
+
+    Example:
+        >>> train, info = load("./birds", "train[:90%]", image_size=224, shuffle=True)
+        >>> for images, labels in train:
+        ...     print(images.shape, labels.shape)
     """
     if not isinstance(name, (str, os.PathLike)):
         raise ValueError(f"name must be a name or a path, got {name!r}.")
@@ -90,17 +107,22 @@ def load(
     seed = checks.integer("seed", seed, 0)
     shift = checks.integer("shift", shift, 0)
     initial_epoch = checks.integer("initial_epoch", initial_epoch, 0)
-    image_size = _height_width(image_size)
-    if manual_dir is not None and not os.path.isdir(os.path.expanduser(manual_dir)):
+    image_size = height_width(image_size)
+    data_dir, manual_dir = map(_expanded, (data_dir, manual_dir))
+    if manual_dir is not None and not os.path.isdir(manual_dir):
         raise ValueError(
-            f"manual_dir must be a folder that exists, got {str(manual_dir)!r}."
+            f"manual_dir must be a folder that exists, got {manual_dir!r}."
         )
-    source = open_source(name, split, data_dir, manual_dir, image_size, classes)
-    info = source.info
+    examples = open_split(
+        name, split, data_dir=data_dir, manual_dir=manual_dir, image_size=image_size
+    )
+    if classes is not None:
+        examples = examples.keep(classes)
+    info = examples.info
     if cache is None:
         cache = info.num_examples * np.prod(info.image_shape) <= CACHE_BYTES
     if cache:
-        source = source.in_memory()
+        examples = examples.in_memory()
     count = info.num_examples
     steps = -(-count // batch_size)
     state = {"epoch": initial_epoch}
@@ -133,7 +155,7 @@ def load(
             tf.TensorSpec([], tf.int64),
         ),
     )
-    batches = _batches(source, plans, batch_size, shuffle)
+    batches = _batches(examples, plans, batch_size, shuffle)
     batches = batches.map(finish, tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
     # The ticks run behind the prefetching: they count what was handed out.
     ticks = tf.data.Dataset.from_generator(
@@ -149,22 +171,15 @@ def load(
     return dataset.with_options(options), info
 
 
-def _height_width(size):
-    if size is None:
-        return None
-    pair = size if isinstance(size, (tuple, list)) else (size, size)
-    if len(pair) != 2:
-        raise ValueError(
-            f"image_size must be a number or (height, width), got {size!r}."
-        )
-    return tuple(checks.integer("image_size", n, 1) for n in pair)
+def _expanded(path):
+    return None if path is None else os.path.expanduser(path)
 
 
-def _batches(source, plans, batch_size, shuffle):
+def _batches(examples, plans, batch_size, shuffle):
     slices = tf.data.Dataset.from_tensor_slices
-    if source.arrays:
+    if examples.arrays:
         with tf.device("CPU"):
-            images, labels = map(tf.constant, source.arrays)
+            images, labels = map(tf.constant, examples.arrays)
 
         def gather(order, flips, offsets):
             return tf.gather(images, order), tf.gather(labels, order), flips, offsets
@@ -178,13 +193,13 @@ def _batches(source, plans, batch_size, shuffle):
 
     @tf.autograph.experimental.do_not_convert
     def stream(_, flips, offsets, seed):
-        examples = source.stream(seed if shuffle else None)
-        return tf.data.Dataset.zip(examples, slices((flips, offsets)))
+        decoded = examples.decoded(seed if shuffle else None)
+        return tf.data.Dataset.zip(decoded, slices((flips, offsets)))
 
-    def decode(example, augmentation):
-        return *source.decode(*example), *augmentation
+    def flat(example, augmentation):
+        return *example, *augmentation
 
-    return plans.flat_map(stream).map(decode, tf.data.AUTOTUNE).batch(batch_size)
+    return plans.flat_map(stream).map(flat).batch(batch_size)
 
 
 def _augment(images, flips, offsets):

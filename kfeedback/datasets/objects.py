@@ -22,7 +22,7 @@ _DRAWS = 100
 
 
 def compose(images, labels, count, seed=0, stream=0):
-    """Compose scenes, one at a time.
+    """Composes scenes, one at a time.
 
     The number of objects in a scene is uniform in 1 to `MAX_OBJECTS`, their classes
     are drawn without repetition from those in `labels`, and of each class one image,
@@ -68,7 +68,7 @@ def compose(images, labels, count, seed=0, stream=0):
 
 
 def draw_background(rng):
-    """Draw colored noise with about the spectrum and contrast of photographs.
+    """Draws colored noise with about the spectrum and contrast of photographs.
 
     Octaves of independent noise, grids of 2x2 to 32x32, are enlarged to the canvas
     (bicubic) and added with equal weights, as amplitude falls as 1 / frequency in
@@ -90,7 +90,10 @@ def draw_background(rng):
 
 
 def resize(image, side, method="BILINEAR"):
-    """Resize an image to a square with Pillow, which antialiases where it shrinks.
+    """Resizes an image to a square with Pillow, which antialiases where it shrinks.
+
+    Not with `kfeedback.images.resize`: a seed fixes the pixels of a scene, and those of
+    sets that were prepared before must not change.
 
     Args:
         image: uint8 array `(h, w, 3)`.

@@ -6,6 +6,7 @@ import numpy as np
 from keras import ops
 
 from kfeedback import checks
+from kfeedback import images as images_lib
 
 
 def look_twice(
@@ -67,7 +68,7 @@ def look_twice(
         originals = [_original(x, explainer.network.model) for x in images[part]]
         # As many in the last part as in all: nothing recompiles.
         filled = originals + originals[-1:] * (count - len(originals))
-        resized = np.stack([resize(x, size) for x in filled])
+        resized = np.stack([images_lib.resize(x, size) for x in filled])
         posterior = explainer.predict(resized, verbose=False)
         best = np.argsort(-posterior, axis=-1, kind="stable")[:, :top].astype(np.int32)
         found = explainer.localize(resized, best, energy=energy, verbose=False)
@@ -76,7 +77,7 @@ def look_twice(
             for own, x in zip(found, filled, strict=True)
         ]
         crops = [
-            resize(x[t:b, left:r], size)
+            images_lib.resize(x[t:b, left:r], size)
             for own, x in zip(boxes, filled, strict=True)
             for t, left, b, r in own
         ]
@@ -88,14 +89,6 @@ def look_twice(
     names = ("classes", "scores", "first_classes", "first_scores", "boxes")
     joined = map(np.concatenate, zip(*results, strict=True))
     return dict(zip(names, joined, strict=True))
-
-
-def resize(image, size):
-    """An image `(H, W, C)` at another size `(H, W)`: float32, values 0 to 255."""
-    if image.shape[:2] == size:
-        return image
-    resized = ops.image.resize(image, size, antialias=True, data_format="channels_last")
-    return np.clip(ops.convert_to_numpy(resized), 0, 255)
 
 
 def _size(size, model):

@@ -2,6 +2,8 @@
 
 import tensorflow as tf
 
+from kfeedback import images
+
 MAX_SIDE = 16_384
 MAX_PIXELS = 2**25
 """What larger images would cost is memory: a pixel takes up to 30 bytes on its way."""
@@ -10,9 +12,7 @@ MAX_PIXELS = 2**25
 _LUMA = (19_595, 38_470, 7_471)
 
 _AT_ONCE = 4  # images of a batch that are decoded side by side
-_PNG = b"\x89PNG\r\n\x1a\n"
-_PNG_HEADER = _PNG + b"\0\0\0\rIHDR"  # behind it width and height
-_JPEG = b"\xff\xd8\xff"
+_PNG_HEADER = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"  # behind it width and height
 
 
 def decode(encoded, shape, crop_fraction):
@@ -40,10 +40,9 @@ def decode(encoded, shape, crop_fraction):
 
 def _one(contents, shape, crop_fraction):
     height, width, channels = shape
-    is_png = tf.strings.substr(contents, 0, len(_PNG)) == _PNG
-    is_jpeg = tf.strings.substr(contents, 0, len(_JPEG)) == _JPEG
+    is_png = images.is_png(contents)
     known = tf.Assert(
-        is_png | is_jpeg,
+        is_png | images.is_jpeg(contents),
         [
             "image_bytes must be JPEG or PNG images, got bytes that start with",
             # An error has to be text, as protocols carry it.
@@ -70,19 +69,14 @@ def _one(contents, shape, crop_fraction):
         ],
     )
     with tf.control_dependencies([fits]):
-        image = tf.cond(
-            is_png,
-            lambda: tf.io.decode_png(contents, 3),
-            # As other decoders do it; TensorFlow's own choice is a faster one.
-            lambda: tf.io.decode_jpeg(contents, 3, dct_method="INTEGER_ACCURATE"),
-        )
+        image = images.decode(contents)
     if crop_fraction is not None:
         image = _crop(image, size, width / height, crop_fraction)
     if channels == 1:
         luma = tf.reduce_sum(tf.cast(image, tf.int32) * _LUMA, axis=-1, keepdims=True)
         image = (luma + 2**15) // 2**16
-    image = tf.image.resize(image, (height, width), antialias=True)
-    return tf.ensure_shape(tf.round(image), shape)
+    image = images.resize(image, (height, width))
+    return tf.ensure_shape(tf.cast(image, tf.float32), shape)
 
 
 def _png_size(contents):

@@ -12,8 +12,8 @@ ENVIRONMENT = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
 # Importing TensorFlow takes seconds: import once, then fork once a command line.
 _FORK = """
 import importlib, json, os, sys, tempfile
-from applications import _app
-module = importlib.import_module(sys.argv[1])
+from applications.common.command_line import launch
+module = importlib.import_module(sys.argv[1] + ".__main__")
 results = []
 for arguments in json.loads(sys.argv[2]):
     with tempfile.TemporaryFile("w+") as output:
@@ -23,7 +23,7 @@ for arguments in json.loads(sys.argv[2]):
             os.dup2(output.fileno(), 2)
             sys.argv = [sys.argv[1], *arguments]
             try:
-                _app.launch(module.main)
+                launch(module.main, module.Settings)
             except SystemExit as stop:
                 if isinstance(stop.code, str):
                     print(stop.code, file=sys.stderr)

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 import kfeedback
-from applications import _serving
-from applications._bare_process import ask
+from applications.common import tf_serving
+from applications.common.bare_process import ask
 from tests.applications.command import run, run_each
 from tests.serving.common import lenet, make, tiny
 from tests.serving.images import encode
@@ -30,28 +30,28 @@ FILES = [encode(x[..., 0].astype("uint8"), "PNG") for x in IMAGES]
 
 
 def test_rest_requests_hold_rows_and_bytes():
-    body = json.loads(_serving.rest_body("timesteps", {"images": IMAGES[:0]}))
+    body = json.loads(tf_serving.rest_body("timesteps", {"images": IMAGES[:0]}))
     assert body == {"signature_name": "timesteps", "inputs": {"images": []}}
-    body = json.loads(_serving.rest_body("serving_default", {"images": IMAGES}))
+    body = json.loads(tf_serving.rest_body("serving_default", {"images": IMAGES}))
     np.testing.assert_array_equal(np.array(body["inputs"]["images"]), IMAGES)
     encoded = np.array([b"\x00\xff", b"cat\x00"], dtype=object)
-    body = json.loads(_serving.rest_body("image_bytes", {"image_bytes": encoded}))
+    body = json.loads(tf_serving.rest_body("image_bytes", {"image_bytes": encoded}))
     rows = body["inputs"]["image_bytes"]
     assert [base64.b64decode(row["b64"]) for row in rows] == encoded.tolist()
     with pytest.raises(ValueError, match="images must be finite numbers"):
-        _serving.rest_body("serving_default", {"images": np.full((1, 2), np.nan)})
+        tf_serving.rest_body("serving_default", {"images": np.full((1, 2), np.nan)})
 
 
 def test_grpc_requests_are_those_of_the_official_protos():
     pytest.importorskip("tensorflow_serving")
     import tensorflow as tf
 
-    request = _serving.grpc_request("m", "image_bytes", {"image_bytes": FILES}, 3)
+    request = tf_serving.grpc_request("m", "image_bytes", {"image_bytes": FILES}, 3)
     assert request.model_spec.name == "m" and request.model_spec.version.value == 3
     assert request.model_spec.signature_name == "image_bytes"
     found = tf.make_ndarray(request.inputs["image_bytes"])
     assert found.tolist() == FILES
-    request = _serving.grpc_request("m", "serving_default", {"images": IMAGES})
+    request = tf_serving.grpc_request("m", "serving_default", {"images": IMAGES})
     assert not request.model_spec.HasField("version")
     np.testing.assert_array_equal(tf.make_ndarray(request.inputs["images"]), IMAGES)
 
@@ -109,16 +109,16 @@ def served(tmp_path_factory):
 def server(served):
     """`(REST address, gRPC address)`."""
     pytest.importorskip("tensorflow_serving")
-    from tools.serving_smoke import _free_ports
+    from tools.serving_smoke import free_ports
 
-    rest, grpc = _free_ports(2)
+    rest, grpc = free_ports(2)
     with stand_in(served, rest, grpc) as process:
         end = time.monotonic() + 120
         while time.monotonic() < end and process.poll() is None:
             with contextlib.suppress(OSError, ValueError):
                 inputs = {"images": IMAGES}
                 url = f"http://127.0.0.1:{rest}"
-                _serving.ask_rest(url, "all digits", "serving_default", inputs)
+                tf_serving.ask_rest(url, "all digits", "serving_default", inputs)
                 break
             time.sleep(0.2)
         yield f"http://127.0.0.1:{rest}", f"127.0.0.1:{grpc}"
@@ -138,8 +138,8 @@ def test_both_clients_get_what_the_model_answers(served, server, signature, inpu
     rest, grpc = server
     (wanted,) = ask([(served / "1", signature, inputs)])
     for found in (
-        _serving.ask_rest(rest, "all digits", signature, inputs),
-        _serving.ask_grpc(grpc, "all digits", signature, inputs, version=1),
+        tf_serving.ask_rest(rest, "all digits", signature, inputs),
+        tf_serving.ask_grpc(grpc, "all digits", signature, inputs, version=1),
     ):
         assert set(found) == set(wanted.outputs)
         for key, value in wanted.outputs.items():
@@ -156,8 +156,8 @@ def test_rest_does_not_say_the_name_of_an_only_output(server):
     request = ("all digits", "mean", {"images": IMAGES})
     wanted = IMAGES[:, 0, 0, 0] / 255
     for ask_server, address, name in (
-        (_serving.ask_rest, rest, "outputs"),
-        (_serving.ask_grpc, grpc, "mean"),
+        (tf_serving.ask_rest, rest, "outputs"),
+        (tf_serving.ask_grpc, grpc, "mean"),
     ):
         found = ask_server(address, *request)
         assert list(found) == [name]
@@ -168,15 +168,18 @@ def test_rest_does_not_say_the_name_of_an_only_output(server):
 def test_only_grpc_can_say_of_what_shape_an_empty_batch_is(server):
     rest, grpc = server
     request = ("all digits", "serving_default", {"images": IMAGES[:0]})
-    assert _serving.ask_grpc(grpc, *request)["probabilities"].shape == (0, 4)
+    assert tf_serving.ask_grpc(grpc, *request)["probabilities"].shape == (0, 4)
     with pytest.raises(ValueError, match="not compatible with expected shape"):
-        _serving.ask_rest(rest, *request)
+        tf_serving.ask_rest(rest, *request)
 
 
 @pytest.mark.slow
 def test_both_clients_say_what_the_server_says(server):
     rest, grpc = server
-    for ask_server, address in ((_serving.ask_rest, rest), (_serving.ask_grpc, grpc)):
+    for ask_server, address in (
+        (tf_serving.ask_rest, rest),
+        (tf_serving.ask_grpc, grpc),
+    ):
         for model, version, images, reason in (
             ("all digits", None, IMAGES[0], "not compatible with expected shape"),
             ("all digits", 7, IMAGES, "Servable not found"),

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from applications import _clique_figures
+from applications.evaluate import clique_figures
 from kfeedback import CliqueNet, LRNet
 from kfeedback.layers import CliqueBlock
 from tests import harness
@@ -12,7 +12,7 @@ def test_mean_weights_are_those_of_the_kernels(stages, missing):
     block = CliqueBlock(2, 3, stages=stages, name="block")
     block.build((None, 8, 8, 5))
     harness.randomize(block)
-    found = _clique_figures.mean_weights(block)
+    found = clique_figures.mean_weights(block)
     assert found.shape == (4, 4)
     assert np.isnan(found).sum() == missing
     kernel = np.asarray(block.kernels[1])  # of layer 2: from the input, 1 and 3
@@ -31,13 +31,13 @@ def test_mean_weights_are_those_of_the_kernels(stages, missing):
 )
 def test_any_network_with_blocks_is_drawn(make, tmp_path):
     batches = [(harness.random_images((8, 8, 3)), np.zeros(8, int))]
-    for path in _clique_figures.draw_all(make(), tmp_path, batches):
+    for path in clique_figures.draw_all(make(), tmp_path, batches):
         assert path.stat().st_size > 10_000
 
 
 def test_strongest_maps():
     features = np.zeros((2, 3, 3, 4))
     features[0, :, :, 2], features[1, 1, 1, 3] = -5, 1
-    maps = _clique_figures.strongest_maps(features)
+    maps = clique_figures.strongest_maps(features)
     assert (maps[0] == 5).all()
     assert maps[1, 1, 1] == 1 and maps[1].sum() == 1

@@ -3,7 +3,7 @@ import csv
 import numpy as np
 import pytest
 
-from applications import _early_exit
+from applications.evaluate import early_exit
 from tests.applications.command import run, run_each
 
 DATA = ("--dataset=synthetic", "--train_split=train[:256]", "--eval_split=test[:128]")
@@ -39,7 +39,7 @@ def test_evaluate_measures_early_exit(runs):
         f"--exit_results={results}",
     )
     rows = _rows(runs / "lr" / "early_exit.csv")
-    assert [float(row["threshold"]) for row in rows] == list(_early_exit.THRESHOLDS)
+    assert [float(row["threshold"]) for row in rows] == list(early_exit.THRESHOLDS)
     passes = [float(row["mean_timesteps"]) for row in rows]
     assert passes == sorted(passes) and passes[-1] <= 3
     (row,) = _rows(results)
@@ -79,13 +79,13 @@ COST = np.array([10, 30])
 
 
 def test_exits_at_the_first_sure_timestep():
-    assert _early_exit.exits(POSTERIORS, 0.75).tolist() == [0, 1, 1]
-    assert _early_exit.exits(POSTERIORS, 0.6).tolist() == [0, 0, 0]
-    assert _early_exit.exits(POSTERIORS, 1.0).tolist() == [1, 1, 1]
+    assert early_exit.exits(POSTERIORS, 0.75).tolist() == [0, 1, 1]
+    assert early_exit.exits(POSTERIORS, 0.6).tolist() == [0, 0, 0]
+    assert early_exit.exits(POSTERIORS, 1.0).tolist() == [1, 1, 1]
 
 
 def test_curve_by_hand():
-    rows = {r["threshold"]: r for r in _early_exit.curve(POSTERIORS, LABELS, COST)}
+    rows = {r["threshold"]: r for r in early_exit.curve(POSTERIORS, LABELS, COST)}
     assert rows[0.75]["accuracy"] == 100.0
     assert rows[0.75]["mean_timesteps"] == round(5 / 3, 3)
     assert rows[0.75]["mean_multiply_adds"] == round(70 / 3)
@@ -96,16 +96,16 @@ def test_curve_by_hand():
 
 def test_choose_takes_the_cheapest_that_loses_no_more():
     # All passes get two of three; leaving at once gets two as well.
-    assert _early_exit.choose(POSTERIORS, LABELS, COST, 0.0) == 0.2
+    assert early_exit.choose(POSTERIORS, LABELS, COST, 0.0) == 0.2
     # Of three that are right at the end the first is wrong, and sure at 0.7, at once.
     late = np.repeat([[[0.3, 0.7], [0.9, 0.1]]], 3, axis=0)
     late[1:, 0] = [0.6, 0.4]
     labels = np.zeros(3, int)
-    assert _early_exit.choose(late, labels, COST, 0.0) == 0.75
-    assert _early_exit.choose(late, labels, COST, 33.0) == 0.75
-    assert _early_exit.choose(late, labels, COST, 34.0) == 0.2
+    assert early_exit.choose(late, labels, COST, 0.0) == 0.75
+    assert early_exit.choose(late, labels, COST, 33.0) == 0.75
+    assert early_exit.choose(late, labels, COST, 34.0) == 0.2
 
 
 def test_choose_where_every_threshold_loses():
     posteriors = np.array([[[0.0, 1.0], [1.0, 0.0]]] * 3)
-    assert _early_exit.choose(posteriors, np.zeros(3, int), COST, 0.2) == 1.0
+    assert early_exit.choose(posteriors, np.zeros(3, int), COST, 0.2) == 1.0

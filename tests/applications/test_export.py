@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from applications._bare_process import ask
+from applications.common.bare_process import ask
 from kfeedback import datasets
 from kfeedback.models.backbones import LeNet
 from tests.applications.command import run, run_each
@@ -113,7 +113,7 @@ REFUSED = {
     "--preprocessing must be left out with --format=litert": [
         *("--keras_model=a", "--format=litert", "--preprocessing=scale"),
     ],
-    "--warmup_batches must be whole numbers": [
+    "--warmup_batches must be different integers": [
         *("--weights=lenet_mnist_bg_sample", "--warmup_batches=one"),
     ],
 }

@@ -2,11 +2,12 @@ import keras
 import numpy as np
 import pytest
 
+from applications.common.optimization import MultiplierSGD, Training, compile_model
+from applications.train.network import frozen_batch_norms
+
 
 def _steps(factor):
     """What one training step adds to the kernels of the layers a and b."""
-    from applications._optimization import MultiplierSGD
-
     keras.utils.set_random_seed(0)
     net = keras.Sequential(
         [
@@ -36,32 +37,19 @@ def test_the_factor_scales_the_steps_of_its_variables_only(factor):
 
 @pytest.mark.parametrize("on, count", [("kernels", 2), ("all", 4)])
 def test_weight_decay_is_l2_of_the_chosen_weights(on, count):
-    from absl.testing import flagsaver
-
-    from applications import _app, _optimization
-
     image = keras.Input((3,))
     x = keras.layers.Dense(4)(image)
     x = keras.layers.Reshape((1, 5))(keras.layers.Dense(5, activation="softmax")(x))
     model = keras.Model(image, x)
     for variable in model.trainable_variables:
         variable.assign(np.full(variable.shape, 2.0, "float32"))
-    if not _app.FLAGS.is_parsed():
-        _app.FLAGS(["test"])
-    with flagsaver.flagsaver(weight_decay_on=on, weight_decay=0.1):
-        _optimization.compile_model(model, steps=1)
+    compile_model(model, Training(weight_decay_on=on, weight_decay=0.1), steps=1)
     sizes = [np.prod(v.shape) for v in model.trainable_variables]
     expected = 0.1 / 2 * 4 * sum(sorted(sizes)[-count:])
     np.testing.assert_allclose(float(sum(model.losses)), expected, rtol=1e-5)
 
 
 def test_frozen_batch_norms_keep_what_they_are_and_thaw():
-    from absl.testing import flagsaver
-
-    from applications import _app, _optimization
-
-    if not _app.FLAGS.is_parsed():
-        _app.FLAGS(["test"])
     image = keras.Input((3,))
     norm = keras.layers.BatchNormalization()
     x = keras.layers.Dense(4, use_bias=False)(image)
@@ -71,19 +59,17 @@ def test_frozen_batch_norms_keep_what_they_are_and_thaw():
 
     def changed():
         before = [v.numpy() for v in model.weights]
-        _optimization.compile_model(model, steps=1)
+        compile_model(model, Training(), steps=1)
         model.train_on_batch(images, np.zeros(8, int))
         return [
             np.any(v.numpy() != old)
             for v, old in zip(model.weights, before, strict=True)
         ]
 
-    with flagsaver.flagsaver(freeze_batch_norm=True):
-        with _optimization.frozen_batch_norms(model):
-            assert changed() == [True] + 4 * [False]
-        assert norm.trainable
-        with pytest.raises(ValueError, match=r"--freeze_batch_norm must .* has none"):
-            bare = keras.Model(image, keras.layers.Dense(2)(image))
-            _optimization.frozen_batch_norms(bare).__enter__()
-    with _optimization.frozen_batch_norms(model):
-        assert changed() == 5 * [True]
+    with frozen_batch_norms(model):
+        assert changed() == [True] + 4 * [False]
+    assert norm.trainable
+    with pytest.raises(ValueError, match=r"--freeze_batch_norm must .* has none"):
+        bare = keras.Model(image, keras.layers.Dense(2)(image))
+        frozen_batch_norms(bare).__enter__()
+    assert changed() == 5 * [True]

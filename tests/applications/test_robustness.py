@@ -207,16 +207,17 @@ def test_other_timesteps_than_trained(runs, results):
 
 def test_rebuilt_networks_are_the_trained_ones(runs):
     """Step t of the trained network is the network rebuilt with t steps."""
-    from applications import _robustness
+    from applications.common.runs import stored_flags
+    from applications.robustness.entries import rebuild
     from kfeedback import datasets
 
     images, _, info = datasets.load_arrays("synthetic", "test[:8]")
     for name in ("crcn", "lrnet"):
-        stored = json.loads((runs / name / "run.json").read_text())["flags"]
+        stored = stored_flags("runs", runs / name)
         trained = keras.models.load_model(runs / name / "model.keras")
         expected = trained.predict(images / 255.0, verbose=0)
         for steps in (1, 2):
-            model = _robustness.rebuild(runs / name, stored, steps, info)
+            model = rebuild(runs / name, stored, steps, info)
             found = model.predict(images / 255.0, verbose=0)
             np.testing.assert_allclose(found, expected[:, steps - 1], atol=1e-6)
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import kfeedback
-from applications import _scores, _transfer, _transfer_figures
+from applications.common import scores as scoring
+from applications.transfer import classifiers, figures, heads
 from kfeedback.losses import TimestepLoss
 from kfeedback.models.backbones import LeNet
 from tests.applications.command import run, run_each
@@ -49,13 +50,13 @@ BAD = {
     "--classes=5": "--classes must keep at least two classes",
     "--train_split=train[:3]": "--train_split must hold an example of every class",
     "--dataset=FOLDER/always.npz": "with and one without every class",
-    "--methods=head,heed": "--methods must hold some of",
+    "--methods=head,heed": "--methods must be some of",
     "--methods=head --fit_iterations=1": "--fit_iterations must be left out",
     "--methods=head --finetune_lr=0.1": "--finetune_lr must be left out",
     "--fit_iterations=3": "embeddings of an iteration that does not exist",
     "--embedding_layer=embeding": "--embedding_layer must name a layer",
     "--embedding_layer=stem_conv": "called 1 times",
-    "--finetune_lr=-1": "--finetune_lr must be a number above 0",
+    "--finetune_lr=-1": "--finetune_lr must be a number > 0",
     "--methods=head --lr=1e30": "--lr must be one at which",
     "--results=FOLDER/other.csv": "--results must be a file with the columns",
 }
@@ -202,13 +203,13 @@ def test_a_wrong_layer_is_told_the_right_ones(outcome):
 def test_sklearn_is_asked_for(monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn", None)
     with pytest.raises(ImportError, match=r"kfeedback\[data\]"):
-        _transfer.classifier("forest", False, 0)
+        classifiers.classifier("forest", False, 0)
 
 
 def test_embeddings_are_in_the_order_of_time(rng):
     images = rng.random((3, 16, 16, 3), "float32")
     model = _net(timesteps=3, size=16)
-    found = _transfer.embedding_model(model, "embedding").predict(images, verbose=0)
+    found = heads.embedding_model(model, "embedding").predict(images, verbose=0)
     head = [model.get_layer(name) for name in ("flatten", "dense", "predictions")]
     for step in range(3):
         x = found[:, step]
@@ -220,7 +221,7 @@ def test_embeddings_are_in_the_order_of_time(rng):
 
 def test_layers_of_any_network_with_timesteps():
     model = kfeedback.LRNet(LeNet(), timesteps=3, return_sequences=True)
-    assert _transfer.embedding_model(model, "fc1").output_shape[1] == 3
+    assert heads.embedding_model(model, "fc1").output_shape[1] == 3
 
 
 def test_a_head_leaves_the_frozen_layers_alone(rng):
@@ -228,8 +229,8 @@ def test_a_head_leaves_the_frozen_layers_alone(rng):
     labels = rng.integers(0, 4, 20)
     model = _net(size=16)
     before = [np.array(variable) for variable in model.variables]
-    found = _transfer.embedding_model(model, "embedding").predict(images, verbose=0)
-    new = _transfer.NewHead(4, multi_label=False)
+    found = heads.embedding_model(model, "embedding").predict(images, verbose=0)
+    new = heads.NewHead(4, multi_label=False)
     alone, whole = new.alone(found.shape[1:]), new.on(model, "embedding")
     untrained = alone.predict(found, verbose=0)
     loss = TimestepLoss("sparse_categorical_crossentropy")
@@ -245,7 +246,7 @@ def test_a_head_leaves_the_frozen_layers_alone(rng):
 
 def test_scratch_is_the_same_network_with_other_weights(rng):
     images = rng.random((4, 16, 16, 3), "float32")
-    whole = _transfer.NewHead(4, multi_label=True).on(_net(size=16), "embedding")
+    whole = heads.NewHead(4, multi_label=True).on(_net(size=16), "embedding")
     fresh = keras.models.clone_model(whole)
     kernels = [network.get_layer("stem_conv").kernel for network in (whole, fresh)]
     assert np.abs(np.array(kernels[0]) - np.array(kernels[1])).max() > 0.01
@@ -257,32 +258,32 @@ def test_scratch_is_the_same_network_with_other_weights(rng):
 
 def test_all_iterations_are_so_many_examples(rng):
     embeddings, labels = rng.random((5, 3, 2, 2, 4)), np.arange(5)
-    vectors, repeated = _transfer.examples(embeddings, labels, "all")
+    vectors, repeated = classifiers.examples(embeddings, labels, "all")
     assert vectors.shape == (15, 16)
     np.testing.assert_array_equal(repeated, np.repeat(labels, 3))
-    vectors, same = _transfer.examples(embeddings, labels, 2)
+    vectors, same = classifiers.examples(embeddings, labels, 2)
     np.testing.assert_array_equal(vectors, embeddings[:, 1].reshape(5, 16))
     assert same is labels
 
 
 def test_scores():
     scores = np.array([[[0.9, 0.1], [0.2, 0.8]], [[0.6, 0.4], [0.7, 0.3]]])
-    np.testing.assert_array_equal(_scores.accuracy(scores, np.array([0, 1])), [50, 0])
+    np.testing.assert_array_equal(scoring.accuracy(scores, np.array([0, 1])), [50, 0])
     both = np.array([[0, 1], [1, 0]])
-    np.testing.assert_array_equal(_scores.accuracy(scores, both), [50, 100])
-    precision = _scores.mean_average_precision(scores, both)
+    np.testing.assert_array_equal(scoring.accuracy(scores, both), [50, 100])
+    precision = scoring.mean_average_precision(scores, both)
     np.testing.assert_allclose(precision, [50, 100])
     one = np.array([[0, 0], [1, 0]])  # the second class has no example
-    np.testing.assert_allclose(_scores.mean_average_precision(scores, one), [50, 100])
+    np.testing.assert_allclose(scoring.mean_average_precision(scores, one), [50, 100])
 
 
 def test_forest_and_regression_know_every_class(rng):
     embeddings = rng.random((40, 2, 1, 1, 3))
     for labels in (rng.integers(0, 3, 40), rng.integers(0, 2, (40, 3))):
         for method in ("forest", "logistic"):
-            fitted = _transfer.classifier(method, labels.ndim == 2, seed=0)
-            fitted.fit(*_transfer.examples(embeddings, labels, 1))
-            scores = _transfer.scores_of(fitted, embeddings)
+            fitted = classifiers.classifier(method, labels.ndim == 2, seed=0)
+            fitted.fit(*classifiers.examples(embeddings, labels, 1))
+            scores = classifiers.scores_of(fitted, embeddings)
             assert scores.shape == (40, 2, 3)
             expected = fitted.predict(embeddings[:, 1].reshape(40, 3))
             if labels.ndim == 1:
@@ -295,7 +296,7 @@ def test_figures_of_two_metrics(tmp_path):
     values = {"exact match": np.array([10.0, 20]), "mean average precision": [30, 40.5]}
     keys = [("head", "all"), ("forest", 2), ("logistic", 1), ("logistic", "all")]
     results = dict.fromkeys(keys, values)
-    paths = _transfer_figures.draw_all(results, tmp_path, "title")
+    paths = figures.draw_all(results, tmp_path, "title")
     assert [path.name for path in paths] == [
         "accuracy.png",
         "forest.png",
@@ -304,7 +305,7 @@ def test_figures_of_two_metrics(tmp_path):
 
 
 def test_axes_do_not_zoom_into_noise():
-    assert _transfer_figures._span([50, 51]) == (45.5, 55.5)
-    assert _transfer_figures._span([0.0, 1]) == (0, 10)
-    assert _transfer_figures._span([99.0, 100]) == (90, 100)
-    assert _transfer_figures._span([20, 80]) == (20, 80)
+    assert figures.span([50, 51]) == (45.5, 55.5)
+    assert figures.span([0.0, 1]) == (0, 10)
+    assert figures.span([99.0, 100]) == (90, 100)
+    assert figures.span([20, 80]) == (20, 80)

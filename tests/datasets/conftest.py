@@ -11,7 +11,7 @@ def prepared(tmp_path_factory):
     """A folder that holds a tiny `mnist_background_images`."""
     # Here, as the tests of arrays run without TensorFlow.
     from kfeedback.datasets import load
-    from kfeedback.datasets import mnist_background_images as builder_module
+    from kfeedback.datasets.builders import mnist_background_images as builder_module
 
     folder = tmp_path_factory.mktemp("tfds")
     with pytest.MonkeyPatch.context() as patch:

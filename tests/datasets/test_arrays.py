@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from kfeedback.datasets import ArrayDataset, DatasetInfo, load_arrays
-from kfeedback.datasets._arguments import split_bounds
 from kfeedback.datasets._make_sample import write_sample
+from kfeedback.datasets.arguments import split_bounds
 from kfeedback.datasets.arrays import SAMPLE_PATH, augment
 
 

@@ -1,7 +1,12 @@
+import pathlib
+import tracemalloc
+
 import numpy as np
 import pytest
 
-from kfeedback.datasets.boxes import load_boxes
+import kfeedback
+from kfeedback import images
+from kfeedback.datasets import load_boxes, stream_boxes
 
 Image = pytest.importorskip("PIL.Image")
 
@@ -80,9 +85,120 @@ def test_bad_annotations(voc):
         "<annotation><filename>../../c.jpg</filename></annotation>"
     )
     (voc / "JPEGImages" / "c.jpg").unlink()
-    with pytest.raises(FileNotFoundError, match=r"JPEGImages/c\.jpg") as error:
+    with pytest.raises(ValueError, match=r"JPEGImages/c\.jpg.*No such file") as error:
         load_boxes(voc, "all")
     assert ".." not in str(error.value)
+
+
+def annotate(voc, name, *objects):
+    inside = "".join(_OBJECT.format(*one) for one in objects)
+    (voc / "Annotations" / f"{name}.xml").write_text(
+        f"<annotation><filename>{name}.jpg</filename>{inside}</annotation>"
+    )
+
+
+def test_boxes_beyond_the_image_are_clipped_or_left_out(voc):
+    annotate(
+        voc,
+        "a",
+        ("dog", -9, -3, 200, 30),
+        ("cat", 41, 1, 50, 9),
+        ("cat", -8, 1, 0, 9),
+        ("bird", 40, 20, 44, 25),
+    )
+    found = load_boxes(voc, "val")
+    (a,) = np.flatnonzero(np.bincount(found.index) == 2)[1:]
+    assert found.boxes[found.index == a].tolist() == [[0, 0, 20, 40], [19, 39, 20, 40]]
+    assert found.labels[found.index == a].tolist() == [2, 0]
+
+
+@pytest.mark.parametrize("box", [(9, 1, 8, 9), (1, 9, 9, 8), (1, "nan", 9, 9)])
+def test_boxes_that_end_before_they_start_are_refused(voc, box):
+    annotate(voc, "b", ("dog", *box))
+    with pytest.raises(ValueError, match=r"got .*b\.xml': the box of 'dog' ends"):
+        load_boxes(voc, "all")
+
+
+def test_hidden_annotations_are_none(voc):
+    (voc / "Annotations" / "._a.xml").write_bytes(b"\0\5\x16\7")
+    (voc / "Annotations" / ".ipynb_checkpoints").mkdir()
+    assert len(load_boxes(voc, "all").images) == 3
+
+
+@pytest.mark.parametrize("contents", [b"", b"Thumbs", None])
+def test_damaged_images_are_named(voc, contents):
+    path = voc / "JPEGImages" / "b.jpg"
+    path.write_bytes(path.read_bytes()[:300] if contents is None else contents)
+    with pytest.raises(ValueError, match=r"whole image file, got .*/b\.jpg'"):
+        load_boxes(voc, "all")
+
+
+def test_paths(voc, monkeypatch):
+    monkeypatch.chdir(voc.parent)
+    monkeypatch.setenv("HOME", str(voc.parent))
+    for name in (pathlib.Path(voc.name), f"./{voc.name}", f"~/{voc.name}"):
+        assert len(load_boxes(name, "all").images) == 3
+    assert kfeedback.datasets.boxes.load_boxes is load_boxes
+    for name in (pathlib.Path("nowhere"), "./nowhere"):
+        with pytest.raises(ValueError, match=r"existing folder .* got '.*nowhere'"):
+            load_boxes(name, "all")
+    with pytest.raises(ValueError, match="name must be a name or a path, got 3"):
+        load_boxes(3, "all")
+
+
+def test_images_are_resized_like_those_to_train_on(voc):
+    from kfeedback.datasets import load
+
+    rng = np.random.default_rng(0)
+    noise = rng.integers(0, 256, (6, 9, 3), dtype=np.uint8)
+    for name, size in (("a", (60, 40)), ("b", (31, 77)), ("c", (9, 7))):
+        image = Image.fromarray(noise).resize(size, Image.Resampling.BICUBIC)
+        image.save(voc / "JPEGImages" / f"{name}.jpg")
+    (voc / "split").mkdir()
+    (voc / "split" / "class").symlink_to(voc / "JPEGImages")
+    batches, _ = load(voc, "split", image_size=(20, 24))
+    ((expected, _),) = batches
+    found = load_boxes(voc, "all", image_size=(20, 24))
+    np.testing.assert_array_equal(found.images, expected)
+    for one, original in zip(found.images, found.originals, strict=True):
+        np.testing.assert_array_equal(images.resize(original, (20, 24)), one)
+
+
+def test_a_stream_gives_one_image_after_another(voc):
+    stream = stream_boxes(voc, "all", image_size=10)
+    assert stream.class_names == ["bird", "cat", "dog"]
+    for _ in range(2):
+        found = list(stream)
+        assert [one.labels.tolist() for one in found] == [[2], [1, 2], []]
+        assert {one.image.shape for one in found} == {(10, 10, 3)}
+        assert {one.original.shape for one in found} == {(20, 40, 3)}
+        # Of the object in the third image no pixel is left.
+        assert found[1].boxes.tolist() == [[2, 0, 4, 8], [0, 0, 2, 1]]
+    whole = load_boxes(voc, "all", image_size=10)
+    boxes = np.concatenate([one.boxes for one in found])
+    np.testing.assert_array_equal(whole.boxes, boxes)
+    (voc / "JPEGImages" / "b.jpg").write_bytes(b"")
+    stream = iter(stream_boxes(voc, "all"))
+    assert next(stream).labels.tolist() == [2]
+    with pytest.raises(ValueError, match=r"b\.jpg"):
+        next(stream)
+
+
+def test_a_stream_keeps_no_image(voc):
+    """An image takes 3 MB here: the memory for 40 is that for 4."""
+    Image.new("RGB", (1000, 1000)).save(voc / "JPEGImages" / "a.jpg")
+
+    def peak(count):
+        (voc / "ImageSets" / "Main" / "train.txt").write_text("a\n" * count)
+        tracemalloc.start()
+        seen = sum(1 for _ in stream_boxes(voc, "train", image_size=50))
+        most = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert seen == count
+        return most
+
+    few, many = peak(4), peak(40)
+    assert many < few + 1_000_000, f"{few} bytes for 4, {many} for 40"
 
 
 def test_images_of_several_sizes_want_one(voc):

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from kfeedback.datasets import cifar10_objects as module
 from kfeedback.datasets import load, objects
+from kfeedback.datasets.builders import cifar10_objects as module
 
 pytest.importorskip("PIL")
 

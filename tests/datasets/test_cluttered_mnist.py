@@ -3,8 +3,8 @@ import pytest
 import tensorflow_datasets as tfds
 
 from kfeedback.datasets import clutter, load
-from kfeedback.datasets import cluttered_mnist as module
 from kfeedback.datasets.boxes import load_boxes
+from kfeedback.datasets.builders import cluttered_mnist as module
 from tests.datasets.test_clutter import figures
 
 pytest.importorskip("PIL")

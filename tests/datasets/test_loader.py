@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from kfeedback.datasets import ArrayDataset, _sources, load, load_arrays
+from kfeedback.datasets import ArrayDataset, load, load_arrays, sources
 
 
 def everything(dataset):
@@ -51,8 +51,8 @@ def test_every_example_once_in_an_order_by_seed_and_epoch(prepared, cache):
 
 
 def test_large_streams_shuffle_files_and_a_buffer(prepared, monkeypatch):
-    monkeypatch.setattr(_sources, "FULL_BUFFER", 20)
-    monkeypatch.setattr(_sources, "LARGE_BUFFER", 10)
+    monkeypatch.setattr(sources, "FULL_BUFFER", 20)
+    monkeypatch.setattr(sources, "LARGE_BUFFER", 10)
     arguments = {"data_dir": prepared, "cache": False, "batch_size": 16}
     plain = keys(
         everything(load("mnist_background_images", "train", **arguments)[0])[0]

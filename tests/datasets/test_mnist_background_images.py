@@ -5,7 +5,7 @@ import pytest
 import tensorflow_datasets as tfds
 
 from kfeedback.datasets import backgrounds
-from kfeedback.datasets import mnist_background_images as module
+from kfeedback.datasets.builders import mnist_background_images as module
 from tests.datasets.test_backgrounds import digits, photographs
 
 COUNTS = {"train": 30, "test": 20}

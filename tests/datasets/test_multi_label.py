@@ -3,7 +3,13 @@ import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from kfeedback.datasets import ArrayDataset, load, load_arrays
+from kfeedback.datasets import (
+    ArrayDataset,
+    load,
+    load_arrays,
+    load_boxes,
+    stream_boxes,
+)
 from tests.datasets.test_arrays import epoch
 from tests.datasets.test_loader import everything
 
@@ -112,6 +118,31 @@ def test_objects_become_multi_hot_labels(tmp_path, cache, shuffle):
             image_size=4,
             classes=["cat"],
         )
+
+
+def test_images_with_boxes_have_the_same_pixels(tmp_path):
+    arguments = {"data_dir": str(tmp_path), "image_size": (4, 6)}
+    images, labels = everything(load("kfeedback_test_scenes", "train", **arguments)[0])
+    found = load_boxes("kfeedback_test_scenes", "train[2:]", **arguments)
+    np.testing.assert_array_equal(found.images, images[2:])
+    assert found.class_names == ["cat", "dog", "owl"]
+    assert (found.boxes == [0, 0, 4, 6]).all()
+    hot = np.zeros_like(labels[2:])
+    hot[found.index, found.labels] = 1
+    np.testing.assert_array_equal(hot, labels[2:])
+    assert [len(one.original) for one in found_stream(tmp_path)] == [
+        len(original) for original in found.originals[:3]
+    ]
+    with pytest.raises(ValueError, match=r"split must select .* 'train', got 'val'\."):
+        stream_boxes("kfeedback_test_scenes", "val", **arguments)
+    with pytest.raises(ValueError, match=r"existing folder .* mean 'kfeedback_test_s"):
+        stream_boxes("kfeedback_test_scene", "train", **arguments)
+
+
+def found_stream(data_dir):
+    return stream_boxes(
+        "kfeedback_test_scenes", "train[2:]", data_dir=str(data_dir), count=3
+    )
 
 
 def test_mock_data_of_voc():

@@ -80,7 +80,7 @@ def test_the_reference_tells_orders_of_update_apart():
     assert np.abs(right[..., :2] - simultaneous[..., :2]).max() == 0
     assert np.abs(right[..., 2:4] - simultaneous[..., 2:4]).max() > 1e-2
     swapped = {**weights, "kernel_1": weights["kernel_1"][:, :, ::-1]}
-    wrong = reference.clique_block(X, swapped, 3, 1)[-1]
+    wrong = reference.clique_block(X, swapped, 3, 2)[-1]
     assert np.abs(right - wrong).max() > 1e-2
 
 

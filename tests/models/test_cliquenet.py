@@ -3,11 +3,11 @@ import numpy as np
 import pytest
 
 import kfeedback
+from applications.common.multiply_adds import count_multiply_adds
 from kfeedback import CliqueNet, weights
 from kfeedback.layers import CliqueBlock
 from tests import harness, reference
 from tests.harness import tensorflow_only
-from tools.benchmark import count_multiply_adds
 
 TINY = {"filters": 4, "layers": 6, "classes": 4, "input_shape": (12, 12, 2)}
 OPTIONS = {

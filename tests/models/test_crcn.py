@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import kfeedback
-from applications._multiply_adds import count_multiply_adds
+from applications.common.multiply_adds import count_multiply_adds
 from kfeedback import CRCN, graph, weights
 from kfeedback.layers import Contextual
 from kfeedback.layers.contextual import MODULES

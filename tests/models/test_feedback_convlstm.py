@@ -3,12 +3,12 @@ import numpy as np
 import pytest
 
 import kfeedback
+from applications.common.multiply_adds import count_multiply_adds
 from kfeedback import FeedbackConvLSTMNet, weights
 from kfeedback.layers import ConvLSTMCell
 from kfeedback.losses import TimestepLoss
 from tests import harness, reference
 from tests.harness import tensorflow_only
-from tools.benchmark import count_multiply_adds
 
 CELLS = (((4, 1), (4, 1)), ((6, 2),))
 STRIDED = (((3, 2), (4, 1), (2, 2)), ((5, 1), (4, 1)), ((3, 1),))

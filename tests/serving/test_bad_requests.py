@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import kfeedback
-from applications._bare_process import ask
+from applications.common.bare_process import ask
 from kfeedback.models.backbones import LeNet
 from tests import harness
 from tests.serving.common import tiny

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import kfeedback
-from applications._bare_process import ask
+from applications.common.bare_process import ask
 from kfeedback.models import backbones
 from kfeedback.models.backbones import LeNet
 from kfeedback.preprocessing import preprocess_input

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import kfeedback
-from applications._bare_process import ask
+from applications.common.bare_process import ask
 from tests.serving.common import lenet, make, tiny
 
 pytestmark = pytest.mark.skipif(

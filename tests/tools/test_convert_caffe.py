@@ -5,13 +5,13 @@ import types
 
 import numpy as np
 import pytest
-from absl import flags
 
+from applications.common import command_line
 from kfeedback import preprocessing
 from kfeedback.models.backbones import AlexNet
 from tests import harness
 from tests.tools import caffe_files
-from tools import convert_caffe, convert_weights
+from tools import convert_caffe
 
 TOLERANCE = 1e-5  # of the largest output
 CLASSES = 7
@@ -277,10 +277,8 @@ def test_without_an_opencv_that_reads_caffemodels(monkeypatch):
 
 
 def command(*arguments):
-    values = flags.FlagValues()
-    convert_weights.define_flags(values, convert_caffe.FORMATS)
-    values(["convert_caffe", *map(str, arguments)])
-    convert_caffe.main(values)
+    settings = command_line.parse(convert_caffe.Settings, arguments)
+    convert_caffe.main(settings)
 
 
 @harness.tensorflow_only

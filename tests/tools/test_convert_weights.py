@@ -5,9 +5,9 @@ from unittest import mock
 import keras
 import numpy as np
 import pytest
-from absl import flags
 
 import kfeedback
+from applications.common import command_line
 from kfeedback import weights
 from kfeedback.models import cliquenet, registry
 from tests import harness
@@ -226,7 +226,7 @@ def test_a_layer_without_an_entry_is_unfilled():
 
 
 def test_a_repeated_entry_is_an_error():
-    from tools._converters import assign
+    from tools.converters.entries import assign
 
     model, _, tensors, _ = vgg()
     entries, tensors = convert_weights.FORMATS["torchvision_vgg16"][1](model, tensors)
@@ -283,11 +283,8 @@ def write_checkpoint(path, tensors):
 
 
 def command(*arguments):
-    values = flags.FlagValues()
-    convert_weights.define_flags(values, convert_weights.FORMATS)
-    convert_weights.define_model_flag(values)
-    values(["convert_weights", *map(str, arguments)])
-    convert_weights.main(values)
+    settings = command_line.parse(convert_weights.Settings, arguments)
+    convert_weights.main(settings)
 
 
 def test_a_checkpoint_by_command(tmp_path, capsys):

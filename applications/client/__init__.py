@@ -1,0 +1,1 @@
+"""Asks TF Serving what is on images."""

@@ -1,0 +1,193 @@
+"""Data for the programs: from a data set's name to preprocessed batches.
+
+Under TensorFlow the batches come from `kfeedback.datasets.load`; under another
+backend, where TensorFlow may be missing, from arrays in memory.
+"""
+
+import dataclasses
+import functools
+import pathlib
+
+import keras
+import numpy as np
+
+from applications.common.settings import Settings, field
+from kfeedback import datasets, preprocessing
+
+FITTED = {"standardize": "standardize.npz", "gcn_zca": "zca.npz"}
+"""The modes that are fitted on training images, and where that is kept."""
+
+_data = functools.partial(field, group="data")
+
+
+@dataclasses.dataclass(frozen=True)
+class Preprocessing(Settings):
+    """Of programs that run a model."""
+
+    preprocessing: str | None = _data(
+        "scale",
+        "A mode of kfeedback.preprocessing.preprocess_input; or, fitted on the "
+        "training split, standardize: mean 0 and deviation 1 in every channel; "
+        "gcn_zca: contrast normalization and ZCA whitening.",
+        choices=(*preprocessing.PREPROCESSING_MODES, *FITTED),
+    )
+
+    def require_unfitted(self, reason):
+        """Refuses a --preprocessing that is fitted on training images."""
+        if self.preprocessing in FITTED:
+            raise ValueError(
+                "--preprocessing must be one that nothing is fitted for with "
+                f"{reason}, got {self.preprocessing}."
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset(Preprocessing):
+    """Of programs that measure on the examples of a data set."""
+
+    dataset: str | None = _data(
+        "mnist_background_images_sample", "Any name that kfeedback.datasets.load takes."
+    )
+    data_dir: str | None = _data(None, "Folder of prepared TFDS data sets.")
+    eval_split: str = _data("test", "The examples to measure errors on.")
+    image_size: int | None = _data(
+        None, "Resize images to so many pixels squared.", least=1
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Data(Dataset):
+    """Of programs that run over images with labels."""
+
+    manual_dir: str | None = _data(None, "Folder of a data set's original archive.")
+    train_split: str = _data("train", "The examples to train on.")
+    classes: tuple[str, ...] = _data(
+        (),
+        "Classes to keep, by name, else by number from 0, in the order of the labels.",
+    )
+    batch_size: int = _data(128, "Images a step.", least=1)
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingData(Data):
+    """Of programs that train on images."""
+
+    flip: bool = _data(False, "Mirror half of the training images.")
+    shift: int = _data(0, "Shift training images by up to so many pixels.", least=0)
+
+
+def get_preprocess(mode, folder):
+    """The function of a batch that a --preprocessing names.
+
+    Args:
+        mode: its value.
+        folder: of the training run, which keeps what is fitted.
+    """
+    if mode not in FITTED:
+        return lambda images: preprocessing.preprocess_input(images, mode)
+    path = pathlib.Path(folder, FITTED[mode])
+    if not path.is_file():
+        raise ValueError(
+            f"--preprocessing={mode} must find what training fitted, got no {path}."
+        )
+    if mode == "standardize":
+        with np.load(path) as file:
+            mean, deviation = file["mean"], np.maximum(file["deviation"], 1e-6)
+        return lambda images: (images - mean) / deviation
+    whitening = preprocessing.ZCAWhitening.load(path)
+    normalize = preprocessing.global_contrast_normalization
+    return lambda images: whitening(normalize(images))
+
+
+def fit_preprocess(settings, folder):
+    """Fits --preprocessing on the training split, if it needs that, and gives it."""
+    mode = settings.preprocessing
+    if mode in FITTED:
+        images = get_arrays(settings, settings.train_split)[0]
+        path = pathlib.Path(folder, FITTED[mode])
+        if mode == "standardize":
+            axes = (0, 1, 2)
+            np.savez(path, mean=images.mean(axes), deviation=images.std(axes))
+        else:
+            images = preprocessing.global_contrast_normalization(images)
+            preprocessing.ZCAWhitening().fit(images).save(path)
+    return get_preprocess(mode, folder)
+
+
+def load(settings, split, preprocess=None, **arguments):
+    """Batches of a split in its own order, and their `DatasetInfo`.
+
+    Args:
+        settings: `Data`.
+        split: name of the split.
+        preprocess: function of a batch.
+        **arguments: of `datasets.load`, for training.
+    """
+    arguments |= {"batch_size": settings.batch_size, "preprocess": preprocess}
+    if keras.backend.backend() == "tensorflow":
+        return _load_batches(settings, split, **arguments)
+    if settings.image_size:
+        raise ValueError(
+            "--image_size must be left out on another backend than tensorflow, got "
+            f"{settings.image_size}."
+        )
+    images, labels, info = _load(datasets.load_arrays, settings, split)
+    return datasets.ArrayDataset(images, labels, **arguments), info
+
+
+def load_training(settings, preprocess):
+    """Batches of --train_split, shuffled and augmented, and their `DatasetInfo`.
+
+    Args:
+        settings: `TrainingData` with a seed.
+        preprocess: function of a batch.
+    """
+    return load(
+        settings,
+        settings.train_split,
+        preprocess,
+        shuffle=True,
+        seed=settings.seed,
+        flip=settings.flip,
+        shift=settings.shift,
+    )
+
+
+def get_arrays(settings, split):
+    """All images (float32, not preprocessed) and labels of a split, and its info."""
+    if keras.backend.backend() == "tensorflow":
+        batches, info = _load_batches(settings, split)
+        images, labels = zip(*batches.as_numpy_iterator(), strict=True)
+        return np.concatenate(images), np.concatenate(labels), info
+    images, labels, info = _load(datasets.load_arrays, settings, split)
+    return images.astype("float32"), labels, info
+
+
+def first_images(batches, count):
+    """The first images and labels of batches, as arrays."""
+    images, labels = [], []
+    for batch, batch_labels in batches:
+        images.append(keras.ops.convert_to_numpy(batch))
+        labels.append(keras.ops.convert_to_numpy(batch_labels))
+        if sum(map(len, images)) >= count:
+            break
+    return np.concatenate(images)[:count], np.concatenate(labels)[:count]
+
+
+def _load_batches(settings, split, **arguments):
+    places = {"manual_dir": settings.manual_dir, "image_size": settings.image_size}
+    return _load(datasets.load, settings, split, **places, **arguments)
+
+
+def _load(load, settings, split, **arguments):
+    """Calls a loader with --dataset; its errors name the flag."""
+    try:
+        return load(
+            settings.dataset,
+            split,
+            data_dir=settings.data_dir,
+            classes=list(settings.classes) or None,
+            **arguments,
+        )
+    except ValueError as error:
+        raise ValueError(f"--dataset={settings.dataset}: {error}") from error

@@ -1,0 +1,66 @@
+"""Saved models that flags lead to, and whether they fit the data."""
+
+import sys
+import zipfile
+
+import keras
+import numpy as np
+
+import kfeedback  # noqa: F401  (registers the layers that a saved model holds)
+from kfeedback.classifier import check_output, posterior_kind
+
+
+def load_model(flag, path):
+    """A saved `keras.Model`; an error names the flag that the path comes from."""
+    try:
+        return keras.models.load_model(path)
+    except (OSError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
+        raise ValueError(
+            f"--{flag} must lead to a .keras file that Keras can load, got {path}: "
+            f"{error}"
+        ) from error
+
+
+def check_images(flag, model, info, *, from_logits=False):
+    """Refuses a model, named by a flag, whose input or output does not fit the data."""
+    shape = model.input_shape[1:]
+    if not fits_images(shape, info) or model.output_shape[-1] != info.num_classes:
+        raise ValueError(
+            f"--{flag} must lead to a model for images {info.image_shape} of "
+            f"{info.num_classes} classes, as {info.name} has them, got one for images "
+            f"{shape} with output {model.output_shape}."
+        )
+    wanted = "sigmoid" if info.multi_label else "softmax"
+    if from_logits:
+        check_output(model, from_logits=True)
+    elif posterior_kind(model) != wanted:
+        raise ValueError(
+            f"--{flag} must lead to a model that ends in a {wanted}, which the errors "
+            f"are of for {info.name}, got '{model.name}', which does not."
+        )
+
+
+def fits_images(shape, info):
+    """Whether the images of a data set have the shape (H, W, C), or (None, None, C)."""
+    pairs = zip(shape, info.image_shape, strict=False)
+    return len(shape) == 3 and all(n in (None, m) for n, m in pairs)
+
+
+def predict_all(predict, batches):
+    """The outputs of a function of images for all batches, and their labels.
+
+    Args:
+        predict: function of a tensor `(B, H, W, C)` that gives an array.
+        batches: of `(images, labels)`.
+
+    Returns:
+        two arrays, the outputs float32.
+    """
+    outputs, labels = [], []
+    progress = keras.utils.Progbar(len(batches), verbose=int(sys.stdout.isatty()))
+    for images, batch_labels in batches:
+        batch = predict(keras.ops.convert_to_tensor(images))
+        outputs.append(np.asarray(batch).astype("float32"))
+        labels.append(np.asarray(batch_labels))
+        progress.add(1)
+    return np.concatenate(outputs), np.concatenate(labels)

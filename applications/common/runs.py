@@ -1,0 +1,41 @@
+"""The folder of a training run."""
+
+import json
+import pathlib
+
+from kfeedback import renamed
+
+
+def read(flag, folder):
+    """What applications.train wrote of a run.
+
+    Args:
+        flag: the flag that the folder comes from, for the errors.
+        folder: of the run.
+
+    Returns:
+        dict with `flags`, a dict in today's names, and `class_names`.
+    """
+    path = pathlib.Path(folder, "run.json")
+    if not path.is_file():
+        raise ValueError(
+            f"--{flag} must be a folder that applications.train wrote, got '{folder}'."
+        )
+    try:
+        found = json.loads(path.read_text())
+        flags = dict(found["flags"])
+        for name in ("model_args", "backbone_args"):
+            if isinstance(flags.get(name), str):
+                flags[name] = json.loads(flags[name] or "{}")
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"--{flag} must be a folder that applications.train wrote, got {folder}, "
+            f"whose run.json holds no flags ({error})."
+        ) from error
+    names = found.get("class_names")
+    return {"flags": renamed.current(flags), "class_names": names}
+
+
+def stored_flags(flag, folder):
+    """The flags of a run, in today's names."""
+    return read(flag, folder)["flags"]

@@ -1,0 +1,1 @@
+"""Shows the whole way on a laptop."""

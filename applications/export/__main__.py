@@ -1,0 +1,60 @@
+r"""Exports a trained model for TF Serving, or as a LiteRT or ONNX file.
+
+    python -m applications.export --run=runs/lr_lenet --output_dir=served/lr_lenet
+    python -m applications.export --keras_model=mine.keras --preprocessing=torch \
+        --class_names=cat,dog --output_dir=served/mine
+    python -m applications.export --weights=lenet_mnist_bg_sample \
+        --output_dir=served/lenet
+    python -m applications.export --run=runs/lr_lenet --format=onnx \
+        --output_dir=served/lr_lenet
+
+What a --run was trained with decides preprocessing and class names, also if it was
+trained under another backend: its .keras file is loaded under TensorFlow, whatever
+KERAS_BACKEND says. See `kfeedback.serving.export` for what a version holds, and
+`python -m applications.client` for a way to ask it.
+"""
+
+import os
+
+if __name__ == "__main__":
+    os.environ["KERAS_BACKEND"] = "tensorflow"  # before Keras is imported
+
+import pathlib
+
+import kfeedback
+from applications.common.command_line import launch
+from applications.export.settings import Settings
+from applications.export.sources import load
+
+_SUFFIXES = {"litert": ".tflite", "onnx": ".onnx"}
+
+
+def main(settings):
+    """Loads, exports, prints where it is."""
+    output = pathlib.Path(settings.output_dir)
+    model, known = load(settings)
+    if settings.format != "saved_model":
+        path = output / f"{output.resolve().name}{_SUFFIXES[settings.format]}"
+        output.mkdir(parents=True, exist_ok=True)
+        print(f"wrote {kfeedback.serving.export_file(model, path)}")
+        return
+    path = kfeedback.serving.export(
+        model,
+        output,
+        settings.version,
+        **known,
+        signatures=list(settings.signatures) or None,
+        top=settings.top,
+        from_logits=settings.from_logits,
+        crop_fraction=settings.crop_fraction,
+        exit_threshold=settings.exit_threshold,
+        jit_compile=settings.jit_compile,
+        warmup_batches=list(settings.warmup_batches),
+        keep=settings.keep,
+    )
+    print((path / "assets.extra" / "README.md").read_text())
+    print(f"wrote {path}")
+
+
+if __name__ == "__main__":
+    launch(main, Settings)

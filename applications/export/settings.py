@@ -1,0 +1,82 @@
+"""Settings of applications.export."""
+
+import dataclasses
+import functools
+
+from applications.common.data import Preprocessing
+from applications.common.settings import changed, field
+
+_model = functools.partial(field, group="model")
+_version = functools.partial(field, group="saved model")
+_output = functools.partial(field, group="output")
+
+_OF_A_SAVED_MODEL = ("version", "keep", "signatures", "top", "from_logits")
+_OF_A_SAVED_MODEL += ("crop_fraction", "exit_threshold", "jit_compile")
+_OF_A_SAVED_MODEL += ("warmup_batches", "class_names", "preprocessing")
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings(Preprocessing):
+    """The flags of applications.export."""
+
+    SOURCES = ("run", "keras_model", "weights")
+
+    run: str | None = _model(None, "Folder that applications.train wrote; or")
+    keras_model: str | None = _model(None, "a .keras file; or")
+    weights: str | None = _model(
+        None, "a tag of kfeedback.list_weights, or a file of its kind."
+    )
+    preprocessing: str | None = changed(Preprocessing, "preprocessing", None)
+    class_names: tuple[str, ...] = _model((), "A name per class, for --keras_model.")
+    output_dir: str | None = _output(
+        None, "Folder of all versions of this model.", required=True
+    )
+    format: str = _output(
+        "saved_model", "What to write.", choices=("saved_model", "litert", "onnx")
+    )
+    version: int | None = _version(
+        None, "By default one more than the highest.", least=1
+    )
+    keep: int | None = _version(
+        None, "Keep so many of the highest versions only.", least=1
+    )
+    signatures: tuple[str, ...] = _version(
+        (), "Besides serving_default; by default all that are possible."
+    )
+    top: int = _version(5, "How many of the best classes to name.", least=1)
+    from_logits: bool = _version(False, "The model gives logits of a softmax.")
+    crop_fraction: float | None = _version(
+        None,
+        "Share of an image file's largest central box to take; by default the whole "
+        "image is resized, as in training here.",
+        above=0,
+        most=1,
+    )
+    exit_threshold: float = _version(
+        0.9, "Probability at which early_exit stops.", above=0, most=1
+    )
+    jit_compile: bool = _version(False, "Compile the model with XLA.")
+    warmup_batches: tuple[int, ...] = _version(
+        (1, 8), "Batch sizes of the requests for warming up; empty for none."
+    )
+
+    @property
+    def source(self):
+        """Which of the flags that name a model is given."""
+        (name,) = [name for name in self.SOURCES if getattr(self, name)]
+        return name
+
+    def check(self):
+        """Refuses flags that contradict others or would have no effect."""
+        given = [name for name in self.SOURCES if getattr(self, name)]
+        if len(given) != 1:
+            raise ValueError(
+                f"--{' or --'.join(self.SOURCES)} must be given, one of them, got "
+                f"{' and '.join(f'--{name}' for name in given) or 'none'}."
+            )
+        if self.format != "saved_model":
+            self.refuse(_OF_A_SAVED_MODEL, f"--format={self.format}")
+        if given == ["keras_model"]:
+            self.require_unfitted("--keras_model")
+        else:
+            self.refuse(("preprocessing", "class_names"), f"--{given[0]}")

@@ -1,0 +1,1 @@
+"""Measures where a classifier looks."""

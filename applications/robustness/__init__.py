@@ -1,0 +1,1 @@
+"""Measures how models degrade on bad images."""

@@ -1,0 +1,134 @@
+"""Settings of applications.robustness."""
+
+import dataclasses
+import functools
+import pathlib
+
+from applications.common import runs
+from applications.common.data import Data
+from applications.common.settings import Output, field
+from kfeedback.corruptions import OCCLUDERS
+from kfeedback.models import registry
+
+ATTACKS = ("fgsm", "pgd")
+CORRUPTIONS = ("noise", "occlusion", "blur", "contrast", "jpeg", *ATTACKS)
+
+_models = functools.partial(field, group="models")
+_severity = functools.partial(field, group="corruptions")
+_tsne = functools.partial(field, group="t-SNE")
+
+
+def can_rebuild(family):
+    """Whether a run of a `Family` can be rebuilt with other timesteps."""
+    return family.gives_feedback and family.has_timesteps
+
+
+_REBUILT = " or ".join(
+    name for name, one in registry.families().items() if can_rebuild(one)
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings(Output, Data):
+    """The flags of applications.robustness."""
+
+    RUN = "runs"
+    FROM_RUN = ("dataset", "data_dir", "manual_dir", "train_split", "eval_split")
+    FROM_RUN += ("classes", "image_size", "batch_size")
+
+    runs: tuple[str, ...] = _models((), "Folders that applications.train wrote.")
+    models: tuple[str, ...] = _models((), "Models that Keras can load: .keras files.")
+    names: tuple[str, ...] = _models(
+        (),
+        "What rows and figures call the models; those of one name are one curve. By "
+        "default the folder or the file.",
+    )
+    timesteps: tuple[int, ...] = _models(
+        (),
+        f"Predictions at test time, several for several curves: rebuilds a run of "
+        f"{_REBUILT}.",
+        least=1,
+    )
+    from_logits: bool = _models(False, "The models end in logits.")
+    noise: tuple[float, ...] = _severity(
+        (), "Standard deviations of Gaussian noise.", least=0, most=1e6
+    )
+    occlusion: tuple[float, ...] = _severity(
+        (), "Hidden shares of the image, kept within 0.01.", above=0, below=1
+    )
+    blur: tuple[float, ...] = _severity(
+        (), "Standard deviations of a Gaussian, in pixels.", least=0, most=100
+    )
+    contrast: tuple[float, ...] = _severity(
+        (), "Factors on the distance to the mean.", least=0, most=1e6
+    )
+    jpeg: tuple[int, ...] = _severity((), "Qualities of JPEG files.", least=1, most=100)
+    fgsm: tuple[float, ...] = _severity((), "Steps ε of FGSM.", least=0, most=255)
+    pgd: tuple[float, ...] = _severity((), "Bounds ε of PGD.", least=0, most=255)
+    occluder: str = _severity(
+        "rectangles", "What hides a part.", choices=tuple(OCCLUDERS)
+    )
+    pgd_steps: int = _severity(10, "Steps of PGD.", least=1)
+    pgd_step_share: float = _severity(0.25, "A step of PGD, as a share of ε.", above=0)
+    seeds: tuple[int, ...] = _severity(
+        (0,), "Seeds of what is random in a corruption.", least=0
+    )
+    tsne_layers: tuple[str, ...] = _tsne((), "Names of layers to draw by t-SNE.")
+    tsne_noise: float = _tsne(30.0, "Noise of the second t-SNE figure.", above=0)
+    tsne_examples: int = _tsne(1000, "Images of t-SNE.", least=10)
+
+    @property
+    def severities(self):
+        """Dict from each corruption to its severities."""
+        return {name: getattr(self, name) for name in CORRUPTIONS}
+
+    @property
+    def attacks(self):
+        """The attacks that are asked for."""
+        return [name for name in ATTACKS if getattr(self, name)]
+
+    @property
+    def places(self):
+        """`(name, path, flags of the run or None)` of each model."""
+        paths = [pathlib.Path(place) for place in [*self.runs, *self.models]]
+        stored = [runs.stored_flags("runs", run) for run in self.runs]
+        stored += [None] * len(self.models)
+        names = self.names or [
+            path.stem if flags is None else path.name
+            for path, flags in zip(paths, stored, strict=True)
+        ]
+        return list(zip(names, paths, stored, strict=True))
+
+    def check(self):
+        """Refuses flags that contradict others or would have no effect."""
+        count = len(self.runs) + len(self.models)
+        if not count:
+            raise ValueError("--runs or --models must be given, got none.")
+        if self.names and len(self.names) != count:
+            raise ValueError(
+                f"--names must name each of the {count} models, got {len(self.names)} "
+                "names."
+            )
+        if self.models:
+            self.require_unfitted("--models")
+        else:
+            self.refuse(("preprocessing",), "no --models")
+        if not self.seeds:
+            raise ValueError("--seeds must hold one at least, got none.")
+        for flag, needs in (
+            ("occluder", "occlusion"),
+            ("pgd_steps", "pgd"),
+            ("pgd_step_share", "pgd"),
+        ):
+            if not getattr(self, needs):
+                self.refuse((flag,), f"no --{needs}")
+        if not self.tsne_layers:
+            self.refuse(("tsne_noise", "tsne_examples"), "no --tsne_layers")
+        if self.timesteps and not any(
+            stored and can_rebuild(registry.get(stored.get("model"), "--runs"))
+            for _, _, stored in self.places
+        ):
+            raise ValueError(
+                f"--timesteps must be left out without a run of {_REBUILT}, got "
+                f"{','.join(map(str, self.timesteps))}."
+            )

@@ -1,0 +1,116 @@
+"""The network that applications.train trains."""
+
+import contextlib
+import inspect
+import pathlib
+
+import keras
+
+from applications.common.models import check_images, load_model
+from kfeedback import graph, weights
+from kfeedback.layers import StackTimesteps
+from kfeedback.models import registry
+
+_DECIDED = ("include_top", "pooling", "input_shape", "input_tensor", "classes")
+_DECIDED += ("backbone", "timesteps", "return_sequences", "feedback_initializer")
+
+
+def build(settings, info):
+    """The model that the settings name, one with feedback with all its predictions.
+
+    Args:
+        settings: `Settings`.
+        info: `DatasetInfo`.
+    """
+    init, family = settings.init_from, settings.family
+    if init is not None and not pathlib.Path(init).is_file():
+        raise ValueError(f"--init_from must be a file, got {init!r}.")
+    if settings.starts_from_model:
+        network = load_model("init_from", init)
+        init = None  # nothing is left to load
+    else:
+        network = _feedforward(settings, info)
+    check_images("init_from" if settings.init_from else "model", network, info)
+    if init is not None and not (
+        family.gives_feedback and weights.holds_feedback(init)
+    ):
+        weights.load(network, init)
+        init = None
+    if not family.gives_feedback:
+        return network
+    own = {}
+    if settings.feedback_init:
+        own["feedback_initializer"] = keras.initializers.RandomNormal(
+            stddev=settings.feedback_init, seed=settings.seed
+        )
+    return family.factory(
+        network,
+        weights=init,
+        timesteps=settings.get_timesteps(),
+        return_sequences=True,
+        **own,
+        **_arguments("model_args", settings, family.factory, also=("weights",)),
+    )
+
+
+def _feedforward(settings, info):
+    """The network that --backbone or --model names, for the data."""
+    own = {"classifier_activation": "sigmoid"} if info.multi_label else {}
+    family, flag = settings.family, "model_args"
+    if family.gives_feedback:
+        family, flag = registry.get(settings.backbone, "--backbone"), "backbone_args"
+    elif settings.get_timesteps():
+        own |= {"timesteps": settings.get_timesteps(), "return_sequences": True}
+    arguments = _arguments(flag, settings, family.factory)
+    return family.factory(
+        input_shape=info.image_shape, classes=info.num_classes, **own | arguments
+    )
+
+
+def _arguments(flag, settings, factory, also=()):
+    """The arguments of a factory that a flag holds, checked."""
+    given = getattr(settings, flag)
+    takes = inspect.signature(factory).parameters
+    known = [name for name in takes if name not in (*_DECIDED, *also)]
+    unknown = sorted(given.keys() - {*known})
+    if unknown:
+        raise ValueError(
+            f"--{flag} must hold some of {', '.join(known)}, got {', '.join(unknown)}."
+        )
+    return given
+
+
+def with_timesteps(network):
+    """The network with an axis of timesteps behind the batch, if it has none."""
+    (output,) = network.outputs
+    if len(output.shape) == 2:
+        output = StackTimesteps(name="timesteps", dtype=output.dtype)([output])
+    return keras.Model(network.inputs[0], output)
+
+
+@contextlib.contextmanager
+def frozen_batch_norms(network):
+    """Freezes the batch norms of a network meanwhile.
+
+    All passes of a network share a batch norm, but what they bring to it differs: in
+    training each is normalized by its own statistics, in inference all by their mean.
+    Frozen, a batch norm does the same in both.
+    """
+    norms = [
+        layer
+        for layer in graph.all_layers(network)
+        if isinstance(layer, keras.layers.BatchNormalization)
+    ]
+    if not norms:
+        raise ValueError(
+            "--freeze_batch_norm must be given for a network with layers "
+            f"BatchNormalization only, got '{network.name}', which has none."
+        )
+    before = [layer.trainable for layer in norms]
+    for layer in norms:
+        layer.trainable = False
+    try:
+        yield
+    finally:
+        for layer, trainable in zip(norms, before, strict=True):
+            layer.trainable = trainable

@@ -1,0 +1,1 @@
+"""Transfers a trained network to other data."""

@@ -1,0 +1,1 @@
+"""What published weights are called, and where in our networks they belong."""
