@@ -135,12 +135,27 @@ def load(settings, split, preprocess=None, **arguments):
     return datasets.ArrayDataset(images, labels, **arguments), info
 
 
-def load_training(settings, preprocess):
+def load_epochs(settings, preprocess):
+    """A function of `(epoch, batch)` that gives the batches of --train_split.
+
+    They are those of that epoch from that batch on; see `load_training`.
+
+    Returns:
+        that function and their `DatasetInfo`.
+    """
+    if keras.backend.backend() == "tensorflow":
+        return load_training(settings, preprocess, by_epoch=True)
+    batches, info = load_training(settings, preprocess)
+    return batches.of_epoch, info
+
+
+def load_training(settings, preprocess, **arguments):
     """Batches of --train_split, shuffled and augmented, and their `DatasetInfo`.
 
     Args:
         settings: `TrainingData` with a seed.
         preprocess: function of a batch.
+        **arguments: of `datasets.load`.
     """
     return load(
         settings,
@@ -150,6 +165,7 @@ def load_training(settings, preprocess):
         seed=settings.seed,
         flip=settings.flip,
         shift=settings.shift,
+        **arguments,
     )
 
 

@@ -10,74 +10,120 @@ trained weights.
 Into --output_dir go `model.keras`, `weights.h5` (for `kfeedback.weights.load`),
 `run.json` (every flag), `epochs.csv` and, with --tensorboard, its logs; one row with
 the error at every timestep is added to --results.
+
+A run can be broken off at any moment: the same command goes on from the last checkpoint
+in --output_dir, as if nothing had happened. After SIGTERM or SIGINT it saves one first,
+and exits with 143 or 130.
 """
 
 import contextlib
+import functools
 import importlib.util
-import json
-import pathlib
 
 import keras
 
 from applications.common import data, machine, optimization, rows
 from applications.common.command_line import launch
+from applications.train.checkpoints import Checkpoints
+from applications.train.loop import Loop
 from applications.train.network import build, frozen_batch_norms, with_timesteps
+from applications.train.progress import Progress
+from applications.train.run import Run
 from applications.train.settings import ERRORS, Settings
 from kfeedback import weights
 
 
 def main(settings):
-    """Trains, evaluates, saves."""
-    output = pathlib.Path(settings.output_dir)
+    """Trains what is left to train, evaluates, saves."""
+    run = Run(settings)
+    if run.finished is not None:
+        print(f"The run in {run.folder} is finished already; nothing is done.")
+        _say(run.finished)
+        return
     keras.utils.set_random_seed(settings.seed)
     if settings.mixed_precision:
         keras.config.set_dtype_policy("mixed_bfloat16")
     scope = _distribution_scope(settings)
-    output.mkdir(parents=True, exist_ok=True)
+    run.folder.mkdir(parents=True, exist_ok=True)
 
-    preprocess = data.fit_preprocess(settings, output)
-    train, info = data.load_training(settings, preprocess)
+    preprocess = data.fit_preprocess(settings, run.folder)
+    train, info = data.load_epochs(settings, preprocess)
     test, test_info = data.load(settings, settings.eval_split, preprocess)
     if settings.results:
         empty = _row(settings, [], 0.0, test_info)
         rows.open_rows(settings.results, empty)[0].close()
+    steps = -(-info.num_examples // settings.batch_size)
     with contextlib.ExitStack() as frozen:
         with scope:
             network = build(settings, info)
             model = with_timesteps(network)
             if settings.freeze_batch_norm:
                 frozen.enter_context(frozen_batch_norms(network))
-            steps = settings.epochs * len(train)
-            optimization.compile_model(model, settings, steps, info.multi_label)
-        _write_run(settings, info)
-        seconds = optimization.fit(
-            model,
-            train,
-            rate=settings.lr,
-            epochs=settings.epochs,
-            verbose=settings.verbose,
-            shuffle=False,  # the data shuffle themselves, by (seed, epoch)
-            validation_data=test if settings.validation_freq else None,
-            validation_freq=settings.validation_freq or 1,
-            callbacks=_callbacks(settings, output),
-        )
+            total = settings.epochs * steps
+            optimization.compile_model(model, settings, total, info.multi_label)
+            model.optimizer.build(model.trainable_variables)
+        run.write(class_names=info.class_names)
+        loop = _loop(settings, run, model, train, test, steps)
+        run.require_checkpoint(loop.restore())
+        loop.run()
 
     errors = timestep_errors(model, test)
     # Without the optimizer, so that it reloads anywhere.
     about = _about(settings, network, errors, info, test_info)
     network = keras.Model(network.inputs[0], network.outputs[0], name=settings.model)
-    network.save(output / "model.keras")
-    weights.save(network, output / "weights.h5", **about)
-    for step, error in enumerate(errors, start=1):
-        print(f"error at timestep {step}: {error:.2f} %")
+    network.save(run.folder / "model.keras")
+    weights.save(network, run.folder / "weights.h5", **about)
+    run.write(errors=errors)
+    _say(errors)
     if settings.results:
-        row = _row(settings, errors, seconds, test_info)
+        row = _row(settings, errors, loop.seconds, test_info)
         rows.append_row(settings.results, row)
+
+
+def _loop(settings, run, model, train, test, steps):
+    """The `Loop` of a compiled model, which writes into the folder of the run."""
+    progress = Progress(steps, settings.epochs, settings.batch_size, settings.verbose)
+    board = _board(settings, run.folder)
+
+    def on_epoch(history):
+        run.write_history(history)
+        speed = progress.epoch(history)
+        if board is not None:
+            board.on_epoch_end(history[-1]["epoch"], history[-1] | speed)
+
+    if board is not None:
+        board.set_model(model)
+    return Loop(
+        model,
+        lambda epoch, batch: progress.watched(train(epoch, batch)),
+        epochs=settings.epochs,
+        checkpoints=Checkpoints(
+            run.folder / "checkpoints",
+            [*model.variables, *model.optimizer.variables],
+            settings.keep,
+        ),
+        validate=functools.partial(validate, model, test),
+        validate_every=settings.validation_freq,
+        save_seconds=60 * settings.save_minutes,
+        save_batches=settings.save_batches,
+        on_epoch=on_epoch,
+        progress=progress,
+    )
+
+
+def validate(model, batches, check=lambda: None):
+    """Scores on batches; `check` is called after each and may end it."""
+
+    class Check(keras.callbacks.Callback):
+        def on_test_batch_end(self, batch, logs=None):
+            check()
+
+    return model.evaluate(batches, return_dict=True, verbose=0, callbacks=[Check()])
 
 
 def timestep_errors(model, batches):
     """Errors in percent, one a timestep: top 1, or not exactly all the labels."""
-    results = model.evaluate(batches, return_dict=True, verbose=0)
+    results = validate(model, batches)
     steps = model.output_shape[1]
     return [100 * (1 - results[f"accuracy_t{step + 1}"]) for step in range(steps)]
 
@@ -102,20 +148,18 @@ def _distribution_scope(settings):
     return tf.distribute.MirroredStrategy(devices).scope()
 
 
-def _callbacks(settings, output):
-    callbacks = [keras.callbacks.CSVLogger(str(output / "epochs.csv"))]
-    if settings.tensorboard:
-        if importlib.util.find_spec("tensorboard") is None:
-            raise ImportError("--tensorboard needs pip install kfeedback[plots].")
-        callbacks.append(keras.callbacks.TensorBoard(str(output / "tensorboard")))
-    return callbacks
+def _board(settings, folder):
+    """The callback of TensorBoard, or `None`."""
+    if not settings.tensorboard:
+        return None
+    if importlib.util.find_spec("tensorboard") is None:
+        raise ImportError("--tensorboard needs pip install kfeedback[plots].")
+    return keras.callbacks.TensorBoard(str(folder / "tensorboard"))
 
 
-def _write_run(settings, info):
-    run = {"flags": settings.as_flags(), "commit": machine.commit()}
-    run["class_names"] = info.class_names
-    path = pathlib.Path(settings.output_dir, "run.json")
-    path.write_text(json.dumps(run, indent=1) + "\n")
+def _say(errors):
+    for step, error in enumerate(errors, start=1):
+        print(f"error at timestep {step}: {error:.2f} %")
 
 
 def _about(settings, network, errors, info, test_info):

@@ -61,6 +61,13 @@ class Settings(Training):
     )
     mixed_precision: bool = _run(False, "The policy mixed_bfloat16.")
     tensorboard: bool = _run(False, "Write TensorBoard logs.")
+    save_minutes: float = _run(
+        5.0, "A checkpoint is written when so many have passed.", above=0
+    )
+    save_batches: int = _run(
+        0, "Or after so many batches of an epoch; 0: by time alone.", least=0
+    )
+    keep: int = _run(3, "So many of the last checkpoints stay.", least=2)
 
     @property
     def family(self):

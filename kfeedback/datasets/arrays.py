@@ -250,6 +250,10 @@ class ArrayDataset(keras.utils.PyDataset):
             images = self.preprocess(images)
         return images, self.labels[order]
 
+    def of_epoch(self, epoch, batch=0):
+        """The batches of one epoch from a batch on, as a `keras.utils.PyDataset`."""
+        return _Rest(self, epoch, batch)
+
     def on_epoch_begin(self):
         """Starts counting the batches of an epoch."""
         self._asked = 0
@@ -259,3 +263,17 @@ class ArrayDataset(keras.utils.PyDataset):
         if self._asked is not None and self._asked >= len(self):
             self.epoch += 1
         self._asked = None
+
+
+class _Rest(keras.utils.PyDataset):
+    """The batches of one epoch from one on."""
+
+    def __init__(self, batches, epoch, first):
+        super().__init__()
+        self._batches, self._epoch, self._first = batches, epoch, first
+
+    def __len__(self):
+        return len(self._batches) - self._first
+
+    def __getitem__(self, index):
+        return self._batches.batch(self._epoch, self._first + index)

@@ -1,5 +1,6 @@
 """The loader that applications call: any data set as a `tf.data.Dataset`."""
 
+import dataclasses
 import os
 
 import numpy as np
@@ -30,6 +31,7 @@ def load(
     flip=False,
     shift=0,
     cache=None,
+    by_epoch=False,
 ):
     """Loads a data set for training or evaluation.
 
@@ -81,6 +83,9 @@ def load(
         shift: greatest random translation in pixels; what enters repeats the edge.
         cache: whether to keep the decoded images in memory; default: if they take no
             more than `CACHE_BYTES`. Arrays are in memory in any case.
+        by_epoch: `True` to get, instead of one data set, a function of `(epoch,
+            batch=0)` that gives the batches of that epoch from that batch on: what a
+            training that was stopped has still to see.
 
     Returns:
         `(dataset, info)`: a `tf.data.Dataset` of known cardinality with elements
@@ -125,19 +130,38 @@ def load(
         examples = examples.in_memory()
     count = info.num_examples
     steps = -(-count // batch_size)
-    state = {"epoch": initial_epoch}
+    if examples.arrays:
+        with tf.device("CPU"):  # once, for all epochs
+            examples = dataclasses.replace(
+                examples, arrays=tuple(map(tf.constant, examples.arrays))
+            )
 
-    def plan():
-        epoch = state["epoch"]
+    def plan(epoch, first=0):
         stream_seed = np.random.SeedSequence([seed, epoch]).generate_state(1)[0]
         drawn = epoch_plan(count, seed, epoch, shuffle, flip, shift)
-        yield *drawn, np.int64(stream_seed)
+        return *(part[first:] for part in drawn), np.int64(stream_seed)
 
     def finish(images, labels, flips, offsets):
         if flip or shift:
             images = _augment(images, flips, offsets)
         images = tf.cast(images, tf.float32)
         return images if preprocess is None else preprocess(images), labels
+
+    def batches(plans, first=0):
+        found = _batches(examples, plans, batch_size, shuffle, first)
+        return found.map(finish, tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+
+    def of_epoch(epoch, batch=0):
+        epoch = checks.integer("epoch", epoch, 0)
+        if not 0 <= checks.integer("batch", batch, 0) <= steps:
+            raise ValueError(f"batch must be from 0 to {steps}, got {batch}.")
+        first = min(batch * batch_size, count)
+        found = batches(tf.data.Dataset.from_tensors(plan(epoch, first)), first)
+        return _finished(found, steps - batch)
+
+    if by_epoch:
+        return of_epoch, info
+    state = {"epoch": initial_epoch}
 
     def tick():
         epoch = state["epoch"]
@@ -147,7 +171,7 @@ def load(
             yield step
 
     plans = tf.data.Dataset.from_generator(
-        plan,
+        lambda: iter([plan(state["epoch"])]),
         output_signature=(
             tf.TensorSpec([count], tf.int64),
             tf.TensorSpec([count], tf.bool),
@@ -155,31 +179,34 @@ def load(
             tf.TensorSpec([], tf.int64),
         ),
     )
-    batches = _batches(examples, plans, batch_size, shuffle)
-    batches = batches.map(finish, tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
     # The ticks run behind the prefetching: they count what was handed out.
     ticks = tf.data.Dataset.from_generator(
         tick, output_signature=tf.TensorSpec([], tf.int64)
     )
-    dataset = tf.data.Dataset.zip(batches, ticks).map(lambda batch, _: batch)
+    ticked = tf.data.Dataset.zip(batches(plans), ticks)
+    return _finished(ticked.map(lambda batch, _: batch), steps), info
+
+
+def _finished(dataset, steps):
+    """A data set of a known number of batches, which workers share batch by batch."""
     options = tf.data.Options()
     options.experimental_optimization.inject_prefetch = False
     options.experimental_distribute.auto_shard_policy = (
         tf.data.experimental.AutoShardPolicy.DATA
     )
     dataset = dataset.apply(tf.data.experimental.assert_cardinality(steps))
-    return dataset.with_options(options), info
+    return dataset.with_options(options)
 
 
 def _expanded(path):
     return None if path is None else os.path.expanduser(path)
 
 
-def _batches(examples, plans, batch_size, shuffle):
+def _batches(examples, plans, batch_size, shuffle, first):
+    """The batches of plans, of which the first examples are left out already."""
     slices = tf.data.Dataset.from_tensor_slices
     if examples.arrays:
-        with tf.device("CPU"):
-            images, labels = map(tf.constant, examples.arrays)
+        images, labels = examples.arrays
 
         def gather(order, flips, offsets):
             return tf.gather(images, order), tf.gather(labels, order), flips, offsets
@@ -193,7 +220,7 @@ def _batches(examples, plans, batch_size, shuffle):
 
     @tf.autograph.experimental.do_not_convert
     def stream(_, flips, offsets, seed):
-        decoded = examples.decoded(seed if shuffle else None)
+        decoded = examples.decoded(seed if shuffle else None, first)
         return tf.data.Dataset.zip(decoded, slices((flips, offsets)))
 
     def flat(example, augmentation):

@@ -107,11 +107,14 @@ class Examples:
     decode: Callable | None = None
     blame: Callable | None = None
 
-    def decoded(self, seed):
-        """A `tf.data.Dataset` of `(image, label)`, decoded in parallel."""
+    def decoded(self, seed, skip=0):
+        """A `tf.data.Dataset` of `(image, label)`, decoded in parallel.
+
+        The first `skip` of them are read, but not decoded.
+        """
         import tensorflow as tf
 
-        stream = self.stream(seed)
+        stream = self.stream(seed).skip(skip)
         if self.blame is None:
             return stream.map(self.decode, tf.data.AUTOTUNE)
 

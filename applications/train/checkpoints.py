@@ -83,9 +83,9 @@ class Checkpoints:
                 say(f"checkpoint {number} cannot be read and is left out: {reason}")
         if numbers:
             raise ValueError(
-                f"--output_dir must hold a checkpoint that can be read, got {self.folder}"
-                f" with {len(numbers)}, all damaged; without that folder the run starts "
-                "anew."
+                "--output_dir must hold a checkpoint that can be read, got "
+                f"{self.folder} with {len(numbers)}, all damaged; in another folder a "
+                "run starts anew."
             )
         return None
 
@@ -151,8 +151,7 @@ class _Orbax:
             import orbax.checkpoint
         except ImportError as error:
             raise ImportError(
-                "Checkpoints under JAX need pip install kfeedback[jax]: orbax-checkpoint "
-                f"is missing ({error})."
+                f"Checkpoints under JAX need pip install kfeedback[jax]: {error}"
             ) from error
         self._orbax = orbax.checkpoint
         self._folder = folder.absolute()

@@ -7,7 +7,7 @@ NUMBERS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Interruption(SystemExit):
-    """Ends the program with 128 and the signal's number, as a shell says it: 143, 130."""
+    """Ends the program with 128 and the number of a signal: 143, 130."""
 
 
 @contextlib.contextmanager

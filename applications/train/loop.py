@@ -10,7 +10,7 @@ import time
 import keras
 import numpy as np
 
-from applications.training.interruptions import Interruption, noted
+from applications.train.interruptions import Interruption, noted
 
 _LOOK_SECONDS = 1.0  # between looks at the loss
 
@@ -29,7 +29,7 @@ class Loop:
         save_batches: or after so many batches, if not 0.
         validate_every: validate after so many epochs; the last one always, unless 0.
         on_epoch: function of the history after each epoch, a list of dicts.
-        progress: function of `(epoch, batch, logs)` after each batch.
+        progress: `Progress`.
         fit: function like `keras.Model.fit` of this model for one epoch.
     """
 
@@ -45,7 +45,7 @@ class Loop:
         save_seconds=300.0,
         save_batches=0,
         on_epoch=lambda history: None,
-        progress=lambda epoch, batch, logs: None,
+        progress,
         fit=None,
     ):
         self.model = model
@@ -131,11 +131,12 @@ class Loop:
     def after_batch(self, epoch, batch, logs):
         """What is done after each batch, counted from 1 within the epoch."""
         self._position |= {"epoch": epoch, "batch": batch}
+        self._progress.count()
         now = time.monotonic()
         if now - self._looked > _LOOK_SECONDS:  # a value may have to be waited for
             self._looked = now
             require_finite(self.model, logs, of_weights=False)
-            self._progress(epoch, batch, logs)
+            self._progress.batch(epoch, batch, logs)
         by_count = self._save_batches and batch % self._save_batches == 0
         try:
             self._check()
@@ -245,9 +246,10 @@ def require_finite(model, logs=None, of_weights=True):
     variables = [*model.variables, *model.optimizer.variables]
     for variable in variables if of_weights and not wrong else ():
         value = keras.ops.convert_to_numpy(variable)
-        if value.dtype.kind not in "iub" and not np.isfinite(
-            np.asarray(value, "float32")
-        ).all():
+        if (
+            value.dtype.kind not in "iub"
+            and not np.isfinite(np.asarray(value, "float32")).all()
+        ):
             wrong.append(variable.path)
             break
     if wrong:
