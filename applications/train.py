@@ -179,7 +179,7 @@ def build(info):
 def _network(info, is_feedback):
     """The network that --backbone or --model names, for the data."""
     name = FLAGS.backbone if is_feedback else FLAGS.model
-    factory = FACTORIES[name]
+    factory = registry.get(name, "backbone").factory
     arguments = _app.arguments(
         "backbone_args" if is_feedback else "model_args",
         factory,
