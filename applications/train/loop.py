@@ -21,7 +21,7 @@ class Loop:
     Args:
         model: compiled `keras.Model`, with a built optimizer.
         data: function of `(epoch, batch)` that gives the batches of that epoch from
-            that batch on; `len` of them may be 0.
+            that batch on.
         validate: function that gives a dict of scores, or `None`.
         epochs: int, of the whole run.
         checkpoints: `Checkpoints` of the model's and the optimizer's variables.
@@ -93,18 +93,17 @@ class Loop:
             for epoch in range(self._position["epoch"], self._epochs):
                 if self._position["logs"] is None:
                     self._train(epoch)
+                    self._save_if_due()
                 self._finish(epoch)
 
     def _train(self, epoch):
         start = self._position["batch"]
         data = self._data(epoch, start)
+        self._last = start + len(data)
         watch = _Watch(self, epoch, start)
-        if len(data):
-            self._fit(self.model, data, epoch, watch)
-            watch.undo_average()
-        self._position["logs"] = watch.logs
-        self._position["batch"] = start + len(data)
-        self._position["metrics"] = []
+        self._fit(self.model, data, epoch, watch)
+        watch.undo_average()
+        self._position |= {"logs": watch.logs, "batch": self._last, "metrics": []}
 
     def _finish(self, epoch):
         """Validates, notes and saves."""
@@ -125,8 +124,7 @@ class Loop:
         self._position |= {"epoch": epoch + 1, "batch": 0, "logs": None}
         self._position["history"] = history
         self._on_epoch(history)
-        if self._is_due() or epoch + 1 == self._epochs:
-            self._save()
+        self._save_if_due(epoch + 1 == self._epochs)
 
     def after_batch(self, epoch, batch, logs):
         """What is done after each batch, counted from 1 within the epoch."""
@@ -137,27 +135,29 @@ class Loop:
             self._looked = now
             require_finite(self.model, logs, of_weights=False)
             self._progress.batch(epoch, batch, logs)
-        by_count = self._save_batches and batch % self._save_batches == 0
+        if batch < self._last:  # else the epoch is whole in a moment
+            by_count = self._save_batches and batch % self._save_batches == 0
+            self._save_if_due(by_count)
+
+    def _save_if_due(self, due=False):
+        """Saves if it is time, or if there was a signal, which then ends the run."""
         try:
             self._check()
         except Interruption:
-            self._save(with_metrics=True)
+            self._save()
             raise
-        if by_count or self._is_due():
-            self._save(with_metrics=True)
+        if due or time.monotonic() - self._saved > self._save_seconds:
+            self._save()
 
     def metrics(self):
         """The state of the metrics at the position, empty at an epoch's start."""
         return self._position["metrics"]
 
-    def _is_due(self):
-        return time.monotonic() - self._saved > self._save_seconds
-
-    def _save(self, with_metrics=False):
+    def _save(self):
         sync(self.model)
         require_finite(self.model)
         metrics = []
-        if with_metrics:
+        if self._position["batch"] and self._position["logs"] is None:
             values = [value_of(v) for v in self.model.metrics_variables]
             metrics = [value.tolist() for value in values]
         now = {**self._position, "metrics": metrics, "seconds": self.seconds}
