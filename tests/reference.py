@@ -229,7 +229,7 @@ def cliquenet(x, weights, blocks, layers, attention=False, **options):
     for block in range(1, blocks + 1):
         prefix = f"block{block}/"
         own = {k.removeprefix(prefix): v for k, v in weights.items()}
-        stage = clique_block(x, own, layers, 1, **options)[-1]
+        stage = clique_block(x, own, layers, 2, **options)[-1]
         feature = np.concatenate([x, stage], axis=-1)
         if f"compression{block}_conv/kernel" in weights:
             feature = norm_relu_conv(feature, f"compression{block}")

@@ -75,12 +75,12 @@ def test_equals_the_reference(layers, stages, updates, bottleneck, batch):
 def test_the_reference_tells_orders_of_update_apart():
     """Else the test above could not see a wrong one."""
     weights = arrays(make(3))
-    right = reference.clique_block(X, weights, 3, 1)[-1]
-    simultaneous = reference.clique_block(X, weights, 3, 1, updates=1)[-1]
+    right = reference.clique_block(X, weights, 3, 2)[-1]
+    simultaneous = reference.clique_block(X, weights, 3, 2, updates=1)[-1]
     assert np.abs(right[..., :2] - simultaneous[..., :2]).max() == 0
     assert np.abs(right[..., 2:4] - simultaneous[..., 2:4]).max() > 1e-2
     swapped = {**weights, "kernel_1": weights["kernel_1"][:, :, ::-1]}
-    wrong = reference.clique_block(X, swapped, 3, 1)[-1]
+    wrong = reference.clique_block(X, swapped, 3, 2)[-1]
     assert np.abs(right - wrong).max() > 1e-2
 
 

@@ -5,7 +5,6 @@ import inspect
 import sys
 import textwrap
 
-import keras
 import numpy as np
 import pytest
 
@@ -169,10 +168,9 @@ def test_the_default_shape_and_the_least_size(name):
     small = (family.least_size, family.least_size, channels)
     model = family.factory(include_top=False, input_shape=small)
     assert model.input_shape == (None, *small)
+    below = (family.least_size - 1, *small[1:])
     with pytest.raises(ValueError) as caught:
-        family.factory(
-            include_top=False, input_shape=(family.least_size - 1, *small[1:])
-        )
+        family.factory(include_top=False, input_shape=below)
     harness.assert_one_sentence(caught.value, "input_shape")
 
 
@@ -205,9 +203,8 @@ def test_a_network_is_rebuilt_from_its_origin(make):
     other = registry.build(weights.origin(model))
     assert type(other) is type(model)
     assert weights.origin(other) == weights.origin(model)
-    assert [w.shape for w in other.weights] == [w.shape for w in model.weights]
-    if isinstance(model, keras.Functional):
-        assert [x.name for x in other.layers[1:]] == [x.name for x in model.layers[1:]]
+    made, wanted = ([(w.path, w.shape) for w in m.weights] for m in (other, model))
+    assert made == wanted
 
 
 def test_an_origin_of_an_earlier_version():
