@@ -124,8 +124,8 @@ class Explainer:
     def predict(self, images, *, verbose="auto"):
         """The posterior of images `(N, H, W, C)`: float32 `(N, classes)`."""
         images = _check_images(images, self.network.model)
-        run = self._compile("predict", self._posterior)
         size = _chunk_size(self.batch_size, len(images))
+        run = self._compile(("predict", size), self._posterior)
         found = []
         for part in self.parts(len(images), size, verbose):
             posterior = run(_chunk(images[part], size))
@@ -159,9 +159,9 @@ class Explainer:
         images = _check_images(images, self.network.model)
         targets = _check_targets(targets, len(images), self.network.classes)
         count = 1 if targets is None else targets.shape[1]
-        key = ("maps", targets is None, count)
-        run = self._compile(key, lambda *given: self.explain(*given)["maps"])
         size = _chunk_size(max(1, self.batch_size // count), len(images))
+        key = ("maps", size, count, targets is None)
+        run = self._compile(key, lambda *given: self.explain(*given)["maps"])
         for part in self.parts(len(images), size, verbose):
             given = [_chunk(images[part], size)]
             if targets is not None:

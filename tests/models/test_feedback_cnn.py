@@ -1,3 +1,4 @@
+import inspect
 import pathlib
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import pytest
 from keras import ops
 
 import kfeedback
+from kfeedback import explain
 from tests.explain import common
 
 ON_TENSORFLOW = keras.backend.backend() == "tensorflow"
@@ -61,6 +63,18 @@ def test_saves_and_reloads(tmp_path):
     assert settings[0] == settings[1] and settings[0]["iterations"] == 3
 
 
+def test_the_arguments_of_feedback_are_those_of_the_method():
+    shown = inspect.signature(kfeedback.FeedbackCNN).parameters
+    for name, parameter in inspect.signature(explain.Feedback).parameters.items():
+        assert shown[name].kind is inspect.Parameter.KEYWORD_ONLY
+        assert shown[name].default == parameter.default
+    config = network(step_size=0.3, start="activations").get_config()
+    expected = explain.Feedback(step_size=0.3, start="activations").get_config()
+    assert {name: config[name] for name in expected} == expected
+    with pytest.raises(TypeError, match="loops"):
+        network(loops=3)
+
+
 def test_function_as_preprocessing_is_not_saved(tmp_path):
     model, _ = common.three_layers()
     model = kfeedback.FeedbackCNN(model, preprocess=lambda x: x / 255)
@@ -99,10 +113,8 @@ def test_nothing_of_the_backbone_changes_also_after_an_error():
     activations = [getattr(layer, "activation", None) for layer in model.layers]
     plain = model.predict(common.images() / 255, verbose=0)
     fresh = kfeedback.FeedbackCNN(model, preprocess="scale")
-    for method in kfeedback.explain.list_methods():
-        kfeedback.explain.saliency(
-            model, common.images(), method=method, preprocess="scale"
-        )
+    for method in explain.list_methods():
+        explain.saliency(model, common.images(), method=method, preprocess="scale")
     fresh.look_twice(common.images(), top=2)
     for bad in ([9, 0, 0], [0]):
         with pytest.raises(ValueError):
