@@ -62,7 +62,7 @@ def test_refuses_to_go_on_without_a_whole_one(tmp_path):
     three(tmp_path)
     for path in tmp_path.glob("*.index"):
         path.write_bytes(b"no index")
-    with pytest.raises(ValueError, match="checkpoint that can be read.* all damaged"):
+    with pytest.raises(ValueError, match=r"checkpoint that can be read.* all damaged"):
         Checkpoints(tmp_path, variables()).restore(lambda text: None)
 
 
