@@ -25,7 +25,7 @@ import keras
 from applications.common import data, machine, optimization, rows
 from applications.common.command_line import launch
 from applications.train.checkpoints import Checkpoints
-from applications.train.loop import Loop
+from applications.train.loop import Loop, averaged
 from applications.train.network import build, frozen_batch_norms, with_timesteps
 from applications.train.progress import Progress
 from applications.train.run import Run
@@ -65,14 +65,17 @@ def main(settings):
         run.write(class_names=info.class_names)
         loop = _loop(settings, run, model, train, test, steps)
         run.require_checkpoint(loop.restore())
+        if loop.history:
+            run.write_history(loop.history)
         loop.run()
 
-    errors = timestep_errors(model, test)
-    # Without the optimizer, so that it reloads anywhere.
-    about = _about(settings, network, errors, info, test_info)
-    network = keras.Model(network.inputs[0], network.outputs[0], name=settings.model)
-    network.save(run.folder / "model.keras")
-    weights.save(network, run.folder / "weights.h5", **about)
+    with averaged(model):
+        errors = timestep_errors(model, test)
+        about = _about(settings, network, errors, info, test_info)
+        # Without the optimizer, so that it reloads anywhere.
+        plain = keras.Model(network.inputs[0], network.outputs[0], name=settings.model)
+        plain.save(run.folder / "model.keras")
+        weights.save(plain, run.folder / "weights.h5", **about)
     run.write(errors=errors)
     _say(errors)
     if settings.results:

@@ -62,6 +62,7 @@ class Loop:
         self._position = {"epoch": 0, "batch": 0, "metrics": [], "history": []}
         self._position |= {"logs": None, "seconds": 0.0}
         self._saved = self._started = self._looked = time.monotonic()
+        self._has_checkpoint = False
 
     @property
     def history(self):
@@ -77,7 +78,7 @@ class Loop:
         """Goes on from the newest checkpoint, if there is one, and says from where."""
         position = self._checkpoints.restore(say)
         if position is not None:
-            self._position = position
+            self._position, self._has_checkpoint = position, True
             say(f"resumed at epoch {position['epoch'] + 1}, batch {position['batch']}")
         return position is not None
 
@@ -123,8 +124,9 @@ class Loop:
         history = [*self.history, {"epoch": epoch, **logs}]
         self._position |= {"epoch": epoch + 1, "batch": 0, "logs": None}
         self._position["history"] = history
+        # No row before there is a checkpoint: rows without one are a run that lost it.
+        self._save_if_due(epoch + 1 == self._epochs or not self._has_checkpoint)
         self._on_epoch(history)
-        self._save_if_due(epoch + 1 == self._epochs)
 
     def after_batch(self, epoch, batch, logs):
         """What is done after each batch, counted from 1 within the epoch."""
@@ -162,7 +164,7 @@ class Loop:
             metrics = [value.tolist() for value in values]
         now = {**self._position, "metrics": metrics, "seconds": self.seconds}
         self._checkpoints.save(now)
-        self._saved = time.monotonic()
+        self._saved, self._has_checkpoint = time.monotonic(), True
 
 
 class _Watch(keras.callbacks.Callback):
