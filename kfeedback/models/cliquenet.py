@@ -156,12 +156,12 @@ def _clique_net(
     attentional_transition,
     bottleneck,
     compression,
-    block_feature,
-    transition_feature,
-    stages,
-    updates,
     dropout,
     epsilon,
+    block_feature="II",
+    transition_feature="II",
+    stages=2,
+    updates=None,
 ):
     """The blocks, transitions and head behind a stem."""
     checks.boolean("attentional_transition", attentional_transition)
@@ -172,8 +172,7 @@ def _clique_net(
         ("block_feature", block_feature),
         ("transition_feature", transition_feature),
     ):
-        if not isinstance(value, str) or value not in stage_of:
-            raise ValueError(f"{argument} must be 'I' or 'II', got {value!r}.")
+        checks.one_of(argument, value, ("I", "II"))
     for n in layers:
         checks.integer("layers", n, least=2 if stages > 1 else 1)
         if updates is not None and not checks.integer("updates", updates, 0) <= n:
@@ -295,10 +294,6 @@ def _imagenet_variant(variant, filters, layers, parameters):
             attentional_transition=attentional_transition,
             bottleneck=True,
             compression=True,
-            block_feature="II",
-            transition_feature="II",
-            stages=2,
-            updates=None,
             dropout=0.0,
             epsilon=_IMAGENET_EPSILON,
         )
