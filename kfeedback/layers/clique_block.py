@@ -196,26 +196,22 @@ class CliqueBlock(Layer):
         )
 
     def _add_norm(self, name, channels):
+        return self._add_vectors(name, channels, {"gamma": "ones", "beta": "zeros"})
+
+    def _add_moving(self, name, channels):
+        parts = {"moving_mean": "zeros", "moving_variance": "ones"}
+        return self._add_vectors(name, channels, parts, trainable=False)
+
+    def _add_vectors(self, name, channels, parts, trainable=True):
         return [
             self.add_weight(
                 name=f"{name}_{part}",
                 shape=(channels,),
                 initializer=initial,
+                trainable=trainable,
                 autocast=False,
             )
-            for part, initial in (("gamma", "ones"), ("beta", "zeros"))
-        ]
-
-    def _add_moving(self, name, channels):
-        return [
-            self.add_weight(
-                name=f"{name}_moving_{part}",
-                shape=(channels,),
-                initializer=initial,
-                trainable=False,
-                autocast=False,
-            )
-            for part, initial in (("mean", "zeros"), ("variance", "ones"))
+            for part, initial in parts.items()
         ]
 
     # --- Computation -----------------------------------------------------------------
