@@ -71,6 +71,13 @@ def one_of(name, value, known):
     return value
 
 
+def fits(shape, wanted):
+    """Whether a shape is the wanted one, in which `None` stands for any number."""
+    return len(shape) == len(wanted) and all(
+        n in (None, m) for n, m in zip(wanted, shape, strict=True)
+    )
+
+
 def pixels(name, images):
     """Returns a NumPy array; raises a ValueError unless all of it is from 0 to 255."""
     if images.dtype.kind not in "fiu":
