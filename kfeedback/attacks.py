@@ -120,11 +120,7 @@ class Attack:
                 f"preprocess must be None or a function, got {preprocess!r}."
             )
         checks.boolean("from_logits", from_logits)
-        if predictions not in PREDICTIONS:
-            raise ValueError(
-                f"predictions must be one of {', '.join(PREDICTIONS)}, got "
-                f"{predictions!r}."
-            )
+        checks.one_of("predictions", predictions, PREDICTIONS)
         self.model = model
         self._from_logits = from_logits
         self._batch_size = checks.integer("batch_size", batch_size)

@@ -65,10 +65,17 @@ def number(name, value, *, above=None, least=None, below=_INFINITY, most=_INFINI
 
 
 def one_of(name, value, known):
-    """Returns `value`; raises a ValueError unless it is one of those known."""
-    if value not in known:
+    """Returns `value`; raises a ValueError unless it is one of those known, texts."""
+    if not isinstance(value, str) or value not in known:
         raise ValueError(f"{name} must be one of {', '.join(known)}, got {value!r}.")
     return value
+
+
+def fits(shape, wanted):
+    """Whether a shape is the wanted one, in which `None` stands for any number."""
+    return len(shape) == len(wanted) and all(
+        n in (None, m) for n, m in zip(wanted, shape, strict=True)
+    )
 
 
 def pixels(name, images):

@@ -11,6 +11,7 @@ import math
 import numpy as np
 
 from kfeedback import checks
+from kfeedback.images import pillow
 
 OCCLUDERS = ("rectangles", "patches")
 _NOISE, _OCCLUSION, _START = range(3)  # streams of random numbers
@@ -81,8 +82,7 @@ def occlude(
     images = checked_images(images)
     low, high = _check_share(share)
     boxes = _check_boxes(boxes, images)
-    if kind not in OCCLUDERS:
-        raise ValueError(f"kind must be one of {', '.join(OCCLUDERS)}, got {kind!r}.")
+    checks.one_of("kind", kind, OCCLUDERS)
     pool = _check_others(others, images) if kind == "patches" else None
     result, sizes_of = images.copy(), {}
     for i, random in zip(
@@ -185,13 +185,7 @@ def jpeg(images, quality):
         raise ValueError(f"quality must be an integer from 1 to 100, got {quality}.")
     if images.shape[-1] not in (1, 3):
         raise ValueError(f"images must have 1 or 3 channels, got {images.shape}.")
-    try:
-        from PIL import Image
-    except ImportError as error:
-        raise ImportError(
-            "JPEG files are written by Pillow, which is missing; install it with "
-            "`pip install kfeedback[data]`."
-        ) from error
+    Image = pillow("JPEG files are written")
     for image in images:
         pixels = np.rint(image).astype(np.uint8)
         file = io.BytesIO()
@@ -226,11 +220,7 @@ def checked_images(images, name="images", least_rank=4, most_rank=4):
             f"{images.shape}."
         )
     if images.size:
-        low, high = images.min(), images.max()
-        if not (low >= 0 and high <= 255):  # a NaN is neither
-            raise ValueError(
-                f"{name} must have values from 0 to 255, got {low:g} to {high:g}."
-            )
+        checks.pixels(name, images)
     return images.astype(np.float32)
 
 

@@ -90,8 +90,7 @@ class EarlyExit:
         """
         batch_size = checks.integer("batch_size", batch_size)
         found, wanted = tuple(getattr(images, "shape", ())), tuple(self._input.shape)
-        pairs = list(zip(found, wanted, strict=False))[1:]
-        if len(found) != len(wanted) or any(b not in (None, a) for a, b in pairs):
+        if not checks.fits(found[1:], wanted[1:]):
             raise ValueError(
                 "images must be an array or tensor of shape "
                 f"{wanted}, got {type(images).__name__} of shape {found}."

@@ -53,13 +53,7 @@ def decode(source, *, channels=3, name=None):
             # As Pillow decodes; TensorFlow's own choice is a faster, rougher one.
             lambda: tf.io.decode_jpeg(source, 3, dct_method="INTEGER_ACCURATE"),
         )
-    try:
-        from PIL import Image, UnidentifiedImageError
-    except ImportError as error:
-        raise ImportError(
-            "Images are decoded by Pillow, which is missing; install it with "
-            "`pip install kfeedback[data]`."
-        ) from error
+    Image = pillow("Images are decoded")
     name = repr(str(source)) if name is None else name
     try:
         if not isinstance(source, bytes):
@@ -70,13 +64,25 @@ def decode(source, *, channels=3, name=None):
         reason = str(error)
         if isinstance(error, OSError) and error.strerror:
             reason = error.strerror
-        elif isinstance(error, UnidentifiedImageError):
+        elif isinstance(error, Image.UnidentifiedImageError):
             reason = "no kind of image is known that starts so" if source else "empty"
         reason = " ".join(reason.split()).rstrip(".")
         raise ValueError(
             f"source must be a whole image file, got {name}: {reason}."
         ) from error
     return np.repeat(pixels, 3, -1) if channels and pixels.shape[-1] == 1 else pixels
+
+
+def pillow(what):
+    """The module `PIL.Image`; an ImportError says what is done by it."""
+    try:
+        from PIL import Image
+    except ImportError as error:
+        raise ImportError(
+            f"{what} by Pillow, which is missing; install it with "
+            "`pip install kfeedback[data]`."
+        ) from error
+    return Image
 
 
 def _pixels(image):

@@ -248,10 +248,7 @@ def preprocess_input(images, mode="scale"):
         >>> preprocess_input(np.full((1, 1, 1), 255), "center")
         array([[[1.]]], dtype=float32)
     """
-    if mode not in PREPROCESSING_MODES:
-        raise ValueError(
-            f"mode must be one of {', '.join(PREPROCESSING_MODES)}, got {mode!r}."
-        )
+    checks.one_of("mode", mode, PREPROCESSING_MODES)
     if isinstance(images, np.ndarray):
         images = images.astype(np.float32)  # a copy
     else:

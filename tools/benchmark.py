@@ -13,12 +13,10 @@ off the traced graph (TensorFlow) or jaxpr (JAX): what is computed once counts o
 GFLOP/s are 2 · multiply-adds · images/s; a training step counts as three forwards.
 """
 
-import csv
-import pathlib
 import sys
 
 from applications.common.command_line import launch
-from applications.common.rows import align
+from applications.common.rows import align, append_row, open_rows
 from tools.costs import COLUMNS, MODES, SPEED, Settings, measure
 
 
@@ -85,41 +83,17 @@ def _number(value, template):
     return "-" if value == "" else template.format(value)
 
 
-def _check_csv(path):
-    """True if the file needs a header; a file with other columns is refused."""
-    path = pathlib.Path(path)
-    if path.is_dir() or not path.parent.is_dir():
-        raise ValueError(
-            f"--csv must be a file in a folder that exists, got {str(path)!r}."
-        )
-    if not path.exists() or path.stat().st_size == 0:
-        return True
-    with path.open(newline="") as file:
-        columns = next(csv.reader(file))
-    if columns != list(COLUMNS):
-        raise ValueError(
-            f"--csv must be a new file or one with the columns of this program, got "
-            f"{str(path)!r} with {', '.join(columns)}."
-        )
-    return False
-
-
 def append_rows(path, rows):
     """Adds the rows of `measure` to a CSV file."""
-    new = _check_csv(path)
-    with pathlib.Path(path).open("a", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        if new:
-            writer.writeheader()
-        for row in rows:
-            floats = {n: f"{v:.5g}" for n, v in row.items() if isinstance(v, float)}
-            writer.writerow(row | floats)
+    for row in rows:
+        floats = {n: f"{v:.5g}" for n, v in row.items() if isinstance(v, float)}
+        append_row(path, row | floats, "csv")
 
 
 def main(settings):
     """Measures, prints the table, adds to the CSV."""
     if settings.csv:
-        _check_csv(settings.csv)
+        open_rows(settings.csv, dict.fromkeys(COLUMNS), "csv")[0].close()
     rows = measure(settings, lambda line: print(line, file=sys.stderr, flush=True))
     print(report(rows))
     if settings.csv:

@@ -2,7 +2,6 @@
 
 import concurrent.futures
 import dataclasses
-import datetime
 import multiprocessing
 import os
 import pathlib
@@ -32,7 +31,7 @@ MODES = ("inference", "training")
 FORWARDS = {"inference": 1, "training": 3}
 SPEED = ("images_per_s", "images_per_s_min", "images_per_s_max", "gflops", "share")
 COLUMNS = (
-    *("date", "commit", "model", "kwargs", "timesteps", "batch_size", "input_shape"),
+    *("model", "kwargs", "timesteps", "batch_size", "input_shape"),
     *("dtype", "backend", "jit_compile", "repeats", "parameters", "multiply_adds"),
     *(f"{mode}_{name}" for mode in MODES for name in SPEED),
     *("machine_conv_gflops", "multiply_adds_ratio"),
@@ -84,6 +83,10 @@ class Settings(Base):
         backend = keras.backend.backend()
         if backend not in ("tensorflow", "jax"):
             raise ValueError(f"KERAS_BACKEND must be tensorflow or jax, got {backend}.")
+        if self.csv and not pathlib.Path(self.csv).parent.is_dir():
+            raise ValueError(
+                f"--csv must be a file in a folder that exists, got {self.csv!r}."
+            )
         for name in ("timesteps", "input_shape"):
             if name in self.kwargs:
                 raise ValueError(
@@ -275,8 +278,6 @@ def _common_columns(settings):
     backend = keras.backend.backend()
     version = sys.modules[backend].__version__
     return {
-        "date": datetime.date.today().isoformat(),
-        "commit": machine.commit(),
         "model": settings.model,
         "kwargs": as_text(settings.kwargs),
         "batch_size": settings.batch_size,

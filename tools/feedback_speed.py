@@ -83,7 +83,7 @@ def main(settings):
             f"{iteration[n]:.2f} s, ratio {iteration[n] / plainly[n]:.2f}"
         )
     if settings.csv:
-        append_row(settings.csv, row | {"hardware": hardware()})
+        append_row(settings.csv, row | {"hardware": hardware()}, "csv")
 
 
 def _network(name):

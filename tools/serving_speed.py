@@ -73,7 +73,7 @@ def main(settings):
     row["hardware"] = hardware()
     print(format_table([row]))
     if settings.csv:
-        append_row(settings.csv, row)
+        append_row(settings.csv, row, "csv")
 
 
 def _served(model, folder, batches, jit_compile=False):

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 
 import kfeedback  # noqa: F401  (registers the layers that a saved model holds)
+from kfeedback import checks
 from kfeedback.classifier import check_output, posterior_kind
 
 
@@ -24,7 +25,8 @@ def load_model(flag, path):
 def check_images(flag, model, info, *, from_logits=False):
     """Refuses a model, named by a flag, whose input or output does not fit the data."""
     shape = model.input_shape[1:]
-    if not fits_images(shape, info) or model.output_shape[-1] != info.num_classes:
+    fits = checks.fits(info.image_shape, shape)
+    if not fits or model.output_shape[-1] != info.num_classes:
         raise ValueError(
             f"--{flag} must lead to a model for images {info.image_shape} of "
             f"{info.num_classes} classes, as {info.name} has them, got one for images "
@@ -38,12 +40,6 @@ def check_images(flag, model, info, *, from_logits=False):
             f"--{flag} must lead to a model that ends in a {wanted}, which the errors "
             f"are of for {info.name}, got '{model.name}', which does not."
         )
-
-
-def fits_images(shape, info):
-    """Whether the images of a data set have the shape (H, W, C), or (None, None, C)."""
-    pairs = zip(shape, info.image_shape, strict=False)
-    return len(shape) == 3 and all(n in (None, m) for n, m in pairs)
 
 
 def predict_all(predict, batches):

@@ -4,6 +4,7 @@ import math
 
 import keras
 
+from kfeedback import checks
 from kfeedback.backend import model_state, stateless_forward
 
 
@@ -51,16 +52,11 @@ def static_shape(model, input_shape):
         raise ValueError(
             f"input_shape must be given for '{model.name}', whose input is {own}."
         )
-    if input_shape and own and isinstance(own, tuple):
-        fits = len(own) == len(input_shape) + 1 and all(
-            mine in (None, given)
-            for mine, given in zip(own[1:], input_shape, strict=False)
+    if input_shape and isinstance(own, tuple) and not checks.fits(shape, own[1:]):
+        raise ValueError(
+            f"input_shape must fit '{model.name}', whose input is {own}, got "
+            f"{tuple(input_shape)}."
         )
-        if not fits:
-            raise ValueError(
-                f"input_shape must fit '{model.name}', whose input is {own}, got "
-                f"{tuple(input_shape)}."
-            )
     return tuple(shape)
 
 

@@ -7,10 +7,10 @@ import pathlib
 from applications.common import machine
 
 
-def open_rows(path, row):
+def open_rows(path, row, flag="results"):
     """Opens a CSV file to add rows like `row`; refuses one with other columns."""
     path = pathlib.Path(path)
-    columns = ["date", "commit", *row]
+    columns = list({"date": "", "commit": ""} | row)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = path.open("a+", newline="")
@@ -18,22 +18,22 @@ def open_rows(path, row):
         found = next(csv.reader(file), None)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ValueError(
-            f"--results must be a CSV file that can be written, got {path} ({error})."
+            f"--{flag} must be a CSV file that can be written, got {path} ({error})."
         ) from error
     writer = csv.DictWriter(file, fieldnames=columns, lineterminator="\n")
     if found is None:
         writer.writeheader()
     elif found != columns:
         raise ValueError(
-            f"--results must be a file with the columns {', '.join(columns)}, got "
+            f"--{flag} must be a file with the columns {', '.join(columns)}, got "
             f"{path} with {', '.join(found)}."
         )
     return file, writer
 
 
-def append_row(path, row):
-    """Adds a row, and date and commit, to a CSV file."""
-    file, writer = open_rows(path, row)
+def append_row(path, row, flag="results"):
+    """Adds a row, and date and commit, to a CSV file, which a flag names."""
+    file, writer = open_rows(path, row, flag)
     with file:
         today = datetime.date.today().isoformat()
         writer.writerow({"date": today, "commit": machine.commit(), **row})

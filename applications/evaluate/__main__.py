@@ -80,9 +80,9 @@ def leave_early(settings, model, test):
     print(rows.format_table([measured]))
     rows.write_rows(run / "early_exit.csv", curve)
     if settings.exit_results:
-        fixed = {"run": run.name, "dataset": settings.dataset, "model": model.name}
-        hardware = {"hardware": machine.hardware()}
-        rows.append_row(settings.exit_results, {**fixed, **measured, **hardware})
+        row = {"run": run.name, "dataset": settings.dataset, "model": model.name}
+        row |= measured | {"hardware": machine.hardware()}
+        rows.append_row(settings.exit_results, row, "exit_results")
     path = run / "early_exit.png"
     early_exit.draw(curve, posteriors[half:], labels[half:], cost, path)
     print(f"wrote {path}")

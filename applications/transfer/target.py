@@ -5,7 +5,8 @@ import time
 import numpy as np
 
 from applications.common import data, scores
-from applications.common.models import fits_images, predict_all
+from applications.common.models import predict_all
+from kfeedback import checks
 
 
 class Target:
@@ -53,7 +54,7 @@ class Target:
 
 def _check_images(source, info):
     shape = source.input_shape[1:]
-    if fits_images(shape, info):
+    if checks.fits(info.image_shape, shape):
         return
     got = f"got {info.name} with {info.image_shape}."
     if len(shape) != 3 or shape[2] != info.image_shape[2]:

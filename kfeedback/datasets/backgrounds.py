@@ -15,6 +15,8 @@ import pathlib
 
 import numpy as np
 
+from kfeedback.images import pillow
+
 PATCH_SIZE = 28
 """Height and width of a digit and of its background, in pixels."""
 
@@ -67,12 +69,7 @@ def load_photographs():
             their wheel lacks one of the photographs.
     """
     advice = "install them with `pip install kfeedback[data]`."
-    try:
-        from PIL import Image
-    except ImportError as error:
-        raise ImportError(
-            f"The background photographs need Pillow, which is missing; {advice}"
-        ) from error
+    Image = pillow("The background photographs are read")
     photographs = []
     for package, (folder, names) in PHOTOGRAPHS.items():
         spec = importlib.util.find_spec(package)

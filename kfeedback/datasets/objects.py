@@ -8,6 +8,7 @@ draw and add whole numbers only: a seed fixes every pixel for a given NumPy and 
 import numpy as np
 
 from kfeedback import checks
+from kfeedback.images import pillow
 
 CANVAS_SIZE = 64
 """Height and width of a scene, in pixels."""
@@ -106,13 +107,7 @@ def resize(image, side, method="BILINEAR"):
     Raises:
         ImportError: if Pillow is missing.
     """
-    try:
-        from PIL import Image
-    except ImportError as error:
-        raise ImportError(
-            "The scenes are resized by Pillow, which is missing; install it with "
-            "`pip install kfeedback[data]`."
-        ) from error
+    Image = pillow("The scenes are resized")
     resized = Image.fromarray(image).resize((side, side), Image.Resampling[method])
     return np.asarray(resized)
 

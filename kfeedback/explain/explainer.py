@@ -229,11 +229,7 @@ def _check_images(images, model):
     """Images as an array, of which only the shape is looked at."""
     images = images if hasattr(images, "dtype") else np.asarray(images)
     shape = model.inputs[0].shape[1:]
-    fits = len(images.shape) == 4 and len(images) > 0
-    fits = fits and all(
-        n in (None, m) for n, m in zip(shape, images.shape[1:], strict=True)
-    )
-    if not fits:
+    if not checks.fits(images.shape[1:], shape) or not len(images):
         raise ValueError(
             f"images must have the shape {(None, *shape)} of model '{model.name}', got "
             f"{tuple(images.shape)}."

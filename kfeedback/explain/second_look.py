@@ -95,7 +95,7 @@ def _size(size, model):
     own = model.inputs[0].shape[1:3]
     size = own if size is None else tuple(size)
     fits = len(size) == 2 and all(isinstance(n, int) and n > 0 for n in size)
-    if not fits or any(n not in (None, m) for n, m in zip(own, size, strict=True)):
+    if not (fits and checks.fits(size, own)):
         raise ValueError(
             f"size must be (H, W) as '{model.name}' takes it, {own}, got {size}."
         )

@@ -4,10 +4,11 @@ import keras
 from keras import ops
 
 from kfeedback.layers._initializers import vary
+from kfeedback.layers._layer import Layer
 
 
 @keras.saving.register_keras_serializable(package="kfeedback")
-class AttentionalTransition(keras.layers.Layer):
+class AttentionalTransition(Layer):
     """Weights each channel by what the whole map says.
 
     `x · σ(W_2 relu(W_1 x̄ + b_1) + b_2)`, x̄ the mean over height and width; the first
@@ -64,10 +65,3 @@ class AttentionalTransition(keras.layers.Layer):
     def compute_output_shape(self, input_shape):
         """The shape of `x`."""
         return input_shape
-
-    def get_config(self):
-        """The constructor's arguments."""
-        return {
-            **super().get_config(),
-            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
-        }

@@ -5,13 +5,14 @@ import dataclasses
 import keras
 from keras import ops
 
-from kfeedback import checks, renamed
+from kfeedback import checks
 from kfeedback.layers._initializers import vary
+from kfeedback.layers._layer import Layer
 from kfeedback.layers.fused_batch_norm import affine, batch_norm, move
 
 
 @keras.saving.register_keras_serializable(package="kfeedback")
-class CliqueBlock(keras.layers.Layer):
+class CliqueBlock(Layer):
     r"""A block whose layers are updated in turn, each from all the others.
 
     With the input `X_0` and n layers `X_1 … X_n` of k filters, stage I makes the
@@ -65,6 +66,8 @@ class CliqueBlock(keras.layers.Layer):
         Yang et al., Convolutional neural networks with alternately updated clique,
         2018, eq. (1), table 1 and section 3; g as in its published code.
     """
+
+    ATTRIBUTES = {"layers": "num_layers"}
 
     def __init__(
         self,
@@ -193,26 +196,22 @@ class CliqueBlock(keras.layers.Layer):
         )
 
     def _add_norm(self, name, channels):
+        return self._add_vectors(name, channels, {"gamma": "ones", "beta": "zeros"})
+
+    def _add_moving(self, name, channels):
+        parts = {"moving_mean": "zeros", "moving_variance": "ones"}
+        return self._add_vectors(name, channels, parts, trainable=False)
+
+    def _add_vectors(self, name, channels, parts, trainable=True):
         return [
             self.add_weight(
                 name=f"{name}_{part}",
                 shape=(channels,),
                 initializer=initial,
+                trainable=trainable,
                 autocast=False,
             )
-            for part, initial in (("gamma", "ones"), ("beta", "zeros"))
-        ]
-
-    def _add_moving(self, name, channels):
-        return [
-            self.add_weight(
-                name=f"{name}_moving_{part}",
-                shape=(channels,),
-                initializer=initial,
-                trainable=False,
-                autocast=False,
-            )
-            for part, initial in (("mean", "zeros"), ("variance", "ones"))
+            for part, initial in parts.items()
         ]
 
     # --- Computation -----------------------------------------------------------------
@@ -277,28 +276,6 @@ class CliqueBlock(keras.layers.Layer):
         """`(B, H, W, C)` to a list of `(B, H, W, n k)`."""
         shape = (*input_shape[:-1], self.num_layers * self.filters)
         return [shape] * self.stages
-
-    def get_config(self):
-        """The constructor's arguments."""
-        return {
-            **super().get_config(),
-            "filters": self.filters,
-            "layers": self.num_layers,
-            "stages": self.stages,
-            "updates": self.updates,
-            "kernel_size": self.kernel_size,
-            "bottleneck": self.bottleneck,
-            "dropout": self.dropout,
-            "momentum": self.momentum,
-            "epsilon": self.epsilon,
-            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
-            "kernel_regularizer": keras.regularizers.serialize(self.kernel_regularizer),
-        }
-
-    @classmethod
-    def from_config(cls, config):
-        """The layer of what `get_config` gave, also of an earlier version."""
-        return super().from_config(renamed.current(config))
 
 
 def _name(stage, layer):

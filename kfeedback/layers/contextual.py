@@ -5,11 +5,13 @@ import operator
 import keras
 from keras import ops
 
+from kfeedback.layers._layer import Layer
+
 MODULES = ("proposed", 1, 2, 3)
 
 
 @keras.saving.register_keras_serializable(package="kfeedback")
-class Contextual(keras.layers.Layer):
+class Contextual(Layer):
     """Feeds a higher layer's output back into a lower one.
 
     With the lower layer's bottom-up output B and the higher layer's output of the
@@ -121,15 +123,6 @@ class Contextual(keras.layers.Layer):
     def compute_output_shape(self, bottom_up_shape, top_down_shape):
         """That of B."""
         return bottom_up_shape
-
-    def get_config(self):
-        """The constructor's arguments."""
-        return {
-            **super().get_config(),
-            "module": self.module,
-            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
-            "kernel_regularizer": keras.regularizers.serialize(self.kernel_regularizer),
-        }
 
 
 def check_module(name, module):

@@ -4,11 +4,12 @@ import keras
 from keras import ops
 
 from kfeedback import checks
+from kfeedback.layers._layer import Layer
 from kfeedback.layers.conv_lstm_gates import GATES, ConvLSTMGates, OldNames, conv
 
 
 @keras.saving.register_keras_serializable(package="kfeedback")
-class ConvLSTMCell(OldNames, keras.layers.Layer):
+class ConvLSTMCell(OldNames, Layer):
     """One timestep of a convolutional LSTM, a pure function of `(X, (H, C))`.
 
         i = σ(W_xi(X) + W_hi(H)),   f = σ(W_xf(X) + W_hf(H)),
@@ -93,16 +94,15 @@ class ConvLSTMCell(OldNames, keras.layers.Layer):
             raise ValueError(
                 f"strides must be 1 with convolve_input=False, got {strides}."
             )
-        self.options = {
+        self.kernel_size, self.timesteps = kernel_size, timesteps
+        self.batch_norm, self.momentum, self.epsilon = batch_norm, momentum, epsilon
+        self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
+        common = {
             "kernel_size": kernel_size,
             "batch_norm": batch_norm,
             "timesteps": timesteps,
             "momentum": momentum,
             "epsilon": epsilon,
-        }
-        self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
-        common = {
-            **self.options,
             "kernel_regularizer": self.kernel_regularizer,
             "dtype": self.dtype_policy,
         }
@@ -194,21 +194,6 @@ class ConvLSTMCell(OldNames, keras.layers.Layer):
         batch, *sides, _ = inputs_shape
         sides = (side if side is None else -(-side // self.strides) for side in sides)
         return (batch, *sides, self.filters)
-
-    def get_config(self):
-        """The constructor's arguments."""
-        return {
-            **super().get_config(),
-            "filters": self.filters,
-            "strides": self.strides,
-            "convolve_input": self.convolve_input,
-            **self.options,
-            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
-            "recurrent_initializer": keras.initializers.serialize(
-                self.recurrent_initializer
-            ),
-            "kernel_regularizer": keras.regularizers.serialize(self.kernel_regularizer),
-        }
 
 
 def _fits(shape, wanted):

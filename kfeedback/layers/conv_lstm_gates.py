@@ -6,6 +6,7 @@ from keras import ops
 
 from kfeedback import checks, renamed
 from kfeedback.layers._initializers import vary
+from kfeedback.layers._layer import Layer
 from kfeedback.layers.fused_batch_norm import batch_norm, move
 
 GATES = 4
@@ -25,7 +26,7 @@ class OldNames:
 
 
 @keras.saving.register_keras_serializable(package="kfeedback")
-class ConvLSTMGates(OldNames, keras.layers.Layer):
+class ConvLSTMGates(OldNames, Layer):
     """`W(x)` for the gates i, f, g, o of a ConvLSTM cell, as one convolution.
 
     W is a convolution with bias, padded by half the kernel on both sides, followed by
@@ -184,22 +185,6 @@ class ConvLSTMGates(OldNames, keras.layers.Layer):
         batch, *sides, _ = input_shape
         sides = (side if side is None else -(-side // self.strides) for side in sides)
         return (batch, *sides, GATES * self.filters)
-
-    def get_config(self):
-        """The constructor's arguments."""
-        return {
-            **super().get_config(),
-            "filters": self.filters,
-            "kernel_size": self.kernel_size,
-            "strides": self.strides,
-            "batch_norm": self.batch_norm,
-            "timesteps": self.timesteps,
-            "forget_bias": self.forget_bias,
-            "momentum": self.momentum,
-            "epsilon": self.epsilon,
-            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
-            "kernel_regularizer": keras.regularizers.serialize(self.kernel_regularizer),
-        }
 
 
 def conv(x, kernel, strides=1):

@@ -3,9 +3,12 @@
 import keras
 from keras import ops
 
+from kfeedback import checks
+from kfeedback.layers._layer import Layer
+
 
 @keras.saving.register_keras_serializable(package="kfeedback")
-class Emphasis(keras.layers.Layer):
+class Emphasis(Layer):
     """Multiplies every channel of a feature map by its emphasis: `f'_i = a_i f_i`.
 
     Args:
@@ -29,14 +32,10 @@ class Emphasis(keras.layers.Layer):
 
     def __init__(self, data_format=None, **kwargs):
         super().__init__(**kwargs)
-        self.data_format = keras.config.image_data_format()
-        if data_format is not None:
-            if data_format not in ("channels_last", "channels_first"):
-                raise ValueError(
-                    "data_format must be 'channels_last' or 'channels_first', "
-                    f"got {data_format!r}."
-                )
-            self.data_format = data_format
+        if data_format is None:
+            data_format = keras.config.image_data_format()
+        known = ("channels_last", "channels_first")
+        self.data_format = checks.one_of("data_format", data_format, known)
 
     def call(self, features, emphasis):
         """Returns `features` weighted by `emphasis`."""
@@ -46,7 +45,3 @@ class Emphasis(keras.layers.Layer):
     def compute_output_shape(self, features_shape, emphasis_shape):
         """The shape of `features`."""
         return features_shape
-
-    def get_config(self):
-        """The constructor's arguments."""
-        return {**super().get_config(), "data_format": self.data_format}

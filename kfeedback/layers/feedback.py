@@ -4,10 +4,11 @@ import keras
 from keras import ops
 
 from kfeedback import checks
+from kfeedback.layers._layer import Layer
 
 
 @keras.saving.register_keras_serializable(package="kfeedback")
-class Feedback(keras.layers.Layer):
+class Feedback(Layer):
     r"""Maps the posterior of one pass to the emphasis vector of the next.
 
     `â = W p + b`, then `a_i = C exp(â_i) / Σ_j exp(â_j)`: positive weights with
@@ -91,15 +92,3 @@ class Feedback(keras.layers.Layer):
         return keras.KerasTensor(
             self.compute_output_shape(posterior.shape), dtype=self.variable_dtype
         )
-
-    def get_config(self):
-        """The constructor's arguments."""
-        config = super().get_config()
-        config.pop("autocast", None)
-        return {
-            **config,
-            "channels": self.channels,
-            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
-            "bias_initializer": keras.initializers.serialize(self.bias_initializer),
-            "kernel_regularizer": keras.regularizers.serialize(self.kernel_regularizer),
-        }

@@ -5,6 +5,7 @@ import numpy as np
 from keras import ops
 
 from kfeedback import checks
+from kfeedback.layers._layer import Layer
 
 
 def local_response_normalization(x, size, alpha, beta, k):
@@ -24,7 +25,7 @@ def local_response_normalization(x, size, alpha, beta, k):
 
 
 @keras.saving.register_keras_serializable(package="kfeedback")
-class LocalResponseNormalization(keras.layers.Layer):
+class LocalResponseNormalization(Layer):
     """Divides each activation by the energy of its neighbors in channel order.
 
     `y_i = x_i / (k + α/n · Σ_j x_j²)^β`, j over the n channels around i, fewer at
@@ -66,13 +67,3 @@ class LocalResponseNormalization(keras.layers.Layer):
     def compute_output_shape(self, input_shape):
         """The shape of `x`."""
         return input_shape
-
-    def get_config(self):
-        """The constructor's arguments."""
-        return {
-            **super().get_config(),
-            "size": self.size,
-            "alpha": self.alpha,
-            "beta": self.beta,
-            "k": self.k,
-        }

@@ -5,11 +5,12 @@ from keras import ops
 
 from kfeedback import checks
 from kfeedback.layers._initializers import vary
+from kfeedback.layers._layer import Layer
 from kfeedback.layers.local_response_norm import local_response_normalization
 
 
 @keras.saving.register_keras_serializable(package="kfeedback")
-class RecurrentConv2D(keras.layers.Layer):
+class RecurrentConv2D(Layer):
     """A convolution whose output is convolved and added to its input again.
 
     `x(0) = LRN(g(W_f ∗ u + b))`, then for t = 1 … iterations
@@ -104,18 +105,3 @@ class RecurrentConv2D(keras.layers.Layer):
     def compute_output_shape(self, input_shape):
         """`(B, H, W, C)` to `(B, H, W, filters)`."""
         return (*input_shape[:-1], self.filters)
-
-    def get_config(self):
-        """The constructor's arguments."""
-        return {
-            **super().get_config(),
-            "filters": self.filters,
-            "kernel_size": self.kernel_size,
-            "iterations": self.iterations,
-            "activation": keras.activations.serialize(self.activation),
-            "size": self.size,
-            "alpha": self.alpha,
-            "beta": self.beta,
-            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
-            "kernel_regularizer": keras.regularizers.serialize(self.kernel_regularizer),
-        }

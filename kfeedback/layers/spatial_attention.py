@@ -3,13 +3,14 @@
 import keras
 from keras import ops
 
-from kfeedback import renamed
+from kfeedback import checks
+from kfeedback.layers._layer import Layer
 
 COMPATIBILITIES = ("parametrized", "dot")
 
 
 @keras.saving.register_keras_serializable(package="kfeedback")
-class SpatialAttention(keras.layers.Layer):
+class SpatialAttention(Layer):
     """The mean of a map's local features, weighted by what a global feature looks for.
 
     With local features `l_i` at the places i of a map and a global feature `g`:
@@ -50,7 +51,9 @@ class SpatialAttention(keras.layers.Layer):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        self.compatibility = check_compatibility("compatibility", compatibility)
+        self.compatibility = checks.one_of(
+            "compatibility", compatibility, COMPATIBILITIES
+        )
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
 
@@ -90,26 +93,3 @@ class SpatialAttention(keras.layers.Layer):
     def compute_output_shape(self, local_features_shape, global_feature_shape):
         """That of the global feature."""
         return global_feature_shape
-
-    def get_config(self):
-        """The constructor's arguments."""
-        return {
-            **super().get_config(),
-            "compatibility": self.compatibility,
-            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
-            "kernel_regularizer": keras.regularizers.serialize(self.kernel_regularizer),
-        }
-
-    @classmethod
-    def from_config(cls, config):
-        """The layer of what `get_config` gave, also long ago."""
-        return cls(**renamed.current(config))
-
-
-def check_compatibility(name, compatibility):
-    """Returns `compatibility`; raises a ValueError unless there is such a one."""
-    if not isinstance(compatibility, str) or compatibility not in COMPATIBILITIES:
-        raise ValueError(
-            f"{name} must be 'parametrized' or 'dot', got {compatibility!r}."
-        )
-    return compatibility

@@ -156,12 +156,12 @@ def _clique_net(
     attentional_transition,
     bottleneck,
     compression,
-    block_feature,
-    transition_feature,
-    stages,
-    updates,
     dropout,
     epsilon,
+    block_feature="II",
+    transition_feature="II",
+    stages=2,
+    updates=None,
 ):
     """The blocks, transitions and head behind a stem."""
     checks.boolean("attentional_transition", attentional_transition)
@@ -172,8 +172,7 @@ def _clique_net(
         ("block_feature", block_feature),
         ("transition_feature", transition_feature),
     ):
-        if not isinstance(value, str) or value not in stage_of:
-            raise ValueError(f"{argument} must be 'I' or 'II', got {value!r}.")
+        checks.one_of(argument, value, ("I", "II"))
     for n in layers:
         checks.integer("layers", n, least=2 if stages > 1 else 1)
         if updates is not None and not checks.integer("updates", updates, 0) <= n:
@@ -295,10 +294,6 @@ def _imagenet_variant(variant, filters, layers, parameters):
             attentional_transition=attentional_transition,
             bottleneck=True,
             compression=True,
-            block_feature="II",
-            transition_feature="II",
-            stages=2,
-            updates=None,
             dropout=0.0,
             epsilon=_IMAGENET_EPSILON,
         )
@@ -320,25 +315,10 @@ _IMAGENET_DOC = """CliqueNet-{variant} for 224-pixel images: {parameters} parame
     The parameters are those with 1000 classes and no attention.
     An odd height or width loses its last row or column at each average pooling.
 
-    Args:
-        include_top: bool, with the dense layer.
-        weights: `None`, a tag of `kfeedback.list_weights()`, or the path of a file that
-            `kfeedback.weights.load` takes.
-        input_tensor: `None` or a symbolic image to start from.
-        input_shape: `None` for (224, 224, 3), or `(H, W, C)`, at least 32×32.
-        pooling: without the top: `None` for the last block's feature after its batch
-            norm and ReLU, `(B, h, w, c)`, `"avg"` or `"max"`.
-        classes: int ≥ 1.
-        classifier_activation: activation of the dense layer, `None` for logits.
-        name: name of the model.
-        attentional_transition: bool, channel-wise attention between blocks; a star in
-            the paper stands for a network without.
-
-    Returns:
-        a functional `keras.Model`, `(B, H, W, C)` to `(B, classes)`.
-
-    Raises:
-        TypeError, ValueError: as `CliqueNet`.
+    Arguments, errors and result, a functional `keras.Model`, `(B, H, W, C)` to `(B,
+    classes)`, are those of `CliqueNet`; `input_shape` is `None` for (224, 224, 3), or
+    `(H, W, C)`, at least 32×32. A star in the paper stands for a network without
+    `attentional_transition`.
 
     Reference:
         Yang et al., Convolutional neural networks with alternately updated clique,

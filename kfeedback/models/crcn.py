@@ -100,10 +100,7 @@ def CRCN(
     timesteps = checks.integer("timesteps", timesteps)
     checks.boolean("return_sequences", return_sequences)
     check_module("contextual_module", contextual_module)
-    if not isinstance(bottom_up, str) or bottom_up not in ("recomputed", "carried"):
-        raise ValueError(
-            f"bottom_up must be 'recomputed' or 'carried', got {bottom_up!r}."
-        )
+    checks.one_of("bottom_up", bottom_up, ("recomputed", "carried"))
     model = network.model
     network.open()
     pairs = _check_loops(model, loops, network.image)

@@ -36,20 +36,14 @@ P = ParamSpec("P")
 
 
 def family(
-    name: str,
-    *,
-    default_shape=None,
-    least_size=None,
-    gives_feedback=False,
-    is_backbone=False,
-    trains=True,
-    own_weights=(),
+    name: str, **known
 ) -> Callable[[Callable[Concatenate[Any, P], keras.Model]], Callable[P, keras.Model]]:
     """Decorator of a factory, or of a class of models, that enters it in the registry.
 
     Args:
-        name, default_shape, least_size, gives_feedback, is_backbone, trains,
-            own_weights: as `kfeedback.models.registry.Family`.
+        name: what programs and the argument `backbone` call it.
+        **known: attributes of `kfeedback.models.registry.Family` with other values
+            than their defaults.
 
     Returns:
         the decorator. A factory's first parameter, and that of a class' `__init__`
@@ -69,7 +63,8 @@ def family(
         def call(*args, **kwargs):
             bound = signature.bind(*args, **kwargs)
             bound.apply_defaults()
-            carrier = (Network if gives_feedback else Build)(entry, bound.arguments)
+            kind = Network if entry.gives_feedback else Build
+            carrier = kind(entry, bound.arguments)
             args = [*bound.args[:place], carrier, *bound.args[place:]]
             model = inner(*args, **bound.kwargs)
             if is_class:
@@ -86,13 +81,8 @@ def family(
         entry = registry.Family(
             name=name,
             factory=made if is_class else call,
-            gives_feedback=gives_feedback,
             has_timesteps="timesteps" in signature.parameters,
-            default_shape=default_shape,
-            least_size=least_size,
-            is_backbone=is_backbone,
-            trains=trains,
-            own_weights=own_weights,
+            **known,
         )
         return registry.TABLE.add(name, entry).factory
 

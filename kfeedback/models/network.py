@@ -110,8 +110,7 @@ def _image(backbone, input_tensor, input_shape):
     if input_tensor is None and input_shape is None:
         return graph.input_like(backbone)
     image = image_input(input_tensor, input_shape, own, 1, backbone.inputs[0].dtype)
-    fits = all(n is None or n == m for n, m in zip(own, image.shape[1:], strict=True))
-    if not fits:
+    if not checks.fits(image.shape[1:], own):
         raise ValueError(
             f"input_shape must fit backbone '{backbone.name}', {own}, got "
             f"{tuple(image.shape[1:])}."

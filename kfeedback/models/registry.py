@@ -34,13 +34,13 @@ class Family:
 
     name: str
     factory: Callable
-    gives_feedback: bool
     has_timesteps: bool
-    default_shape: tuple | None
-    least_size: int | None
-    is_backbone: bool
-    trains: bool
-    own_weights: tuple
+    gives_feedback: bool = False
+    default_shape: tuple | None = None
+    least_size: int | None = None
+    is_backbone: bool = False
+    trains: bool = True
+    own_weights: tuple = ()
 
 
 def get(name, argument="model"):

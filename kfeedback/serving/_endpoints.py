@@ -1,8 +1,10 @@
 """What a served model answers: one function of a batch for each endpoint."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 
+import keras
 import tensorflow as tf
 
 from kfeedback.early_exit import early_exit
@@ -27,10 +29,11 @@ class Endpoint:
     about: str
 
 
+@dataclasses.dataclass(frozen=True)
 class Endpoints:
     """Makes the endpoints of a model.
 
-    Args:
+    Attributes:
         model: `keras.Model`, checked.
         shape: `(H, W, C)` of its images, H and W may be `None`.
         forward: function of prepared images, what the model gives for them.
@@ -42,34 +45,16 @@ class Endpoints:
         exit_threshold: as `kfeedback.early_exit`.
     """
 
-    def __init__(
-        self,
-        model,
-        shape,
-        forward,
-        *,
-        preprocessing,
-        class_names,
-        top,
-        from_logits,
-        crop_fraction,
-        exit_threshold,
-    ):
-        self._model = model
-        self._shape = shape
-        self._forward = forward
-        self._preprocessing = preprocessing
-        self._class_names = class_names
-        self._top = top
-        self._from_logits = from_logits
-        self._crop_fraction = crop_fraction
-        self._exit_threshold = exit_threshold
-        self._makers = {
-            "serving_default": self._serving_default,
-            "image_bytes": self._image_bytes,
-            "timesteps": self._timesteps,
-            "early_exit": self._early_exit,
-        }
+    model: keras.Model
+    shape: tuple
+    forward: Callable
+    _: dataclasses.KW_ONLY
+    preprocessing: Callable | str | None
+    class_names: list | None
+    top: int
+    from_logits: bool
+    crop_fraction: float | None
+    exit_threshold: float
 
     def make(self, names):
         """The endpoints of those names, or, for `None`, all that the model can have.
@@ -77,26 +62,30 @@ class Endpoints:
         Raises:
             ValueError: with the reason why there is not one of these names.
         """
-        own = own_endpoints(self._model)
-        known = [*self._makers, *(name for name in own if name not in self._makers)]
-        unknown = sorted(set(names or ()) - set(known))
+        makers = {
+            "serving_default": self._serving_default,
+            "image_bytes": self._image_bytes,
+            "timesteps": self._timesteps,
+            "early_exit": self._early_exit,
+        }
+        for name, function in own_endpoints(self.model).items():
+            makers[name] = functools.partial(self._own, name, function)
+        unknown = sorted(set(names or ()) - set(makers))
         if unknown:
             raise ValueError(
-                f"signatures must be some of {', '.join(known)}, got "
+                f"signatures must be some of {', '.join(makers)}, got "
                 f"{', '.join(unknown)}."
             )
         made = []
-        for name in known:
+        for name, make in makers.items():
             if names is not None and name not in ("serving_default", *names):
                 continue
             try:
-                made.append(
-                    self._own(name, own[name]) if name in own else self._makers[name]()
-                )
+                made.append(make())
             except _NotHereError as error:
                 if names is not None:
                     raise ValueError(
-                        f"signatures must be those that '{self._model.name}' can "
+                        f"signatures must be those that '{self.model.name}' can "
                         f"have, got {name}: {error}"
                     ) from error
         return made
@@ -109,18 +98,18 @@ class Endpoints:
         )
 
     def _image_bytes(self):
-        height, width, channels = self._shape
-        if self._preprocessing is None:
+        height, width, channels = self.shape
+        if self.preprocessing is None:
             raise _NotHereError("preprocessing must be known for it, got None.")
         if height is None or width is None or channels not in (1, 3):
             raise _NotHereError(
                 "the model must take images of one size with 1 or 3 channels, got "
-                f"{self._shape}."
+                f"{self.shape}."
             )
 
         def answer(encoded):
             encoded = tf.ensure_shape(encoded, [None])
-            images = _image_bytes.decode(encoded, self._shape, self._crop_fraction)
+            images = _image_bytes.decode(encoded, self.shape, self.crop_fraction)
             return self._run(lambda images: self._named(self._last(images)), images)
 
         spec = tf.TensorSpec([None], tf.string, name="image_bytes")
@@ -128,7 +117,7 @@ class Endpoints:
         return Endpoint("image_bytes", spec, answer, about)
 
     def _timesteps(self):
-        if not has_timesteps(self._model):
+        if not has_timesteps(self.model):
             raise _NotHereError(
                 "the model must give the predictions of all its timesteps, as one "
                 "built with return_sequences=True does."
@@ -142,14 +131,14 @@ class Endpoints:
     def _early_exit(self):
         try:
             predictor = early_exit(
-                self._model, self._exit_threshold, from_logits=self._from_logits
+                self.model, self.exit_threshold, from_logits=self.from_logits
             )
         except (TypeError, ValueError) as error:
             raise _NotHereError(str(error)) from error
 
         def answer(images):
             predictions, timesteps = _run_parts(
-                predictor.parts, images, predictor.threshold, self._from_logits
+                predictor.parts, images, predictor.threshold, self.from_logits
             )
             return {**self._named(predictions), "timesteps": timesteps}
 
@@ -169,19 +158,19 @@ class Endpoints:
 
         def answer(images):
             # Else an input of another rank ends the process (tensorflow#111453).
-            images = tf.ensure_shape(images, [None, *self._shape])
+            images = tf.ensure_shape(images, [None, *self.shape])
             sides = tf.shape(images)[1:]
             message = "images must have sides of 1 or more"
             with tf.control_dependencies(
                 [tf.debugging.assert_positive(sides, message)]
-                if None in self._shape
+                if None in self.shape
                 else []
             ):
                 images = tf.identity(images)
             message = "images must be finite numbers"
             return self._run(function, tf.debugging.check_numerics(images, message))
 
-        spec = tf.TensorSpec([None, *self._shape], tf.float32, name="images")
+        spec = tf.TensorSpec([None, *self.shape], tf.float32, name="images")
         return Endpoint(name, spec, answer, about)
 
     def _run(self, function, images):
@@ -194,34 +183,34 @@ class Endpoints:
 
     def _call(self, images):
         """The probabilities for prepared images: of one look, or of all."""
-        outputs = self._forward(images)
+        outputs = self.forward(images)
         return outputs["probabilities"] if isinstance(outputs, dict) else outputs
 
     def _prepare(self, images):
         """Images as the model takes them."""
-        if callable(self._preprocessing):
-            images = self._preprocessing(images)
+        if callable(self.preprocessing):
+            images = self.preprocessing(images)
         else:
-            images = preprocess_input(images, self._preprocessing or "none")
+            images = preprocess_input(images, self.preprocessing or "none")
         images = tf.cast(images, tf.float32)
-        if not images.shape.is_compatible_with([None, *self._shape]):
+        if not images.shape.is_compatible_with([None, *self.shape]):
             raise ValueError(
-                f"preprocessing must give images {self._shape}, got {images.shape[1:]}."
+                f"preprocessing must give images {self.shape}, got {images.shape[1:]}."
             )
-        return tf.ensure_shape(images, [None, *self._shape])
+        return tf.ensure_shape(images, [None, *self.shape])
 
     def _last(self, images):
         predictions = self._call(images)
-        return predictions[:, -1] if has_timesteps(self._model) else predictions
+        return predictions[:, -1] if has_timesteps(self.model) else predictions
 
     def _named(self, predictions):
         predictions = tf.cast(predictions, tf.float32)
-        if self._from_logits:
+        if self.from_logits:
             predictions = tf.nn.softmax(predictions)
         predictions = tf.debugging.check_numerics(
             predictions, "images must be such that the model stays finite"
         )
-        scores, classes = tf.math.top_k(predictions, self._top)
+        scores, classes = tf.math.top_k(predictions, self.top)
         return self._labeled(
             {
                 "probabilities": predictions,
@@ -231,8 +220,8 @@ class Endpoints:
         )
 
     def _labeled(self, outputs):
-        if self._class_names is not None and "top_classes" in outputs:
-            names = tf.constant(self._class_names)
+        if self.class_names is not None and "top_classes" in outputs:
+            names = tf.constant(self.class_names)
             outputs["top_labels"] = tf.gather(names, outputs["top_classes"])
         return outputs
 

@@ -60,10 +60,11 @@ def check(path, limit=None):
         path: of the file.
         limit: the most bytes that it may have, `None` for any number.
     """
+    ours = is_ours(path)
     with open(path, "rb") as file:
         block = file.read(BLOCK)
         words = block.split(b"\n")[0].decode("ascii", "replace").split(" ")
-        if len(words) < 2 or words[0] != FORMAT:
+        if not ours or len(words) < 2 or words[0] != FORMAT:
             raise ValueError(f"weights must be a {FORMAT} file, got {path}.")
         if words[1] != str(VERSION):
             raise ValueError(

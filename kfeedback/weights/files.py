@@ -14,6 +14,7 @@ and only those, may be left out on request, all of them together.
 """
 
 import concurrent.futures
+import contextlib
 import json
 import os
 import pathlib
@@ -150,27 +151,24 @@ def load(
     if is_ours:
         parameters = sum(_size(variable.shape) for variable in variables.values())
         _seal.check(path, 16 * parameters + _OVERHEAD)
-    try:
-        with h5py.File(path, "r") as file:
-            if is_ours:
-                tensors = _hdf5.datasets(file, len(variables))
-                feedback = {n for n, x in tensors.items() if _is_feedback(x)}
-                about = _about(file)
-            else:
-                tensors = keras_files.tensors(file, variables, path)
-                feedback, about = set(), {}
-            origins.check(model, about, path)
-            _model.check_names(model, tensors, feedback, path, without_feedback)
-            plan = _model.fit(
-                model,
-                tensors,
-                path,
-                replace_head=replace_head,
-                adapt_channels=adapt_channels,
-            )
-            values = _read(tensors, plan, variables, path, is_ours)
-    except _hdf5.ERRORS as error:
-        raise _unreadable(path, error) from error
+    with _opened(path) as file:
+        if is_ours:
+            tensors = _hdf5.datasets(file, len(variables))
+            feedback = {n for n, x in tensors.items() if _is_feedback(x)}
+            about = _about(file)
+        else:
+            tensors = keras_files.tensors(file, variables, path)
+            feedback, about = set(), {}
+        origins.check(model, about, path)
+        _model.check_names(model, tensors, feedback, path, without_feedback)
+        plan = _model.fit(
+            model,
+            tensors,
+            path,
+            replace_head=replace_head,
+            adapt_channels=adapt_channels,
+        )
+        values = _read(tensors, plan, variables, path, is_ours)
     _model.assign(model, values)
 
 
@@ -210,7 +208,8 @@ def describe(path):
         ValueError: if the file is none of ours or is damaged.
     """
     path = registry.locate(path)
-    with _Opened(path) as file:
+    _seal.check(path)
+    with _opened(path) as file:
         tensors = {
             name: {
                 "shape": item.shape,
@@ -240,35 +239,20 @@ def holds_feedback(path):
     path = registry.locate(path)
     if not _seal.is_ours(path):
         return False
-    with _Opened(path) as file:
+    _seal.check(path)
+    with _opened(path) as file:
         return any(_is_feedback(item) for item in _hdf5.datasets(file).values())
 
 
-class _Opened:
-    """A file of ours whose seal is right, for a `with` statement."""
-
-    def __init__(self, path):
-        self.path = path
-
-    def __enter__(self):
-        if not _seal.is_ours(self.path):
-            raise ValueError(f"weights must be a {_seal.FORMAT} file, got {self.path}.")
-        _seal.check(self.path)
-        try:
-            self.file = h5py.File(self.path, "r")
-        except _hdf5.ERRORS as error:
-            raise _unreadable(self.path, error) from error
-        return self.file
-
-    def __exit__(self, kind, error, _):
-        self.file.close()
-        if isinstance(error, _hdf5.ERRORS):
-            raise _unreadable(self.path, error) from error
-
-
-def _unreadable(path, error):
-    reason = " ".join(str(error).split()).rstrip(".")
-    return ValueError(f"weights must be readable, got {path}: {reason}.")
+@contextlib.contextmanager
+def _opened(path):
+    """An HDF5 file; what it raises where it is not as it should be says the path."""
+    try:
+        with h5py.File(path, "r") as file:
+            yield file
+    except _hdf5.ERRORS as error:
+        reason = " ".join(str(error).split()).rstrip(".")
+        raise ValueError(f"weights must be readable, got {path}: {reason}.") from error
 
 
 def _size(shape):

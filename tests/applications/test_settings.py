@@ -135,8 +135,10 @@ def test_a_run_gives_defaults_a_config_others_and_the_command_line_the_last(tmp_
 
 
 def commands():
-    """`(module, flags)` of every command of the README and the scripts."""
-    files = [ROOT / "README.md", *(ROOT / "applications" / "results").rglob("*.sh")]
+    """`(module, flags)` of every command of README, pages, results and scripts."""
+    results = ROOT / "applications" / "results"
+    files = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    files += [*results.rglob("*.sh"), *results.rglob("*.md")]
     for file in files:
         text = file.read_text().replace("\\\n", " ")
         for line in re.findall(r"-m ((?:applications|tools)\.\w+ [^`\n]*)", text):
@@ -147,7 +149,7 @@ def commands():
 
 def test_flags_of_documented_commands_exist():
     found = list(commands())
-    assert len(found) > 20
+    assert len(found) >= 40
     for module, names in found:
         if module == "tools.summarize":
             continue

@@ -59,3 +59,16 @@ def test_ones_change_nothing(policy):
 def test_refuses(data_format):
     with pytest.raises(ValueError, match=r"^data_format must .*, got .*\.$"):
         Emphasis(data_format)
+
+
+def test_the_config_of_a_subclass_has_the_arguments_of_both():
+    class Louder(Emphasis):
+        def __init__(self, gain=1.0, **kwargs):
+            super().__init__(**kwargs)
+            self.gain = gain
+
+    layer = Louder(gain=3.0, data_format="channels_first", name="louder")
+    config = layer.get_config()
+    assert (config["gain"], config["data_format"]) == (3.0, "channels_first")
+    twin = Louder.from_config(config)
+    assert twin.get_config() == config

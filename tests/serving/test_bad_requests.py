@@ -8,6 +8,7 @@ import kfeedback
 from applications.common.bare_process import ask
 from kfeedback.models.backbones import LeNet
 from tests import harness
+from tests.serving import session
 from tests.serving.common import tiny
 from tests.serving.images import black_png, chunk, encode
 
@@ -117,10 +118,11 @@ def test_each_request_in_a_process_of_its_own(served):
     assert len(REQUESTS) >= 20
     answers = ask(
         [(served, signature, {key: x}) for signature, key, _, x, _ in REQUESTS],
-        apart=True,
+        session.PROGRAM,
     )
     for request, answer in zip(REQUESTS, answers, strict=True):
-        assert answer.exit_code == 0, f"{request[2]} ended the process: {answer}"
+        ended = session.ENDED in (answer.error or "")
+        assert not ended, f"{request[2]} ended the process: {answer}"
         check(*request[2:], answer.error, answer.outputs)
 
 
@@ -132,8 +134,8 @@ def test_an_export_without_checks_would_end_the_process(tmp_path):
     path = tmp_path / "plain"
     conv_net().export(str(path), verbose=False)
     request = (path, "serving_default", {"image": np.zeros((8, 8, 2), "float32")})
-    (answer,) = ask([request], apart=True)
-    assert answer.exit_code < 0, answer
+    (answer,) = ask([request], session.PROGRAM)
+    assert f"{session.ENDED} -" in answer.error, answer
 
 
 def test_any_size(tmp_path):

@@ -242,7 +242,7 @@ def test_batch_size_must_be_positive():
 def test_csv_with_other_columns_is_refused(tmp_path):
     path = tmp_path / "other.csv"
     path.write_text("a,b\n1,2\n")
-    with pytest.raises(ValueError, match="--csv must be a new file"):
+    with pytest.raises(ValueError, match="--csv must be a file with the columns"):
         benchmark.main(
             parse("--model=tests.tools.test_benchmark.tiny", f"--csv={path}", *QUICK)
         )

@@ -7,9 +7,10 @@ import numpy as np
 
 from kfeedback.layers import CliqueBlock
 from tools.converters.entries import (
+    NORM,
     Entry,
+    entries_of,
     hwio,
-    norm_entries,
     torch_norm,
     transposed,
     without,
@@ -68,8 +69,7 @@ class _TFNames:
         self._scopes[key] = f"BatchNorm_{count}" if count else "BatchNorm"
 
     def norm(self, *key):
-        parts = ("gamma", "beta", "moving_mean", "moving_variance")
-        return [f"{self._scopes[key]}/{part}" for part in parts]
+        return [f"{self._scopes[key]}/{part}" for part in NORM]
 
 
 class _TorchNames:
@@ -118,26 +118,24 @@ def _cliquenet(model, names):
     layers = {layer.name for layer in model.layers}
     yield Entry(("stem_conv/kernel",), (names.stem,), names.hwio)
     if "stem_bn" in layers:
-        yield from norm_entries("stem_bn", names.norm(None, "stem"))
+        yield from entries_of("stem_bn/", NORM, names.norm(None, "stem"))
     for number, block in enumerate(_blocks(model)):
         yield from _clique_block(number, block, names)
         for role in ("compression", "head", "transition"):
             ours = f"{role}{number + 1}"
             if f"{ours}_bn" in layers:
-                yield from norm_entries(f"{ours}_bn", names.norm(number, role))
+                yield from entries_of(f"{ours}_bn/", NORM, names.norm(number, role))
             if f"{ours}_conv" in layers:
                 source = names.convolution[role].format(number)
                 yield Entry((f"{ours}_conv/kernel",), (source,), names.hwio)
         if f"transition{number + 1}_attention" in layers:
             sources = [name.format(number) for name in names.attention]
-            for part, source in zip(
-                ("kernel_1", "bias_1", "kernel_2", "bias_2"), sources, strict=True
-            ):
-                target = f"transition{number + 1}_attention/{part}"
-                yield Entry((target,), (source,), names.dense)
+            parts = ("kernel_1", "bias_1", "kernel_2", "bias_2")
+            ours = f"transition{number + 1}_attention/"
+            yield from entries_of(ours, parts, sources, names.dense)
     if "predictions" in layers:
-        for part, source in zip(("kernel", "bias"), names.top, strict=True):
-            yield Entry((f"predictions/{part}",), (source,), names.dense)
+        parts = ("kernel", "bias")
+        yield from entries_of("predictions/", parts, names.top, names.dense)
 
 
 def _clique_block(number, block, names):
@@ -159,15 +157,13 @@ def _clique_block(number, block, names):
     means, variances = [], []
     for update in block.norms:
         gamma, beta, mean, variance = names.norm(number, update)
-        yield Entry((f"{ours}/{update}_gamma",), (gamma,))
-        yield Entry((f"{ours}/{update}_beta",), (beta,))
+        yield from entries_of(f"{ours}/{update}_", NORM[:2], (gamma, beta))
         means.append(mean)
         variances.append(variance)
         if block.bottleneck:
             second = f"{update}_second"
-            parts = ("gamma", "beta", "moving_mean", "moving_variance")
-            for part, source in zip(parts, names.norm(number, second), strict=True):
-                yield Entry((f"{ours}/{second}_{part}",), (source,))
+            sources = names.norm(number, second)
+            yield from entries_of(f"{ours}/{second}_", NORM, sources)
     targets = [
         f"{ours}/{m}_moving_{p}" for p in ("mean", "variance") for m in block.moving
     ]

@@ -19,6 +19,10 @@ _IGNORED = {
 }
 
 
+NORM = ("gamma", "beta", "moving_mean", "moving_variance")
+"""The variables of a batch norm: γ, β, mean and variance."""
+
+
 class Entry(NamedTuple):
     """`make(*arrays of the sources)` gives the targets' values, one or a tuple.
 
@@ -108,12 +112,10 @@ def torch_norm(prefix):
     return [f"{prefix}.{part}" for part in parts]
 
 
-def norm_entries(target, sources):
-    """Entries of a batch norm from the names of its γ, β, mean and variance."""
-    for part, source in zip(
-        ("gamma", "beta", "moving_mean", "moving_variance"), sources, strict=True
-    ):
-        yield Entry((f"{target}/{part}",), (source,))
+def entries_of(prefix, parts, sources, *make):
+    """An entry for each part of a layer, whose variable is the prefix and the part."""
+    for part, source in zip(parts, sources, strict=True):
+        yield Entry((f"{prefix}{part}",), (source,), *make)
 
 
 def hwio(kernel):

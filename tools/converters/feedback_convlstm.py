@@ -6,9 +6,10 @@ import re
 import numpy as np
 
 from tools.converters.entries import (
+    NORM,
     Entry,
+    entries_of,
     hwio,
-    norm_entries,
     rows_of_flattened,
     torch_norm,
     transposed,
@@ -28,7 +29,7 @@ def feedback_convlstm_torch(model, tensors):
     entries = [
         Entry(("stem_conv/kernel",), ("conv.weight",), hwio),
         Entry(("stem_conv/bias",), ("conv.bias",)),
-        *norm_entries("stem_bn", torch_norm("batchnorm")),
+        *entries_of("stem_bn/", NORM, torch_norm("batchnorm")),
     ]
     first = layers.get("group1_cell1_input_gates")
     if first is None:
@@ -92,8 +93,7 @@ def _gates(ours, gates, source, of):
     )
     targets = (f"{ours}/bias",)
     if gates.batch_norm:
-        parts = ("gamma", "beta", "moving_mean", "moving_variance")
-        targets += tuple(f"{ours}/{part}" for part in parts)
+        targets += tuple(f"{ours}/{part}" for part in NORM)
         norms = [torch_norm(f"{source}.batchnorm_{gate}_{of}") for gate in "ifco"]
         biases += itertools.chain.from_iterable(zip(*norms, strict=True))
 

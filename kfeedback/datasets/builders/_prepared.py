@@ -1,8 +1,10 @@
-"""Reading what TFDS has prepared, for builders that compose a set from another."""
+"""For builders that compose a set from another: reading that, and scenes with boxes."""
 
 import os
 
 import tensorflow_datasets as tfds
+
+from kfeedback.datasets.objects import CANVAS_SIZE
 
 
 def read_prepared(name, data_dir):
@@ -29,3 +31,26 @@ def read_prepared(name, data_dir):
         arrays = tfds.as_numpy(builder.as_dataset(split=split, batch_size=-1))
         read[split] = arrays["image"], arrays["label"]
     return read
+
+
+def objects_feature(label):
+    """The TFDS feature of the objects in a scene, from that of their labels."""
+    return tfds.features.Sequence({"label": label, "bbox": tfds.features.BBoxFeature()})
+
+
+def example(number, scene, placed):
+    """A scene as TFDS keeps it.
+
+    Args:
+        number: of the scene in its split.
+        scene: uint8 `(CANVAS_SIZE, CANVAS_SIZE, C)`.
+        placed: list of `(label, source, (top, left, bottom, right))`, in pixels.
+
+    Returns:
+        dict with `image`, `image/id` and `objects`.
+    """
+    objects = [
+        {"label": label, "bbox": tfds.features.BBox(*(p / CANVAS_SIZE for p in box))}
+        for label, _, box in placed
+    ]
+    return {"image": scene, "image/id": number, "objects": objects}

@@ -4,7 +4,11 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from kfeedback.datasets import objects
-from kfeedback.datasets.builders._prepared import read_prepared
+from kfeedback.datasets.builders._prepared import (
+    example,
+    objects_feature,
+    read_prepared,
+)
 
 EXAMPLES = {"train": 20_000, "test": 4_000}
 
@@ -70,11 +74,8 @@ class Cifar10Objects(tfds.core.GeneratorBasedBuilder):
                 {
                     "image": tfds.features.Image(shape=(size, size, 3)),
                     "image/id": tfds.features.Scalar(np.int64),
-                    "objects": tfds.features.Sequence(
-                        {
-                            "label": tfds.features.ClassLabel(names=CLASS_NAMES),
-                            "bbox": tfds.features.BBoxFeature(),
-                        }
+                    "objects": objects_feature(
+                        tfds.features.ClassLabel(names=CLASS_NAMES)
                     ),
                 }
             ),
@@ -89,12 +90,5 @@ class Cifar10Objects(tfds.core.GeneratorBasedBuilder):
 
     def _generate_examples(self, images, labels, count, stream):
         scenes = objects.compose(images, labels, count, seed=0, stream=stream)
-        for i, (scene, placed) in enumerate(scenes):
-            found = [
-                {
-                    "label": label,
-                    "bbox": tfds.features.BBox(*(p / objects.CANVAS_SIZE for p in box)),
-                }
-                for label, _, box in placed
-            ]
-            yield i, {"image": scene, "image/id": i, "objects": found}
+        for i, scene in enumerate(scenes):
+            yield i, example(i, *scene)

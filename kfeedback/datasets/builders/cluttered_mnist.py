@@ -4,7 +4,11 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from kfeedback.datasets import clutter
-from kfeedback.datasets.builders._prepared import read_prepared
+from kfeedback.datasets.builders._prepared import (
+    example,
+    objects_feature,
+    read_prepared,
+)
 from kfeedback.datasets.objects import CANVAS_SIZE
 
 EXAMPLES = {"train": 20_000, "test": 4_000, "test_two": 2_000}
@@ -63,9 +67,7 @@ class ClutteredMnist(tfds.core.GeneratorBasedBuilder):
                     "image": tfds.features.Image(shape=(CANVAS_SIZE, CANVAS_SIZE, 1)),
                     "image/id": tfds.features.Scalar(np.int64),
                     "label": digit,
-                    "objects": tfds.features.Sequence(
-                        {"label": digit, "bbox": tfds.features.BBoxFeature()}
-                    ),
+                    "objects": objects_feature(digit),
                 }
             ),
             supervised_keys=("image", "label"),
@@ -88,19 +90,4 @@ class ClutteredMnist(tfds.core.GeneratorBasedBuilder):
             stream=list(EXAMPLES).index(split),
         )
         for i, (scene, placed) in enumerate(scenes):
-            found = [
-                {
-                    "label": label,
-                    "bbox": tfds.features.BBox(*(p / CANVAS_SIZE for p in box)),
-                }
-                for label, _, box in placed
-            ]
-            yield (
-                i,
-                {
-                    "image": scene,
-                    "image/id": i,
-                    "label": placed[0][0],
-                    "objects": found,
-                },
-            )
+            yield i, example(i, scene, placed) | {"label": placed[0][0]}

@@ -3,7 +3,7 @@
 import keras
 
 from kfeedback import checks
-from kfeedback.layers.spatial_attention import SpatialAttention, check_compatibility
+from kfeedback.layers.spatial_attention import COMPATIBILITIES, SpatialAttention
 from kfeedback.models.backbones.vgg import convolutions
 from kfeedback.models.factory import family
 
@@ -72,7 +72,7 @@ def VGGAttention(
     checks.boolean("batch_norm", batch_norm)
     checks.number("dropout", dropout, least=0, below=1)
     checks.number("width", width, above=0)
-    check_compatibility("compatibility", compatibility)
+    checks.one_of("compatibility", compatibility, COMPATIBILITIES)
     x, maps = convolutions(build.input, width, batch_norm)
 
     def head(x):
