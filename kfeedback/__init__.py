@@ -63,3 +63,8 @@ __all__ = [
 def list_models():
     """The names of all factories of `kfeedback.models`, without its backbones."""
     return list(models.registry.factories("kfeedback.models"))
+
+
+def __getattr__(name):
+    # A family that is a new file.
+    return models.registry.attribute("kfeedback.models", name)

@@ -113,15 +113,15 @@ class EarlyExit:
         left = np.arange(count)  # which samples are not done
         carried = [ops.cast(ops.convert_to_tensor(images), self._input.dtype)]
         results, timesteps = None, np.zeros(count, "int32")
-        for step, part in enumerate(self.parts, start=1):
+        for timestep, part in enumerate(self.parts, start=1):
             prediction, carried = part(carried, len(left))
             if results is None:
                 results = np.zeros((count, prediction.shape[1]), prediction.dtype)
             done = self._confidence(prediction) >= self.threshold
-            if step == self.timesteps:
+            if timestep == self.timesteps:
                 done[:] = True
             results[left[done]] = prediction[done]
-            timesteps[left[done]] = step
+            timesteps[left[done]] = timestep
             left = left[~done]
             if not len(left):
                 break
@@ -207,9 +207,9 @@ def _cut(model, predictions):
     inputs = list(model.inputs)
     nodes = graph.nodes(inputs, predictions)
     first_use = {}  # of each call, the first timestep that needs it
-    for step, prediction in enumerate(predictions):
+    for timestep, prediction in enumerate(predictions):
         for node in graph.nodes(inputs, [prediction]):
-            first_use.setdefault(id(node), step)
+            first_use.setdefault(id(node), timestep)
     made_in = {id(x): first_use[id(n)] for n in nodes for x in n.outputs}
     used_in = {}  # of each tensor, the last timestep that needs it
     for node in nodes:
@@ -217,8 +217,12 @@ def _cut(model, predictions):
             used_in[id(x)] = max(used_in.get(id(x), 0), first_use[id(node)])
     tensors = [*inputs, *(x for node in nodes for x in node.outputs)]
     carried = [
-        [x for x in tensors if made_in.get(id(x), -1) < step <= used_in.get(id(x), -1)]
-        for step in range(1, len(predictions))
+        [
+            x
+            for x in tensors
+            if made_in.get(id(x), -1) < timestep <= used_in.get(id(x), -1)
+        ]
+        for timestep in range(1, len(predictions))
     ]
     return [
         _Part(model, before, prediction, after)

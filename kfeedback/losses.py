@@ -53,8 +53,9 @@ class TimestepLoss(keras.losses.Loss):
         # Through the loss's own call, which knows of masks such as `ignore_class`.
         y_pred = ops.convert_to_tensor(y_pred)
         return sum(
-            self.discount**step * self.loss(y_true, y_pred[:, step], sample_weight)
-            for step in range(timesteps_of(y_pred))
+            self.discount**timestep
+            * self.loss(y_true, y_pred[:, timestep], sample_weight)
+            for timestep in range(timesteps_of(y_pred))
         )
 
     def get_config(self):

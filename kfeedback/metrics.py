@@ -48,11 +48,11 @@ class TimestepMetric(keras.metrics.Metric):
 
     def update_state(self, y_true, y_pred, sample_weight=None):
         """Adds one batch."""
-        steps = timesteps_of(y_pred)
-        if not -steps <= self.timestep < steps:
+        timesteps = timesteps_of(y_pred)
+        if not -timesteps <= self.timestep < timesteps:
             raise ValueError(
-                f"timestep must be in [{-steps}, {steps}) for {steps} predictions, "
-                f"got {self.timestep}."
+                f"timestep must be in [{-timesteps}, {timesteps}) for {timesteps} "
+                f"predictions, got {self.timestep}."
             )
         return self.metric.update_state(
             y_true, y_pred[:, self.timestep], sample_weight=sample_weight

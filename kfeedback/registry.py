@@ -48,6 +48,6 @@ class Registry:
         entries = self.entries()
         if not isinstance(name, str) or name not in entries:
             raise ValueError(
-                f"{argument} must be one of {', '.join(entries)}, got {name!r}."
+                f"{argument} must be one of {', '.join(sorted(entries))}, got {name!r}."
             )
         return entries[name]

@@ -5,7 +5,11 @@ file, the flags in a `run.json`. Whatever reads one of these asks `current` firs
 """
 
 KEYS = {"licence": "license"}
-_VALUES = {"centre": "center", "parametrised": "parametrized"}
+_VALUES = {
+    "compatibility": {"parametrised": "parametrized"},
+    "preprocess": {"centre": "center"},
+    "preprocessing": {"centre": "center"},
+}
 
 
 def current(config, **also):
@@ -25,6 +29,6 @@ def current(config, **also):
         elif isinstance(value, dict):
             value = current(value)
         elif isinstance(value, str):
-            value = _VALUES.get(value, value)
+            value = _VALUES.get(key, {}).get(value, value)
         found[(KEYS | also).get(key, key)] = value
     return found

@@ -27,7 +27,7 @@ def launch(main, settings_class):
     except subprocess.CalledProcessError as error:
         sys.exit(error.returncode)  # it has said itself what was wrong
     except (ValueError, TypeError, ImportError, OSError) as error:
-        if "--traceback" in sys.argv:
+        if {"--traceback", "--traceback=true"} & {*sys.argv}:
             raise
         sys.exit(f"error: {error}")
 
@@ -46,6 +46,11 @@ def parse(settings_class, arguments):
         ValueError: one sentence on what is wrong.
     """
     known = settings_class.flags()
+    for argument in arguments:  # absl would take these two
+        if argument.lstrip("-").split("=")[0] in ("flagfile", "undefok"):
+            raise ValueError(
+                f"arguments must be flags that --help lists, got {argument!r}."
+            )
     values = flags.FlagValues()
     for flag in known.values():
         flag.define(values)
@@ -53,8 +58,8 @@ def parse(settings_class, arguments):
         _, *stray = values(["program", *arguments])
     except flags.UnrecognizedFlagError as error:
         raise ValueError(
-            f"--{error.flagname} must be one of the flags that --help lists, got "
-            f"{error.flagvalue or 'it'}."
+            f"--{error.flagname} must be a flag that --help lists, got none of that "
+            "name."
         ) from error
     except flags.Error as error:
         raise ValueError(str(error)) from error
@@ -115,7 +120,7 @@ def _read_config(name, known):
             f"--config must be a TOML file, got {name!r}: {error}."
         ) from error
     for key in found:
-        if key not in known:
+        if key not in known or key in ("config", "traceback"):
             raise ValueError(
                 f"--config must hold flags of this program only, got {key!r} in {path}."
             )

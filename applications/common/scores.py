@@ -46,13 +46,13 @@ def mean_average_precision(scores, labels):
     from sklearn.metrics import average_precision_score
 
     present = labels.any(0)
-    steps = range(scores.shape[1])
+    timesteps = range(scores.shape[1])
     return 100 * np.array(
         [
             average_precision_score(
-                labels[:, present], scores[:, step][:, present], average="macro"
+                labels[:, present], scores[:, timestep][:, present], average="macro"
             )
-            for step in steps
+            for timestep in timesteps
         ]
     )
 

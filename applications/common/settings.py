@@ -24,6 +24,7 @@ _NOUNS = {
     dict: ("a JSON object", ""),
 }
 _LAST = ("data", "optimization", "run", "output", "program")  # groups of `--help`
+_BOOLS = {"true": True, "t": True, "1": True, "false": False, "f": False, "0": False}
 _BOUNDS = {
     "above": (">", lambda value, bound: value > bound),
     "least": ("≥", lambda value, bound: value >= bound),
@@ -100,7 +101,9 @@ class Flag:
     def define(self, values):
         """Defines the flag in a `flags.FlagValues`."""
         if self.kind is bool:
-            flags.DEFINE_bool(self.name, self.default, self.help, flag_values=values)
+            flag = flags.BooleanFlag(self.name, self.default, self.help)
+            flag.parser = _Parser(self)
+            flags.DEFINE_flag(flag, values)
             return
         flags.DEFINE(
             _Parser(self), self.name, self.default, self.help, values, _Serializer()
@@ -121,7 +124,8 @@ class Flag:
             if not isinstance(given, list | tuple):
                 raise ValueError
             found = tuple(self._one(one) for one in given)
-            twice = self.kind is not str and len(set(found)) < len(found)
+            counts = self.kind is not str or self._choices
+            twice = counts and len(set(found)) < len(found)
             if (twice and self._different) or (self._choices and not found):
                 raise ValueError
             return found
@@ -131,7 +135,9 @@ class Flag:
             ) from None
 
     def _one(self, given):
-        if self.kind is dict and isinstance(given, str):
+        if self.kind is bool and isinstance(given, str):
+            given = _BOOLS.get(given.lower(), given)
+        elif self.kind is dict and isinstance(given, str):
             given = json.loads(given or "{}")
         elif self.kind in (int, float):
             if isinstance(given, bool):
@@ -140,7 +146,8 @@ class Flag:
             given = self.kind(str(given) if exact else given)
             if not math.isfinite(given):
                 raise ValueError
-        if not isinstance(given, self.kind):
+        empty = given == "" and not self.is_list and self.default != ""
+        if empty or not isinstance(given, self.kind):
             raise ValueError
         if self._choices and given not in self._choices:
             raise ValueError

@@ -36,7 +36,7 @@ def main(settings):
     check_images("run", model, info)
     figures = drawing(model) if settings.figures else None
     if settings.early_exit:
-        early_exit.check(model)
+        early_exit.require_timesteps(model)
         if info.num_examples < 2:
             raise ValueError(
                 "--eval_split must hold at least 2 examples with --early_exit, one to "
@@ -98,7 +98,7 @@ def drawing(model):
 
     if clique_figures.clique_blocks(model):
         return lambda folder, test, _: clique_figures.draw_all(model, folder, test[0])
-    lrnet_figures.check(model)
+    lrnet_figures.require_feedback(model)
     return lambda folder, test, train: lrnet_figures.draw_all(
         model, folder, test=test, train=predict(model, train)
     )

@@ -18,7 +18,7 @@ THRESHOLDS += (0.999, 1.0)
 _REPEATS = 5
 
 
-def check(model):
+def require_timesteps(model):
     """Refuses a model whose predictions cannot be left early."""
     try:
         kfeedback.early_exit(model, 1.0)
@@ -48,16 +48,16 @@ def curve(posteriors, labels, cost):
     """One dict a threshold: accuracy in percent, mean timesteps and multiply-adds."""
     rows = []
     for threshold in THRESHOLDS:
-        steps = exits(posteriors, threshold)
-        chosen = posteriors[np.arange(len(steps)), steps]
+        stops = exits(posteriors, threshold)
+        chosen = posteriors[np.arange(len(stops)), stops]
         accuracy = 100 * (chosen.argmax(axis=-1) == labels).mean()
         rows.append(
             {
                 "threshold": threshold,
                 "accuracy": round(accuracy, 2),
-                "mean_timesteps": round(1 + steps.mean(), 3),
-                "mean_multiply_adds": round(cost[steps].mean()),
-                "saved_percent": round(100 * (1 - cost[steps].mean() / cost[-1]), 1),
+                "mean_timesteps": round(1 + stops.mean(), 3),
+                "mean_multiply_adds": round(cost[stops].mean()),
+                "saved_percent": round(100 * (1 - cost[stops].mean() / cost[-1]), 1),
             }
         )
     return rows
@@ -71,8 +71,8 @@ def choose(posteriors, labels, cost, loss):
     samples = np.arange(len(labels))
 
     def lost(threshold):
-        steps = exits(posteriors, threshold)
-        found = posteriors[[samples, samples], [steps, np.full_like(steps, -1)]]
+        stops = exits(posteriors, threshold)
+        found = posteriors[[samples, samples], [stops, np.full_like(stops, -1)]]
         early, full = (found.argmax(axis=-1) == labels).sum(axis=1)
         return full - early
 
@@ -143,9 +143,9 @@ def draw(rows, posteriors, labels, cost, path):
         label="early exit, by threshold",
     )
     axes.plot(cost / 1e6, fixed, "s--", color="0.4", label="all stop at timestep T")
-    for step, (x, y) in enumerate(zip(cost / 1e6, fixed, strict=True), start=1):
+    for timestep, (x, y) in enumerate(zip(cost / 1e6, fixed, strict=True), start=1):
         axes.annotate(
-            f"T = {step}", (x, y), (4, -12), textcoords="offset points", color="0.3"
+            f"T = {timestep}", (x, y), (4, -12), textcoords="offset points", color="0.3"
         )
     for row in rows:
         if row["threshold"] in (0.5, 0.7, 0.9, 0.99):

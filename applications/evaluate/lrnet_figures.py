@@ -21,7 +21,7 @@ def draw_all(model, folder, test, train):
         test: `(batches, posteriors (N, T, classes), labels (N,))`.
         train: `(posteriors, labels)` of the training split.
     """
-    feedbacks = check(model)
+    feedbacks = require_feedback(model)
     folder = pathlib.Path(folder)
     batches, posteriors, labels = test
     paths = [folder / name for name in ("emphasis.png", "channels.png", "top_k.png")]
@@ -33,7 +33,7 @@ def draw_all(model, folder, test, train):
     return paths
 
 
-def check(model):
+def require_feedback(model):
     """The feedback layers of a model that can be drawn; a ValueError for another."""
     feedbacks = [layer for layer in model.layers if isinstance(layer, Feedback)]
     if not feedbacks or len(model.output_shape) != 3:

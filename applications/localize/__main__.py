@@ -16,6 +16,7 @@ and `localize.html`, one page with image, map, box and second look per method th
 without a server.
 """
 
+import logging
 import pathlib
 
 from applications.common import data, machine, rows
@@ -34,6 +35,8 @@ _SHOWN += ("energy_in_box", "deletion", "insertion", "first_look", "second_look"
 def main(settings):
     """Measures, prints, writes, draws."""
     output = pathlib.Path(settings.output_dir)
+    # Each method is a graph of its own, of which TensorFlow warns.
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
     if settings.run is not None:
         preprocess = data.get_preprocess(settings.preprocessing, settings.run)
         model = load_model("run", pathlib.Path(settings.run, "model.keras"))

@@ -69,9 +69,9 @@ def _entries(settings, info, name, path, stored):
     preprocess = data.get_preprocess(mode, path)
     file = path / "weights.h5" if is_run else path
     rebuilds = is_run and can_rebuild(registry.get(stored.get("model"), "--runs"))
-    for steps in (rebuilds and settings.timesteps) or [""]:
-        if steps:
-            model = rebuild(path, stored, steps, info)
+    for timesteps in (rebuilds and settings.timesteps) or [""]:
+        if timesteps:
+            model = rebuild(path, stored, timesteps, info)
         elif is_run:
             model = load_model("runs", path / "model.keras")
         else:
@@ -87,11 +87,13 @@ def _entries(settings, info, name, path, stored):
                 batch_size=settings.batch_size,
             )
         yield Entry(
-            f"{name} T={steps}" if len(settings.timesteps) > 1 and steps else name,
+            f"{name} T={timesteps}"
+            if len(settings.timesteps) > 1 and timesteps
+            else name,
             path.name,
             hashlib.sha256(file.read_bytes()).hexdigest()[:12],
             str(stored.get("seed", "")) if is_run else "",
-            str(steps),
+            str(timesteps),
             model,
             "" if is_run else mode,
             preprocess,

@@ -34,7 +34,7 @@ def build(settings, info):
     if init is not None and not (
         family.gives_feedback and weights.holds_feedback(init)
     ):
-        weights.load(network, init)
+        _named("init_from", weights.load, network, init)
         init = None
     if not family.gives_feedback:
         return network
@@ -43,7 +43,9 @@ def build(settings, info):
         own["feedback_initializer"] = keras.initializers.RandomNormal(
             stddev=settings.feedback_init, seed=settings.seed
         )
-    return family.factory(
+    return _named(
+        "model_args",
+        family.factory,
         network,
         weights=init,
         timesteps=settings.get_timesteps(),
@@ -62,9 +64,16 @@ def _feedforward(settings, info):
     elif settings.get_timesteps():
         own |= {"timesteps": settings.get_timesteps(), "return_sequences": True}
     arguments = _arguments(flag, settings, family.factory)
-    return family.factory(
-        input_shape=info.image_shape, classes=info.num_classes, **own | arguments
-    )
+    own |= {"input_shape": info.image_shape, "classes": info.num_classes}
+    return _named(flag, family.factory, **own | arguments)
+
+
+def _named(flag, function, *args, **kwargs):
+    """Calls a function, whose errors get the name of the flag that caused them."""
+    try:
+        return function(*args, **kwargs)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"--{flag} must suit the network: {error}") from error
 
 
 def _arguments(flag, settings, factory, also=()):

@@ -24,6 +24,9 @@ def localize(
     )
 
 
-def look_twice(model, images, *, method="feedback", top=5, energy=0.95, **kwargs):
-    """`Explainer(model, method, **kwargs).look_twice(images, …)`."""
-    return Explainer(model, method, **kwargs).look_twice(images, top=top, energy=energy)
+def look_twice(
+    model, images, *, method="feedback", preprocess=None, batch_size=16, **kwargs
+):
+    """`Explainer(model, method, …).look_twice(images, **kwargs)`."""
+    explainer = Explainer(model, method, preprocess=preprocess, batch_size=batch_size)
+    return explainer.look_twice(images, **kwargs)

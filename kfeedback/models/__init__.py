@@ -9,12 +9,7 @@ __all__ = ["backbones", "registry"]
 
 
 def __getattr__(name):
-    # Only factories begin with a capital letter. A module that is not imported yet must
-    # not be looked for in the registry, which imports them all.
-    factories = registry.factories(__name__) if name[:1].isupper() else {}
-    if name not in factories:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return factories[name]
+    return registry.attribute(__name__, name)
 
 
 def __dir__():

@@ -114,11 +114,11 @@ def CRCN(
     }
     ends = [layer for pair in pairs for layer in pair]
     memo, edits, outputs = {}, {}, []
-    for step in range(1, timesteps + 1):
+    for timestep in range(1, timesteps + 1):
         # One run a pass: what the next pass needs of it, and the prediction if asked.
-        needed = [] if step == timesteps else ends
+        needed = [] if timestep == timesteps else ends
         wanted = [graph.layer_outputs(model, layer)[0] for layer in needed]
-        predicts = return_sequences or step == timesteps
+        predicts = return_sequences or timestep == timesteps
         if predicts:
             wanted.append(network.wanted())
         results = graph.rerun(model, network.image, edits, outputs=wanted, memo=memo)

@@ -61,7 +61,10 @@ def family(
 
         @functools.wraps(inner)
         def call(*args, **kwargs):
-            bound = signature.bind(*args, **kwargs)
+            try:
+                bound = signature.bind(*args, **kwargs)
+            except TypeError as error:
+                raise TypeError(f"{made.__name__}() {error}") from None
             bound.apply_defaults()
             kind = Network if entry.gives_feedback else Build
             carrier = kind(entry, bound.arguments)
@@ -115,7 +118,7 @@ class Build:
         self.weights = arguments["weights"]
         if self.weights in entry.own_weights:
             self.weights = None
-        weights_lib.check(self.weights)
+        weights_lib.check_weights(self.weights)
         self.classes = checks.integer("classes", arguments["classes"])
         self.activation = check_activation(arguments["classifier_activation"])
         self.name = arguments["name"]

@@ -181,12 +181,12 @@ class _Stack:
 
 def _head(build, units, dropout):
     """Function from H of the last cell to a prediction, or the embedding."""
-    steps = [
+    layers = [
         keras.layers.ReLU(name="embedding_relu"),
         keras.layers.AveragePooling2D(_POOL, name="embedding"),
     ]
     if build.include_top:
-        steps += [
+        layers += [
             keras.layers.Flatten(name="flatten"),
             keras.layers.Dropout(dropout, name="dropout1"),
             keras.layers.Dense(units, activation="relu", name="dense"),
@@ -194,11 +194,11 @@ def _head(build, units, dropout):
             build.classifier_layer(),
         ]
     else:
-        steps.append(pooling_layer(build.pooling))
+        layers.append(pooling_layer(build.pooling))
 
     def head(x):
-        for step in steps:
-            x = step(x)
+        for layer in layers:
+            x = layer(x)
         return x
 
     return head

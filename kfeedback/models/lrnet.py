@@ -106,12 +106,12 @@ def LRNet(
     }
     to_posterior = keras.layers.Softmax(dtype="float32", name=name_of("posterior"))
     memo, edits, outputs = {}, {}, []
-    for step in range(1, timesteps + 1):
-        # One run a step: the last one without the top needs no classifier.
-        wanted = [network.wanted(), *model.outputs][: 1 if step == timesteps else 2]
+    for timestep in range(1, timesteps + 1):
+        # One run a timestep: the last one without the top needs no classifier.
+        wanted = [network.wanted(), *model.outputs][: 1 if timestep == timesteps else 2]
         results = graph.rerun(model, network.image, edits, outputs=wanted, memo=memo)
         outputs.append(results[0])
-        if step < timesteps:
+        if timestep < timesteps:
             prediction = results[-1]
             posterior = to_posterior(prediction) if head.is_logits else prediction
             edits = {site: emphasize[site].edit(posterior) for site in sites}

@@ -40,7 +40,7 @@ class Network:
         backbone, self.weights = arguments["backbone"], arguments["weights"]
         if isinstance(backbone, str):
             backbone, self.weights = _named(backbone, arguments)
-        weights_lib.check(self.weights)
+        weights_lib.check_weights(self.weights)
         origin = weights_lib.origin(backbone)
         self.origin = {"backbone": origin} if origin else {}
         self.model = graph.flatten(backbone, "backbone")
@@ -100,7 +100,7 @@ def _named(name, arguments):
         kwargs["classes"] = checks.integer("classes", arguments["classes"])
     if weights in known[name].own_weights:
         kwargs["weights"], weights = weights, None
-    weights_lib.check(weights)
+    weights_lib.check_weights(weights)
     return known[name].factory(**kwargs), weights
 
 

@@ -71,6 +71,20 @@ def factories(package):
     }
 
 
+def attribute(package, name):
+    """The factory of that name of one of a package's files, for its `__getattr__`.
+
+    Raises:
+        AttributeError: if there is none.
+    """
+    # Only factories begin with a capital letter. A module that is not imported yet must
+    # not be looked for in the registry, which imports them all.
+    known = factories(package) if name[:1].isupper() else {}
+    if name not in known:
+        raise AttributeError(f"module {package!r} has no attribute {name!r}")
+    return known[name]
+
+
 def build(origin):
     """The network that an origin describes, with fresh weights.
 

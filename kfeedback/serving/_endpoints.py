@@ -245,10 +245,10 @@ def _run_parts(parts, images, threshold, from_logits):
     """`EarlyExit.predict` as a graph: `(predictions (B, classes), timesteps (B,))`."""
     count = tf.shape(images)[0]
 
-    def run(step, rows, carried, predictions, timesteps):
-        prediction, carried = parts[step].trace(carried)
+    def run(timestep, rows, carried, predictions, timesteps):
+        prediction, carried = parts[timestep].trace(carried)
         prediction = tf.cast(prediction, tf.float32)
-        is_last = step + 1 == len(parts)
+        is_last = timestep + 1 == len(parts)
         posterior = tf.nn.softmax(prediction) if from_logits else prediction
         done = (tf.reduce_max(posterior, axis=-1) >= threshold) | is_last
         places = tf.boolean_mask(rows, done)[:, None]
@@ -256,7 +256,7 @@ def _run_parts(parts, images, threshold, from_logits):
             predictions, places, tf.boolean_mask(prediction, done)
         )
         timesteps = tf.tensor_scatter_nd_update(
-            timesteps, places, tf.fill(tf.shape(places)[:1], step + 1)
+            timesteps, places, tf.fill(tf.shape(places)[:1], timestep + 1)
         )
         if is_last:
             return predictions, timesteps
@@ -264,7 +264,9 @@ def _run_parts(parts, images, threshold, from_logits):
 
         def go_on():
             kept = [tf.gather(x, left) for x in carried]
-            return run(step + 1, tf.gather(rows, left), kept, predictions, timesteps)
+            return run(
+                timestep + 1, tf.gather(rows, left), kept, predictions, timesteps
+            )
 
         return tf.cond(tf.size(left) > 0, go_on, lambda: (predictions, timesteps))
 

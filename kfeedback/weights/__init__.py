@@ -3,7 +3,7 @@
 from kfeedback.weights.cards import card
 from kfeedback.weights.files import (
     ABOUT,
-    check,
+    check_weights,
     describe,
     holds_feedback,
     load,
@@ -16,7 +16,7 @@ __all__ = [
     "ABOUT",
     "Entry",
     "card",
-    "check",
+    "check_weights",
     "describe",
     "holds_feedback",
     "load",

@@ -53,7 +53,7 @@ def is_ours(path):
     )
 
 
-def check(path, limit=None):
+def check_seal(path, limit=None):
     """Raises a ValueError unless the seal of one of our files is right.
 
     Args:

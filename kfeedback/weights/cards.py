@@ -28,7 +28,7 @@ def card(weights):
     Raises:
         ValueError: if there is no such tag or file, or the file is damaged.
     """
-    registry.check(weights)
+    registry.check_tag(weights)
     entry = registry.ENTRIES.get(weights) if isinstance(weights, str) else None
     if entry is not None:
         title, about = entry.tag, entry.about

@@ -56,10 +56,10 @@ ABOUT = {
 _TYPES = {"arguments": dict, "classes": int, "class_names": list}  # others are texts
 
 
-def check(weights):
+def check_weights(weights):
     """Raises a ValueError unless `weights` is `None`, a tag, or the path of a file."""
     if weights is not None:
-        registry.check(weights)
+        registry.check_tag(weights)
 
 
 def save(model, path, *, compress=False, dtype=None, **about):
@@ -150,7 +150,7 @@ def load(
     is_ours = _seal.is_ours(path)
     if is_ours:
         parameters = sum(_size(variable.shape) for variable in variables.values())
-        _seal.check(path, 16 * parameters + _OVERHEAD)
+        _seal.check_seal(path, 16 * parameters + _OVERHEAD)
     with _opened(path) as file:
         if is_ours:
             tensors = _hdf5.datasets(file, len(variables))
@@ -159,7 +159,7 @@ def load(
         else:
             tensors = keras_files.tensors(file, variables, path)
             feedback, about = set(), {}
-        origins.check(model, about, path)
+        origins.check_origin(model, about, path)
         _model.check_names(model, tensors, feedback, path, without_feedback)
         plan = _model.fit(
             model,
@@ -208,7 +208,7 @@ def describe(path):
         ValueError: if the file is none of ours or is damaged.
     """
     path = registry.locate(path)
-    _seal.check(path)
+    _seal.check_seal(path)
     with _opened(path) as file:
         tensors = {
             name: {
@@ -239,7 +239,7 @@ def holds_feedback(path):
     path = registry.locate(path)
     if not _seal.is_ours(path):
         return False
-    _seal.check(path)
+    _seal.check_seal(path)
     with _opened(path) as file:
         return any(_is_feedback(item) for item in _hdf5.datasets(file).values())
 

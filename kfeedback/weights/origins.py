@@ -47,7 +47,7 @@ def origin(model):
     return json.loads(getattr(model, "_kfeedback_origin", "{}"))
 
 
-def check(model, about, path):
+def check_origin(model, about, path):
     """Raises a ValueError if a file and a model say that they are different networks.
 
     A network of one timestep is its backbone; and a file of a network with feedback may

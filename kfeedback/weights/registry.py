@@ -75,7 +75,7 @@ _LENET = Entry(
 ENTRIES = {entry.tag: entry for entry in (_LENET,)}
 
 
-def check(weights):
+def check_tag(weights):
     """Raises a ValueError unless `weights` is a tag or the path of a file."""
     if isinstance(weights, str) and weights in ENTRIES:
         return
@@ -89,7 +89,7 @@ def check(weights):
 
 def locate(weights):
     """The path of the file that a tag or a path means, fetched if it must be."""
-    check(weights)
+    check_tag(weights)
     entry = ENTRIES.get(weights) if isinstance(weights, str) else None
     if entry is None:
         return pathlib.Path(weights)

@@ -12,6 +12,7 @@ import pytest
 
 from applications.common import command_line
 from applications.common.settings import Settings, field
+from kfeedback import renamed
 from tests.applications.command import run
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -105,7 +106,7 @@ BAD = {
     "--sizes=1,inf": "--sizes must be different numbers ≥ 0, separated by commas, got",
     "--sizes=2,2": "--sizes must be different numbers",
     "--shape=8,x": "--shape must be integers, separated by commas, got '8,x'.",
-    "--cuont=2": "--cuont must be one of the flags that --help lists",
+    "--cuont=2": "--cuont must be a flag that --help lists",
     "stray": "arguments must be flags like --name=value, got 'stray'.",
 }
 
@@ -119,13 +120,18 @@ def test_bad_flags_are_one_sentence(argument):
 
 def test_a_run_gives_defaults_a_config_others_and_the_command_line_the_last(tmp_path):
     """Also a run of an earlier version, in today's words."""
-    flags = {"count": 5, "model_args": '{"loops": 1}', "mode": "centre", "share": 0.1}
+    arguments = '{"loops": 1, "compatibility": "parametrised"}'
+    flags = {"count": 5, "model_args": arguments, "mode": "center", "share": 0.1}
     (tmp_path / "run.json").write_text(json.dumps({"flags": flags}))
     (tmp_path / "mine.toml").write_text("count = 6\nnames = ['x']\n")
     run, config = f"--run={tmp_path}", f"--config={tmp_path / 'mine.toml'}"
     found = command_line.parse(Example, [run])
-    assert (found.count, found.model_args) == (5, {"stages": 2})
+    assert found.count == 5
+    assert found.model_args == {"stages": 2, "compatibility": "parametrized"}
     assert (found.mode, found.share) == ("center", 0.5)  # share is none of FROM_RUN
+    # The same word of another flag is somebody's name.
+    old = {"preprocessing": "centre", "dataset": "centre"}
+    assert renamed.current(old) == {"preprocessing": "center", "dataset": "centre"}
     assert command_line.parse(Example, [run, config]).count == 6
     assert command_line.parse(Example, [run, config]).names == ("x",)
     assert command_line.parse(Example, [run, config, "--count=7"]).count == 7

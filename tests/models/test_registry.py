@@ -145,16 +145,16 @@ def test_the_table_is_what_the_signatures_say(name):
 
 
 def test_the_names():
-    assert set(registry.backbones()) == {
+    assert set(registry.backbones()) >= {
         *("lenet", "nin", "lnin", "rcnn128", "vgg_small", "vgg_attention"),
         *("alexnet", "googlenet", "vgg16"),
     }
     others = {"lrnet", "crcn", "feedback_cnn", "cliquenet", "feedback_convlstm"}
     others |= {f"cliquenet_s{n}" for n in range(4)}
-    assert set(FAMILIES) == {*registry.backbones(), *others}
-    assert {name for name in FAMILIES if not FAMILIES[name].trains} == {"feedback_cnn"}
+    assert set(FAMILIES) >= {*registry.backbones(), *others}
+    assert not FAMILIES["feedback_cnn"].trains and FAMILIES["lrnet"].trains
     listed = kfeedback.list_models()
-    assert sorted(listed) == sorted(FAMILIES[name].factory.__name__ for name in others)
+    assert set(listed) >= {FAMILIES[name].factory.__name__ for name in others}
     for name in listed:
         assert getattr(kfeedback.models, name) is getattr(kfeedback, name)
 

@@ -308,11 +308,11 @@ def test_every_bit_flip_is_refused(path, tmp_path):
 
 
 def test_check():
-    weights.check(None)
-    weights.check(__file__)
+    weights.check_weights(None)
+    weights.check_weights(__file__)
     for wrong in ("imagenet", "", 3, True, b"x", "/", "x" * 5000, "x\0"):
         with pytest.raises(ValueError) as caught:
-            weights.check(wrong)
+            weights.check_weights(wrong)
         harness.assert_one_sentence(caught.value, "weights")
 
 

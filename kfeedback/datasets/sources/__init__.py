@@ -43,9 +43,11 @@ class Source:
 
         Args:
             name: one that it takes.
-            split: text.
+            split: text; `datasets.arguments.split_bounds` reads one such as
+                `"train[:90%]"`.
             data_dir, manual_dir: text without `~`, or `None`.
-            image_size: `(height, width)`, to which it resizes, or `None`.
+            image_size: `(height, width)`, to which it resizes by
+                `kfeedback.images.resize`, or `None`.
 
         Returns:
             `Examples`.
@@ -65,13 +67,20 @@ def open_split(name, split, *, data_dir, manual_dir, image_size):
     sources = sorted(SOURCES.entries().values(), key=lambda source: source.last)
     for source in sources:
         if source.takes(name, data_dir):
-            return source.open(
+            found = source.open(
                 name,
                 split,
                 data_dir=data_dir,
                 manual_dir=manual_dir,
                 image_size=image_size,
             )
+            shape = tuple(found.info.image_shape[:2])
+            if image_size is not None and shape != tuple(image_size):
+                raise ValueError(
+                    f"image_size must be one that {str(name)!r} can give, {shape}, got "
+                    f"{tuple(image_size)}."
+                )
+            return found
     raise unknown(name)
 
 

@@ -81,6 +81,10 @@ class Method(abc.ABC):
         found = {"posterior": posterior, "targets": targets, "scores": scores}
         return found | {"maps": maps}
 
+    def __repr__(self):
+        arguments = ", ".join(f"{k}={v!r}" for k, v in self.get_config().items())
+        return f"{type(self).__name__}({arguments})"
+
     def get_config(self):
         """The arguments, a dict."""
         arguments = inspect.signature(type(self)).parameters
@@ -125,6 +129,11 @@ def get_method(identifier, **arguments):
 
         method = explain.get_method("feedback", iterations=20)
     """
+    if isinstance(identifier, type) and issubclass(identifier, Method):
+        raise TypeError(
+            f"method must be an object or a name, got the class {identifier.__name__}; "
+            f"{identifier.__name__}() is an object."
+        )
     if not isinstance(identifier, Method):
         return _METHODS.get(identifier, "method")(**arguments)
     if arguments:

@@ -20,3 +20,10 @@ __all__ = [
     "VGGAttention",
     "VGGSmall",
 ]
+
+
+def __getattr__(name):
+    # A backbone that is a new file.
+    from kfeedback.models import registry
+
+    return registry.attribute(__name__, name)
