@@ -26,5 +26,7 @@ def current(config, **also):
             value = current(value)
         elif isinstance(value, str):
             value = _VALUES.get(value, value)
+        elif key == "mixed_precision" and isinstance(value, bool):
+            value = "bfloat16" if value else "none"
         found[(KEYS | also).get(key, key)] = value
     return found
