@@ -221,12 +221,14 @@ class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
     """A learning rate that first rises in a line, which of Keras' own only cosines do.
 
     Args:
-        rate: a number or a schedule.
+        rate: a number or a schedule, or the config of one.
         steps: that it takes to rise from 0.
     """
 
     def __init__(self, rate, steps):
         super().__init__()
+        if isinstance(rate, dict):
+            rate = keras.optimizers.schedules.deserialize(rate)
         self.rate, self.steps = rate, steps
 
     def __call__(self, step):
