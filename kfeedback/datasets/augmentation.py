@@ -168,7 +168,8 @@ def random_window(scale):
             area_range=scale,
             max_attempts=10,
         )
-        return tf.slice(image, begin, size)
+        window = tf.slice(image, begin, size)
+        return tf.ensure_shape(window, (None, None, image.shape[-1]))
 
     return crop
 

@@ -82,6 +82,8 @@ def test_streamed_and_in_any_number_of_parts(folder):
         augment = {"color_jitter": 0.4, "cutmix": 1}
         return load(folder, "train", augment=augment, **arguments | options)[0]
 
+    shape = found()(0).element_spec[0].shape
+    assert shape.as_list() == [None, 6, 6, 3]
     whole = arrays(found()(1))
     for batch in range(len(whole) + 1):
         assert_same(arrays(found()(1, batch)), whole[batch:])
