@@ -1,4 +1,4 @@
-"""Compares the speed of the input with that of training on one batch in memory.
+r"""Compares the speed of the input with that of training on one batch in memory.
 
     python -m tools.input_speed --config=crcn_cifar10 --model=vgg_small
     python -m tools.input_speed --dataset=./imagenette --image_size=112 \
