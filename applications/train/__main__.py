@@ -41,8 +41,8 @@ def main(settings):
         _say(run.finished)
         return
     keras.utils.set_random_seed(settings.seed)
-    if settings.mixed_precision:
-        keras.config.set_dtype_policy("mixed_bfloat16")
+    policy = optimization.precision_policy(settings.mixed_precision)
+    keras.config.set_dtype_policy(policy)
     scope = _distribution_scope(settings)
     run.folder.mkdir(parents=True, exist_ok=True)
 

@@ -5,7 +5,7 @@ import functools
 import inspect
 from collections.abc import Mapping
 
-from applications.common.optimization import Training
+from applications.common.optimization import POLICIES, Training
 from applications.common.settings import field
 from kfeedback.models import registry
 
@@ -59,7 +59,12 @@ class Settings(Training):
     logical_cpus: int = _run(
         0, "Split the CPU, to try --distribution=mirrored.", least=0
     )
-    mixed_precision: bool = _run(False, "The policy mixed_bfloat16.")
+    mixed_precision: str = _run(
+        "none",
+        "Layers compute in 16 bits and keep their weights in 32; auto: bfloat16 where "
+        "the device has it.",
+        choices=(*POLICIES, "auto"),
+    )
     tensorboard: bool = _run(False, "Write TensorBoard logs.")
     save_minutes: float = _run(
         5.0, "A checkpoint is written when so many have passed.", above=0
@@ -120,3 +125,8 @@ class Settings(Training):
             )
         if self.distribution == "none":
             self.refuse(("logical_cpus",), "--distribution=none")
+        if self.distribution == "mirrored" and self.jit:
+            raise ValueError(
+                "--jit must be left out with --distribution=mirrored, under which it "
+                "crashes (keras#18145), got true."
+            )
