@@ -54,10 +54,16 @@ class Settings(Training):
         least=0,
     )
     distribution: str = _run(
-        "none", "tf.distribute strategy.", choices=("none", "mirrored")
+        "none",
+        "Devices that share every batch: all of this host (mirrored), all of the "
+        "hosts in TF_CONFIG (multi_worker), under JAX all (data_parallel).",
+        choices=("none", "mirrored", "multi_worker", "data_parallel"),
     )
     logical_cpus: int = _run(
-        0, "Split the CPU, to try --distribution=mirrored.", least=0
+        0, "Split the CPU into so many devices, to try --distribution.", least=0
+    )
+    wait_minutes: float = _run(
+        10.0, "So long a worker waits for the others to start.", above=0
     )
     mixed_precision: bool = _run(False, "The policy mixed_bfloat16.")
     tensorboard: bool = _run(False, "Write TensorBoard logs.")
@@ -118,5 +124,7 @@ class Settings(Training):
                 f"--timesteps must be at most {ERRORS} with --results, which has so "
                 f"many columns, got {timesteps}."
             )
-        if self.distribution == "none":
-            self.refuse(("logical_cpus",), "--distribution=none")
+        if self.distribution in ("none", "multi_worker"):
+            self.refuse(("logical_cpus",), f"--distribution={self.distribution}")
+        if self.distribution in ("none", "mirrored"):
+            self.refuse(("wait_minutes",), f"--distribution={self.distribution}")
