@@ -64,17 +64,18 @@ def _main(settings, devices):
         empty = _row(settings, [], 0.0, test_info)
         rows.open_rows(results, empty)[0].close()
     steps = -(-info.num_examples // settings.batch_size)
-    with contextlib.ExitStack() as prepared, devices.scope():
-        network = build(settings, info)
-        model = with_timesteps(network)
-        if settings.freeze_batch_norm:
-            prepared.enter_context(frozen_batch_norms(network))
-        total = settings.epochs * steps
-        optimization.compile_model(model, settings, total, info.multi_label)
-        model.optimizer.build(model.trainable_variables)
+    with contextlib.ExitStack() as prepared:
+        with devices.scope():
+            network = build(settings, info)
+            model = with_timesteps(network)
+            if settings.freeze_batch_norm:
+                prepared.enter_context(frozen_batch_norms(network))
+            total = settings.epochs * steps
+            optimization.compile_model(model, settings, total, info.multi_label)
+            model.optimizer.build(model.trainable_variables)
+        prepared.enter_context(devices.prepared(model))
         if devices.is_chief:
             run.write(class_names=info.class_names)
-        prepared.enter_context(devices.prepared(model))
         if settings.distribution != "none":
             say(devices.describe(settings.batch_size, settings.lr))
         loop = _loop(settings, run, model, train, test, steps, devices)

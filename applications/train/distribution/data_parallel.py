@@ -74,6 +74,10 @@ class DataParallel(Distribution):
         """The scope of the distribution."""
         return self._layout.scope()
 
+    def prepared(self, model):
+        """The scope again: here `fit` looks at it."""
+        return self._layout.scope()
+
     def fit(self, model, data, epoch, watch):
         """As that of `Distribution`."""
         if not self._is_even(data):
