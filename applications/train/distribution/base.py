@@ -40,7 +40,7 @@ class Distribution:
         """A context in which a compiled model trains on these devices."""
         yield
 
-    def fit(self, model, data, epoch, watch):
+    def fit(self, model, data, epoch, watch, **arguments):
         """Trains for one epoch.
 
         Args:
@@ -48,6 +48,7 @@ class Distribution:
             data: batches, those of the whole run, as `fit` takes them.
             epoch: its number.
             watch: `keras.callbacks.Callback`.
+            **arguments: more of `keras.Model.fit`.
         """
         model.fit(
             data,
@@ -56,16 +57,19 @@ class Distribution:
             verbose=0,
             shuffle=False,  # the data shuffle themselves, by (seed, epoch)
             callbacks=[watch],
+            **arguments,
         )
 
-    def evaluate(self, model, batches, check=lambda: None):
+    def evaluate(self, model, batches, check=lambda: None, **arguments):
         """Dict of scores on batches; `check` is called after each and may end it."""
 
         class Check(keras.callbacks.Callback):
             def on_test_batch_end(self, batch, logs=None):
                 check()
 
-        return model.evaluate(batches, return_dict=True, verbose=0, callbacks=[Check()])
+        return model.evaluate(
+            batches, return_dict=True, verbose=0, callbacks=[Check()], **arguments
+        )
 
     def agree(self, code):
         """The greatest code of all workers, which all call this at the same moment.

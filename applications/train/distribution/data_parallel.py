@@ -66,9 +66,9 @@ class DataParallel(Distribution):
             ) from error
         self._watch.ready()
 
-    def __exit__(self, *_):
+    def __exit__(self, kind, error, trace):
         if self._watch is not None:
-            self._watch.stop()
+            self._watch.stop(error)
 
     def scope(self):
         """The scope of the distribution."""

@@ -45,7 +45,8 @@ class _Strategy(Distribution):
         """The parts of batches, one for each replica in turn.
 
         TensorFlow itself would leave the last replicas little or nothing of a batch
-        that is not full, and Keras would weigh all parts equally.
+        that is not full, and Keras would weigh all parts equally. (What is logged as
+        the loss still weighs the parts of that batch by Keras' rule.)
 
         Args:
             batches: `tf.data.Dataset` of `(x, y)`.
@@ -97,11 +98,13 @@ class Mirrored(_Strategy):
 
     def fit(self, model, data, epoch, watch):
         """As that of `Distribution`."""
-        super().fit(model, self._cut(data, weigh=True), epoch, watch)
+        steps = {"steps_per_epoch": len(data)}
+        super().fit(model, self._cut(data, weigh=True), epoch, watch, **steps)
 
     def evaluate(self, model, batches, check=lambda: None):
         """As that of `Distribution`."""
-        return super().evaluate(model, self._cut(batches, weigh=False), check)
+        parts = self._cut(batches, weigh=False)
+        return super().evaluate(model, parts, check, steps=len(batches))
 
 
 class MultiWorker(_Strategy):
@@ -135,8 +138,8 @@ class MultiWorker(_Strategy):
         self.wait()
         self._watch.ready()
 
-    def __exit__(self, *_):
-        self._watch.stop()
+    def __exit__(self, kind, error, trace):
+        self._watch.stop(error)
 
     def fit(self, model, data, epoch, watch):
         """As that of `Distribution`."""
@@ -167,7 +170,7 @@ class MultiWorker(_Strategy):
     def _run(self, model, name, parts):
         """Runs a step of a model on parts; yields the mean logs of the replicas."""
         tf, strategy = self._tf, self._strategy
-        if name not in self._steps:
+        if (model, name) not in self._steps:
             names = []
 
             def replica(*batch):
@@ -175,13 +178,13 @@ class MultiWorker(_Strategy):
                 names[:] = logs
                 return tf.stack([tf.cast(value, tf.float32) for value in logs.values()])
 
-            @tf.function(reduce_retracing=True)
+            @tf.function(input_signature=[parts.element_spec])
             def step(batch):
                 values = strategy.run(replica, args=batch)
                 return strategy.reduce("MEAN", values, axis=None)
 
-            self._steps[name] = step, names
-        step, names = self._steps[name]
+            self._steps[model, name] = step, names
+        step, names = self._steps[model, name]
         iterator = iter(parts)
         while True:
             with self._together():

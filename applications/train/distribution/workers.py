@@ -1,5 +1,6 @@
 """The workers of a run on several hosts: who they are, and whether they are alive."""
 
+import atexit
 import json
 import os
 import socket
@@ -124,9 +125,17 @@ class Watch:
         """From now on all are there: one that does not answer is gone."""
         self._ready = True
 
-    def stop(self):
-        """Ends the watch: from now on workers may go."""
+    def stop(self, error=None):
+        """Ends the watch: from now on workers may go.
+
+        Args:
+            error: the exception that ends this process; it must not wait for the others
+                while it ends, as the engines do.
+        """
         self._stopped.set()
+        if error is not None:
+            code = error.code if isinstance(error, SystemExit) else 1
+            atexit.register(os._exit, code)
 
     def end(self, reason=""):
         """Ends the process; says which worker does not answer, else the reason."""
