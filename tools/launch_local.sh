@@ -30,6 +30,7 @@ read -ra ports <<<"$ports"
 addresses=$(printf '"127.0.0.1:%s",' "${ports[@]}")
 cluster="{\"worker\":[${addresses%,}]}"
 
+exec 2>/dev/null # bash has much to say of a worker that was killed
 workers=()
 received=0
 pass_on() {
@@ -39,13 +40,14 @@ pass_on() {
 trap 'pass_on TERM 143' TERM
 trap 'pass_on INT 130' INT
 
+# Each in a session of its own: Ctrl-C in a terminal must not reach them twice.
 for ((i = 0; i < count; i++)); do
     TF_CONFIG="{\"cluster\":$cluster,\"task\":{\"type\":\"worker\",\"index\":$i}}" \
     KERAS_DISTRIBUTION_JOB_ADDRESSES="127.0.0.1:${ports[0]}" \
     KERAS_DISTRIBUTION_NUM_PROCESSES=$count \
     KERAS_DISTRIBUTION_PROCESS_ID=$i \
     PYTHONUNBUFFERED=1 \
-        "$@" > >(trap '' INT TERM; sed -u "s/^/[$i] /") 2>&1 &
+        setsid "$@" > >(trap '' INT TERM; sed -u "s/^/[$i] /") 2>&1 &
     workers+=($!)
 done
 

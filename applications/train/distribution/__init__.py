@@ -2,8 +2,8 @@
 
 On several, each device has a copy of the network (a replica) and takes its part of
 every batch; gradients, the statistics of batch norms and metrics are those of the whole
-batch, so that the number of devices changes rounding alone, and dropout: under
-TensorFlow replicas draw masks of their own.
+batch, so that the number of devices changes rounding alone, and dropout under
+TensorFlow: there every replica draws the masks of its part from the same seed.
 """
 
 import keras
