@@ -212,7 +212,7 @@ BAD = {
 
 @pytest.mark.parametrize("text, says", BAD.values(), ids=BAD)
 def test_a_wrong_tf_config_is_one_sentence(text, says):
-    with pytest.raises(ValueError, match="^TF_CONFIG must hold .*, got .*") as caught:
+    with pytest.raises(ValueError, match=r"^TF_CONFIG must hold .*, got .*") as caught:
         workers.from_tf_config(text)
     assert says in str(caught.value)
 
