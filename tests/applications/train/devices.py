@@ -19,7 +19,7 @@ import kfeedback
 from applications.common import optimization
 from applications.train import distribution
 from applications.train.network import with_timesteps
-from kfeedback import datasets
+from kfeedback import datasets, graph
 from kfeedback.models import backbones
 
 SHAPE, BATCH = (32, 32, 3), 16
@@ -86,6 +86,8 @@ def train(devices, make, count):
     with devices.prepared(model):
         devices.fit(model, _data(count), 0, losses)
         scores = devices.evaluate(model, _data(count - 4))
+    for layer in graph.all_layers(model):  # JAX would refuse the saved layer
+        assert not getattr(layer, "synchronized", False), layer.name
     weights = [keras.ops.convert_to_numpy(v) for v in model.variables]
     found = {"losses": losses.found, "scores": [scores[k] for k in sorted(scores)]}
     return found | {f"weight{n}": weight for n, weight in enumerate(weights)}

@@ -6,10 +6,13 @@ import signal
 import subprocess
 import sys
 import time
+import types
 
+import keras
 import numpy as np
 import pytest
 
+from applications.train import distribution
 from applications.train.distribution import workers
 from tests.applications.command import ENVIRONMENT, ROOT, run_each
 from tests.applications.train.devices import FAMILIES
@@ -141,8 +144,6 @@ def break_off(folder, process, number):
 
 
 def weights_of(folder):
-    import keras
-
     import kfeedback  # noqa: F401
 
     return keras.models.load_model(folder / "model.keras").get_weights()
@@ -279,3 +280,42 @@ def test_the_launcher_names_workers_and_ends_all_with_one():
     )
     assert done.returncode == 3 and time.monotonic() - start < 20
     assert sorted(done.stdout.split("\n"))[1:] == ["[0] here", "[1] here"]
+
+
+@pytest.mark.slow
+def test_a_worker_does_not_wait_for_ever(tmp_path):
+    """The first of two, alone."""
+    script = '(($KERAS_DISTRIBUTION_PROCESS_ID)) || exec "$@"'
+    line = [*RUN, "--distribution=multi_worker", "--wait_minutes=0.1"]
+    command = [sys.executable, "-m", "applications.train", *line]
+    done = subprocess.run(
+        [LAUNCH, "2", "bash", "-c", script, "_", *command, f"--output_dir={tmp_path}"],
+        cwd=ROOT,
+        env={**ENVIRONMENT, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 1
+    assert "[0] error: worker 1 at 127.0.0.1:" in done.stdout
+    assert "so worker 0 ends, too" in done.stdout and "Traceback" not in done.stdout
+
+
+REFUSED = {
+    "gradient accumulation": ({"gradient_accumulation_steps": 2}, {}),
+    "gradients that are clipped": ({"global_clipnorm": 1.0}, {}),
+    "several steps an execution": ({}, {"steps_per_execution": 2}),
+    "a compiled step": ({}, {"jit_compile": True}),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_a_strategy_refuses_what_keras_cannot_do_under_it(what):
+    optimizer, arguments = REFUSED[what]
+    devices = distribution.Mirrored(types.SimpleNamespace(logical_cpus=0))
+    with devices.scope():
+        model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+        model.compile(keras.optimizers.SGD(**optimizer), "mse", **arguments)
+    with pytest.raises(ValueError, match=what), devices.prepared(model):
+        pass
