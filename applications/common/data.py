@@ -154,6 +154,11 @@ def fit_preprocess(settings, folder):
     return get_preprocess(mode, folder)
 
 
+def read_preprocess(settings, folder):
+    """What `fit_preprocess` gives, after another worker has fitted it."""
+    return get_preprocess(settings.preprocessing, folder)
+
+
 def load(settings, split, preprocess=None, **arguments):
     """Batches of a split in its own order, and their `DatasetInfo`.
 

@@ -193,7 +193,19 @@ class _Orbax:
         _delete(self._folder / str(number))
 
     def _checkpointer(self):
-        return self._orbax.Checkpointer(self._orbax.CompositeCheckpointHandler())
+        """One that this process uses alone, whether or not there are others."""
+        import jax
+
+        one = jax.process_index()
+        options = self._orbax.options.MultiprocessingOptions(
+            primary_host=one,
+            active_processes={one} if jax.process_count() > 1 else None,
+            barrier_sync_key_prefix=f"process{one}",
+        )
+        handler = self._orbax.CompositeCheckpointHandler(
+            composite_options=self._orbax.CompositeOptions(options)
+        )
+        return self._orbax.Checkpointer(handler, multiprocessing_options=options)
 
 
 def _delete(path):

@@ -17,7 +17,7 @@ def noted():
     A second signal ends at once.
 
     Yields:
-        a function that raises `Interruption` if there was a signal.
+        a function that gives the number of the signal, 0 if there was none.
     """
     received = []
 
@@ -26,13 +26,9 @@ def noted():
             raise Interruption(128 + number)
         received.append(number)
 
-    def check():
-        if received:
-            raise Interruption(128 + received[0])
-
     before = {number: signal.signal(number, note) for number in NUMBERS}
     try:
-        yield check
+        yield lambda: received[0] if received else 0
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

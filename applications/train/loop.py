@@ -10,6 +10,7 @@ import time
 import keras
 import numpy as np
 
+from applications.train.distribution import Distribution
 from applications.train.interruptions import Interruption, noted
 
 _LOOK_SECONDS = 1.0  # between looks at the loss
@@ -30,7 +31,7 @@ class Loop:
         validate_every: validate after so many epochs; the last one always, unless 0.
         on_epoch: function of the history after each epoch, a list of dicts.
         progress: `Progress`.
-        fit: function like `keras.Model.fit` of this model for one epoch.
+        distribution: `Distribution`, the devices.
     """
 
     def __init__(
@@ -46,7 +47,7 @@ class Loop:
         save_batches=0,
         on_epoch=lambda history: None,
         progress,
-        fit=None,
+        distribution=None,
     ):
         self.model = model
         self._data = data
@@ -58,7 +59,7 @@ class Loop:
         self._save_batches = save_batches
         self._on_epoch = on_epoch
         self._progress = progress
-        self._fit = fit or _fit
+        self._distribution = distribution or Distribution()
         self._position = {"epoch": 0, "batch": 0, "metrics": [], "history": []}
         self._position |= {"logs": None, "seconds": 0.0}
         self._saved = self._started = self._looked = time.monotonic()
@@ -89,8 +90,7 @@ class Loop:
             Interruption: after a signal, when the state is saved.
             ValueError: if a loss or a weight is not finite.
         """
-        with noted() as check:
-            self._check = check
+        with noted() as self._signal:
             for epoch in range(self._position["epoch"], self._epochs):
                 if self._position["logs"] is None:
                     self._train(epoch)
@@ -102,7 +102,7 @@ class Loop:
         data = self._data(epoch, start)
         self._last = start + len(data)
         watch = _Watch(self, epoch, start)
-        self._fit(self.model, data, epoch, watch)
+        self._distribution.fit(self.model, data, epoch, watch)
         watch.undo_average()
         self._position |= {"logs": watch.logs, "batch": self._last, "metrics": []}
 
@@ -143,13 +143,15 @@ class Loop:
 
     def _save_if_due(self, due=False):
         """Saves if it is time, or if there was a signal, which then ends the run."""
-        try:
-            self._check()
-        except Interruption:
+        late = time.monotonic() - self._saved > self._save_seconds
+        told = self._distribution.agree(max(self._signal(), int(due or late)))
+        if told:
             self._save()
-            raise
-        if due or time.monotonic() - self._saved > self._save_seconds:
-            self._save()
+        _end(told)
+
+    def _check(self):
+        """Ends the run if there was a signal, to any worker."""
+        _end(self._distribution.agree(self._signal()))
 
     def metrics(self):
         """The state of the metrics at the position, empty at an epoch's start."""
@@ -164,6 +166,7 @@ class Loop:
             metrics = [value.tolist() for value in values]
         now = {**self._position, "metrics": metrics, "seconds": self.seconds}
         self._checkpoints.save(now)
+        self._distribution.wait()  # a worker that ends would end the one that writes
         self._saved, self._has_checkpoint = time.monotonic(), True
 
 
@@ -202,15 +205,9 @@ class _Watch(keras.callbacks.Callback):
             variable.assign(value)
 
 
-def _fit(model, data, epoch, watch):
-    model.fit(
-        data,
-        initial_epoch=epoch,
-        epochs=epoch + 1,
-        verbose=0,
-        shuffle=False,  # the data shuffle themselves, by (seed, epoch)
-        callbacks=[watch],
-    )
+def _end(told):
+    if told > 1:
+        raise Interruption(128 + told)
 
 
 def sync(model):

@@ -10,7 +10,7 @@ from applications.common import machine, runs
 from kfeedback import renamed
 
 FREE = {"output_dir", "config", "verbose", "traceback", "keep"}
-FREE |= {"save_minutes", "save_batches"}
+FREE |= {"save_minutes", "save_batches", "wait_minutes"}
 """Flags that may differ when a run goes on: they change nothing of what comes out."""
 
 

@@ -54,10 +54,16 @@ class Settings(Training):
         least=0,
     )
     distribution: str = _run(
-        "none", "tf.distribute strategy.", choices=("none", "mirrored")
+        "none",
+        "Devices that share every batch: all of this host (mirrored), all of the "
+        "hosts in TF_CONFIG (multi_worker), under JAX all (data_parallel).",
+        choices=("none", "mirrored", "multi_worker", "data_parallel"),
     )
     logical_cpus: int = _run(
-        0, "Split the CPU, to try --distribution=mirrored.", least=0
+        0, "Split the CPU into so many devices, to try --distribution.", least=0
+    )
+    wait_minutes: float = _run(
+        10.0, "So long a worker waits for the others to start.", above=0
     )
     mixed_precision: str = _run(
         "none",
@@ -123,10 +129,12 @@ class Settings(Training):
                 f"--timesteps must be at most {ERRORS} with --results, which has so "
                 f"many columns, got {timesteps}."
             )
-        if self.distribution == "none":
-            self.refuse(("logical_cpus",), "--distribution=none")
-        if self.distribution == "mirrored" and self.jit:
+        if self.distribution in ("none", "multi_worker"):
+            self.refuse(("logical_cpus",), f"--distribution={self.distribution}")
+        if self.distribution in ("none", "mirrored"):
+            self.refuse(("wait_minutes",), f"--distribution={self.distribution}")
+        if self.distribution in ("mirrored", "multi_worker") and self.jit:
             raise ValueError(
-                "--jit must be left out with --distribution=mirrored, under which it "
-                "crashes (keras#18145), got true."
+                f"--jit must be left out with --distribution={self.distribution}, under "
+                "which it crashes (keras#18145), got true."
             )
