@@ -135,6 +135,6 @@ class Settings(Training):
             self.refuse(("wait_minutes",), f"--distribution={self.distribution}")
         if self.distribution in ("mirrored", "multi_worker") and self.jit:
             raise ValueError(
-                f"--jit must be left out with --distribution={self.distribution}, under "
-                "which it crashes (keras#18145), got true."
+                f"--jit must be left out with --distribution={self.distribution}, "
+                "under which it crashes (keras#18145), got true."
             )
