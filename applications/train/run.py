@@ -26,22 +26,28 @@ class Run:
 
     def __init__(self, settings):
         self.folder = pathlib.Path(settings.output_dir).expanduser()
-        self._flags = settings.as_flags()
         self._path = self.folder / "run.json"
-        self.is_new = not self._path.exists()
-        self._about = {"flags": self._flags, "commit": machine.commit()}
-        if not self.is_new:
+        self._about = {"flags": settings.as_flags(), "commit": machine.commit()}
+        # What ended before its first checkpoint was no run yet.
+        left = [self.folder / name for name in ("checkpoints", "epochs.csv")]
+        if self._path.exists() and any(path.exists() for path in left):
             runs.read("output_dir", self.folder)  # whether it is one
             self._about = json.loads(self._path.read_text())
-            self._compare()
+            self._compare(settings)
 
-    def _compare(self):
+    def _compare(self, settings):
         """Refuses flags that are not those of the run."""
         stored = renamed.current(self._about["flags"])
-        for name, value in json.loads(json.dumps(self._flags)).items():
-            if name not in FREE and stored.get(name) != value:
+        mine, defaults = (
+            json.loads(json.dumps(one.as_flags()))
+            for one in (settings, type(settings)())
+        )
+        for name, value in mine.items():
+            # A flag that is newer than the run had its default there.
+            before = stored.get(name, defaults[name])
+            if name not in FREE and before != value:
                 raise ValueError(
-                    f"--{name} must be {stored.get(name)!r}, as in the run that is in "
+                    f"--{name} must be {before!r}, as in the run that is in "
                     f"{self.folder} already, got {value!r}; another --output_dir holds "
                     "another run."
                 )

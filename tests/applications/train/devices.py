@@ -73,11 +73,7 @@ def _data(count):
 def train(devices, make, count):
     """Dict of the losses, the scores and the weights of one network."""
     keras.utils.set_random_seed(0)
-    settings = types.SimpleNamespace(
-        lr=0.01, momentum=0.9, nesterov=False, optimizer="sgd", lr_drops=()
-    )
-    settings.weight_decay, settings.weight_decay_on = 1e-3, "kernels"
-    settings.discount, settings.feedback_lr_mult = 1.0, 1.0
+    settings = optimization.Training(output_dir="-", weight_decay=1e-3)
     with devices.scope():
         model = with_timesteps(make())
         optimization.compile_model(model, settings, 4)

@@ -124,6 +124,17 @@ def test_finished_epochs_without_a_checkpoint_are_no_new_start(whole, tmp_path):
     assert code == 1 and "--output_dir must hold the checkpoints of its run" in text
 
 
+def test_what_never_saved_is_no_run(tmp_path):
+    """A run that failed at once does not hold its folder against better flags."""
+    (tmp_path / "run.json").write_text(json.dumps({"flags": {"lr": 9.0}}))
+    line = [*FLAGS, "--epochs=1", "--train_split=train[:16]"]
+    ((code, output),) = run_each(
+        "applications.train", [[*line, f"--output_dir={tmp_path}"]]
+    )
+    assert code == 0, output
+    assert json.loads((tmp_path / "run.json").read_text())["flags"]["lr"] == 0.01
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_saves_and_ends(whole, tmp_path, number):
