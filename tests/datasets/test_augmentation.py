@@ -192,9 +192,9 @@ def test_several_labels_an_image_are_mixed_too():
     batch = (tf.zeros((8, 4, 4, 3)), hot, 3)
     _, labels = next(iter(tf.data.Dataset.from_tensors(batch).map(apply)))
     assert labels.dtype == tf.float32 and np.any(labels % 1)
-    np.testing.assert_allclose(
-        np.sum(labels), np.sum(hot), rtol=0.5
-    )  # blended, not lost
+    # Each is a mean of two: its sum lies between theirs.
+    assert np.sum(hot, 1).min() <= np.sum(labels, 1).min()
+    assert np.sum(labels, 1).max() <= np.sum(hot, 1).max() + 1e-6
 
 
 def test_what_colors_and_erasing_change():
