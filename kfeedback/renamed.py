@@ -7,6 +7,7 @@ file, the flags in a `run.json`. Whatever reads one of these asks `current` firs
 KEYS = {"licence": "license"}
 _VALUES = {
     "compatibility": {"parametrised": "parametrized"},
+    "mixed_precision": {True: "bfloat16", False: "none"},
     "preprocess": {"centre": "center"},
     "preprocessing": {"centre": "center"},
 }
@@ -28,7 +29,7 @@ def current(config, **also):
             key, value = "stages", value + 1
         elif isinstance(value, dict):
             value = current(value)
-        elif isinstance(value, str):
+        elif isinstance(value, str | bool):
             value = _VALUES.get(key, {}).get(value, value)
         found[(KEYS | also).get(key, key)] = value
     return found

@@ -11,6 +11,7 @@ from absl import flags, logging
 
 from applications.common import runs
 from applications.common.settings import as_text
+from kfeedback import renamed
 
 CONFIGS = pathlib.Path(__file__).parents[1] / "configs"
 _HELP = {"-h", "-help", "--help", "--helpfull", "--helpshort"}
@@ -114,7 +115,7 @@ def _read_config(name, known):
         names = ", ".join(sorted(file.stem for file in CONFIGS.glob("*.toml")))
         raise ValueError(f"--config must be a file or one of {names}, got {name!r}.")
     try:
-        found = tomllib.loads(path.read_text())
+        found = renamed.current(tomllib.loads(path.read_text()))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(
             f"--config must be a TOML file, got {name!r}: {error}."

@@ -7,12 +7,14 @@ backend, where TensorFlow may be missing, from arrays in memory.
 import dataclasses
 import functools
 import pathlib
+from collections.abc import Mapping
 
 import keras
 import numpy as np
 
-from applications.common.settings import Settings, field
+from applications.common.settings import Settings, as_text, field
 from kfeedback import datasets, preprocessing
+from kfeedback.datasets import arrays, augmentation
 
 FITTED = {"standardize": "standardize.npz", "gcn_zca": "zca.npz"}
 """The modes that are fitted on training images, and where that is kept."""
@@ -66,6 +68,13 @@ class Data(Dataset):
         "Classes to keep, by name, else by number from 0, in the order of the labels.",
     )
     batch_size: int = _data(128, "Images a step.", least=1)
+    center_crop: float | None = _data(
+        None,
+        "Of images that are not cropped at random, so large a share of the shorter "
+        "side, a square, goes into --image_size.",
+        above=0,
+        most=1,
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,6 +83,37 @@ class TrainingData(Data):
 
     flip: bool = _data(False, "Mirror half of the training images.")
     shift: int = _data(0, "Shift training images by up to so many pixels.", least=0)
+    shift_fill: str = _data(
+        "edge", "What enters then: the edge again, or black.", choices=arrays.FILLS
+    )
+    random_crop: tuple[float, ...] = _data(
+        (),
+        "Least and greatest share of a training image's area that goes, at a random "
+        "place and of a random aspect, into --image_size: 0.08,1.",
+        above=0,
+        most=1,
+        different=False,
+    )
+    augment: Mapping = _data(
+        dict,
+        "More that is done to training images, a strength > 0 and ≤ 1 for each name "
+        f"of {', '.join(augmentation.AUGMENTATIONS.entries())}: "
+        '{"rand_augment": 0.5, "mixup": 0.2}.',
+    )
+
+    def check(self):
+        """Refuses flags that contradict others or would have no effect."""
+        super().check()
+        augmentation.chosen(self.augment, "--augment")
+        if len(self.random_crop) not in (0, 2) or (
+            sorted(self.random_crop) != list(self.random_crop)
+        ):
+            raise ValueError(
+                "--random_crop must be a least and a greatest share such as 0.08,1, "
+                f"got {','.join(map(str, self.random_crop))!r}."
+            )
+        if not self.shift:
+            self.refuse(("shift_fill",), "--shift=0")
 
 
 def get_preprocess(mode, folder):
@@ -114,6 +154,11 @@ def fit_preprocess(settings, folder):
     return get_preprocess(mode, folder)
 
 
+def read_preprocess(settings, folder):
+    """What `fit_preprocess` gives, after another worker has fitted it."""
+    return get_preprocess(settings.preprocessing, folder)
+
+
 def load(settings, split, preprocess=None, **arguments):
     """Batches of a split in its own order, and their `DatasetInfo`.
 
@@ -126,21 +171,38 @@ def load(settings, split, preprocess=None, **arguments):
     arguments |= {"batch_size": settings.batch_size, "preprocess": preprocess}
     if keras.backend.backend() == "tensorflow":
         return _load_batches(settings, split, **arguments)
-    if settings.image_size:
-        raise ValueError(
-            "--image_size must be left out on another backend than tensorflow, got "
-            f"{settings.image_size}."
-        )
+    for flag in ("image_size", "center_crop", "random_crop", "augment"):
+        value = arguments.pop(flag, None) or getattr(settings, flag, None)
+        if value:
+            raise ValueError(
+                f"--{flag} must be left out on another backend than tensorflow, got "
+                f"{as_text(value)}."
+            )
     images, labels, info = _load(datasets.load_arrays, settings, split)
     return datasets.ArrayDataset(images, labels, **arguments), info
 
 
-def load_training(settings, preprocess):
+def load_epochs(settings, preprocess):
+    """A function of `(epoch, batch)` that gives the batches of --train_split.
+
+    They are those of that epoch from that batch on; see `load_training`.
+
+    Returns:
+        that function and their `DatasetInfo`.
+    """
+    if keras.backend.backend() == "tensorflow":
+        return load_training(settings, preprocess, by_epoch=True)
+    batches, info = load_training(settings, preprocess)
+    return batches.of_epoch, info
+
+
+def load_training(settings, preprocess, **arguments):
     """Batches of --train_split, shuffled and augmented, and their `DatasetInfo`.
 
     Args:
         settings: `TrainingData` with a seed.
         preprocess: function of a batch.
+        **arguments: of `datasets.load`.
     """
     return load(
         settings,
@@ -150,6 +212,10 @@ def load_training(settings, preprocess):
         seed=settings.seed,
         flip=settings.flip,
         shift=settings.shift,
+        shift_fill=settings.shift_fill,
+        random_crop=settings.random_crop or None,
+        augment=settings.augment,
+        **arguments,
     )
 
 
@@ -175,8 +241,9 @@ def first_images(batches, count):
 
 
 def _load_batches(settings, split, **arguments):
-    places = {"manual_dir": settings.manual_dir, "image_size": settings.image_size}
-    return _load(datasets.load, settings, split, **places, **arguments)
+    arguments |= {"manual_dir": settings.manual_dir, "image_size": settings.image_size}
+    arguments["center_crop"] = settings.center_crop
+    return _load(datasets.load, settings, split, **arguments)
 
 
 def _load(load, settings, split, **arguments):

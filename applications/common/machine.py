@@ -49,6 +49,29 @@ def accelerators():
     return [details(device).get("device_name", device.name) for device in devices]
 
 
+def has_bfloat16():
+    """Whether the device that trains computes in bfloat16.
+
+    A processor's flags say so, and of a GPU its compute capability, if 8 or more.
+    """
+    if keras.backend.backend() == "jax":
+        import jax
+
+        devices = [d for d in jax.devices() if d.platform != "cpu"]
+        found = [float(getattr(d, "compute_capability", 8)) for d in devices]
+    else:
+        import tensorflow as tf
+
+        details = tf.config.experimental.get_device_details
+        devices = tf.config.list_physical_devices("GPU")
+        found = [details(d).get("compute_capability", (0,))[0] for d in devices]
+    if found:
+        return min(found) >= 8
+    cpuinfo = pathlib.Path("/proc/cpuinfo")
+    flags = cpuinfo.read_text().split() if cpuinfo.exists() else []
+    return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
 def columns(settings):
     """The last columns of a row: number format, backend, hardware and flags."""
     return {

@@ -7,13 +7,17 @@ import time
 
 import keras
 
+from applications.common import machine
 from applications.common.data import TrainingData
 from applications.common.settings import Experiment, field
+from kfeedback.datasets import augmentation
 from kfeedback.losses import TimestepLoss
 from kfeedback.metrics import ExactMatch, TimestepMetric
 
 _optimization = functools.partial(field, group="optimization")
 _run = functools.partial(field, group="run")
+
+SCHEDULES = ("constant", "steps", "cosine", "one_cycle")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,10 +35,24 @@ class Training(Experiment, TrainingData):
     feedback_lr_mult: float = _optimization(
         1.0, "Times lr, for the weights of feedback layers.", above=0
     )
+    schedule: str = _optimization(
+        "steps",
+        "Of the learning rate: constant; steps, to a tenth at each of --lr_drops; "
+        "cosine, down to 0; one_cycle, from a 25th in a line up to --lr, and by a "
+        "cosine down to a 250,000th.",
+        choices=SCHEDULES,
+    )
     lr_drops: tuple[float, ...] = _optimization(
         (),
         "Rising shares of all epochs at which lr falls to a tenth.",
         above=0,
+        below=1,
+    )
+    warmup: float | None = _optimization(
+        None,
+        "Share of all steps in which lr rises from 0, in a line; by default 0, of "
+        "one_cycle 0.3.",
+        least=0,
         below=1,
     )
     momentum: float = _optimization(0.9, "Momentum of SGD.", least=0, below=1)
@@ -45,7 +63,21 @@ class Training(Experiment, TrainingData):
     weight_decay_on: str = _optimization(
         "kernels", "Kernels only, or all weights.", choices=("kernels", "all")
     )
+    clip_norm: float | None = _optimization(
+        None, "Greatest norm of all gradients together.", above=0
+    )
+    ema: float = _optimization(
+        0.0,
+        "Momentum of a moving average of the weights, which is what is validated and "
+        "saved; 0: none.",
+        least=0,
+        below=1,
+    )
+    label_smoothing: float = _optimization(
+        0.0, "So much of each label is spread over all classes.", least=0, below=1
+    )
     discount: float = _optimization(1.0, "γ: timestep t weighs γ^t, t from 0.", above=0)
+    jit: bool = _run(False, "Compile by XLA; else Keras decides.")
 
     def check(self):
         """Refuses flags that contradict others or would have no effect."""
@@ -55,6 +87,14 @@ class Training(Experiment, TrainingData):
                 "--lr_drops must be rising shares between 0 and 1, such as 0.5,0.75, "
                 f"got {','.join(map(str, self.lr_drops))!r}."
             )
+        if self.schedule != "steps":
+            self.refuse(("lr_drops",), f"--schedule={self.schedule}")
+        elif "schedule" in self.given and not self.lr_drops:
+            raise ValueError(
+                "--lr_drops must be given with --schedule=steps, got none."
+            )
+        if self.schedule == "one_cycle" and self.warmup == 0:
+            raise ValueError("--warmup must be > 0 with --schedule=one_cycle, got 0.")
         if self.optimizer == "adam":
             self.refuse(
                 ("momentum", "nesterov", "feedback_lr_mult"), "--optimizer=adam"
@@ -75,12 +115,19 @@ class MultiplierSGD(keras.optimizers.SGD):
         super().__init__(*args, **kwargs)
         self.multipliers = multipliers or {}
 
+    def build(self, variables):
+        """Makes the optimizer's variables, and finds the factors."""
+        self.factors = [self._factor(variable.path) for variable in variables]
+        super().build(variables)
+
     def apply(self, grads, trainable_variables=None):
         """One step; a factor on the gradient is one on the learning rate of SGD."""
-        variables = trainable_variables or self._trainable_variables
+        factors = self.factors if self.built else None
+        if trainable_variables is not None:
+            factors = [self._factor(variable.path) for variable in trainable_variables]
         scaled = [
-            grad if grad is None else grad * self._factor(variable.path)
-            for grad, variable in zip(grads, variables, strict=True)
+            grad if grad is None else grad * factor
+            for grad, factor in zip(grads, factors, strict=True)
         ]
         return super().apply(scaled, trainable_variables)
 
@@ -109,22 +156,22 @@ def compile_model(model, settings, steps, multi_label=False, *, lr=None):
         chosen = settings.weight_decay_on == "all" or len(variable.shape) > 1
         if chosen and settings.weight_decay:
             variable.regularizer = keras.regularizers.L2(settings.weight_decay / 2)
-    schedule = lr
-    if settings.lr_drops:
-        schedule = keras.optimizers.schedules.PiecewiseConstantDecay(
-            [int(share * steps) for share in settings.lr_drops],
-            [lr * 0.1**n for n in range(len(settings.lr_drops) + 1)],
-        )
+    options = {
+        "learning_rate": schedule(settings, steps, lr),
+        "global_clipnorm": settings.clip_norm,
+    }
+    if settings.ema:
+        options |= {"use_ema": True, "ema_momentum": settings.ema}
     if settings.optimizer == "adam":
-        optimizer = keras.optimizers.Adam(schedule)
+        optimizer = keras.optimizers.Adam(**options)
     else:
         optimizer = MultiplierSGD(
-            schedule,
+            **options,
             momentum=settings.momentum,
             nesterov=settings.nesterov,
             multipliers={"_feedback/": settings.feedback_lr_mult},
         )
-    loss = "binary_crossentropy" if multi_label else "sparse_categorical_crossentropy"
+    loss = _loss(settings, multi_label)
     model.compile(
         optimizer=optimizer,
         loss=TimestepLoss(loss, discount=settings.discount),
@@ -136,7 +183,97 @@ def compile_model(model, settings, steps, multi_label=False, *, lr=None):
             )
             for step in range(model.output_shape[1])
         ],
+        jit_compile=settings.jit or "auto",
     )
+
+
+def schedule(settings, steps, lr):
+    """The learning rate of a run: a number or a schedule of Keras.
+
+    Args:
+        settings: `Training`.
+        steps: batches of all epochs.
+        lr: the highest learning rate.
+    """
+    schedules = keras.optimizers.schedules
+    cycle = settings.schedule == "one_cycle"
+    share = (0.3 if cycle else 0.0) if settings.warmup is None else settings.warmup
+    warmup = int(share * steps)
+    if cycle or settings.schedule == "cosine":
+        decay, end = max(1, steps - warmup), 4e-6 if cycle else 0.0
+        if not warmup:
+            return schedules.CosineDecay(lr, decay, end)
+        start = lr / 25 if cycle else 0.0
+        return schedules.CosineDecay(
+            start, decay, end, warmup_target=lr, warmup_steps=warmup
+        )
+    found = lr
+    if settings.schedule == "steps" and settings.lr_drops:
+        found = schedules.PiecewiseConstantDecay(
+            [int(share * steps) for share in settings.lr_drops],
+            [lr * 0.1**n for n in range(len(settings.lr_drops) + 1)],
+        )
+    return WarmUp(found, warmup) if warmup else found
+
+
+@keras.saving.register_keras_serializable(package="applications")
+class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
+    """A learning rate that first rises in a line, which of Keras' own only cosines do.
+
+    Args:
+        rate: a number or a schedule, or the config of one.
+        steps: that it takes to rise from 0.
+    """
+
+    def __init__(self, rate, steps):
+        super().__init__()
+        if isinstance(rate, dict):
+            rate = keras.optimizers.schedules.deserialize(rate)
+        self.rate, self.steps = rate, steps
+
+    def __call__(self, step):
+        """The learning rate at a step, counted from 0."""
+        rate = self.rate(step) if callable(self.rate) else self.rate
+        return rate * keras.ops.minimum(keras.ops.cast(step, "float32") / self.steps, 1)
+
+    def get_config(self):
+        """The constructor's arguments."""
+        rate = self.rate
+        if callable(rate):
+            rate = keras.optimizers.schedules.serialize(rate)
+        return {"rate": rate, "steps": self.steps}
+
+
+def _loss(settings, multi_label):
+    """The loss of one timestep, of integer labels or, mixed or of several, vectors."""
+    smoothing = settings.label_smoothing
+    if multi_label:
+        return keras.losses.BinaryCrossentropy(label_smoothing=smoothing)
+    if not smoothing and not augmentation.mixes(settings.augment):
+        return "sparse_categorical_crossentropy"
+    categorical = keras.losses.categorical_crossentropy
+
+    def crossentropy(labels, posteriors):
+        if len(labels.shape) < len(posteriors.shape):  # those that are validated on
+            labels = keras.ops.one_hot(labels, posteriors.shape[-1])
+        return categorical(labels, posteriors, label_smoothing=smoothing)
+
+    return crossentropy
+
+
+POLICIES = {"none": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
+
+
+def precision_policy(mixed_precision):
+    """The dtype policy that a --mixed_precision names.
+
+    Args:
+        mixed_precision: `"none"`, `"bfloat16"`, `"float16"` or `"auto"`: bfloat16 where
+            the device computes in it. What a run of an earlier version lacks is none.
+    """
+    if mixed_precision == "auto":
+        mixed_precision = "bfloat16" if machine.has_bfloat16() else "none"
+    return POLICIES[mixed_precision or "none"]
 
 
 def fit(model, *data, flag="lr", rate, callbacks=(), **arguments):

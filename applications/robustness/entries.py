@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import keras
 
-from applications.common import data
+from applications.common import data, optimization
 from applications.common.models import check_images, load_model
 from applications.robustness.settings import can_rebuild
 from kfeedback.attacks import Attack
@@ -112,8 +112,8 @@ def rebuild(run, stored, timesteps, info):
     """
     init = stored.get("init_from") or ""
     policy = keras.config.dtype_policy()
-    if stored.get("mixed_precision"):
-        keras.config.set_dtype_policy("mixed_bfloat16")
+    precision = stored.get("mixed_precision")
+    keras.config.set_dtype_policy(optimization.precision_policy(precision))
     try:
         if init.endswith(".keras"):
             backbone = load_model("runs", pathlib.Path(init))

@@ -34,7 +34,7 @@ class Settings(Output, Data):
 
     RUN = "runs"
     FROM_RUN = ("dataset", "data_dir", "manual_dir", "train_split", "eval_split")
-    FROM_RUN += ("classes", "image_size", "batch_size")
+    FROM_RUN += ("classes", "image_size", "center_crop", "batch_size")
 
     runs: tuple[str, ...] = _models((), "Folders that applications.train wrote.")
     models: tuple[str, ...] = _models((), "Models that Keras can load: .keras files.")

@@ -10,112 +10,156 @@ trained weights.
 Into --output_dir go `model.keras`, `weights.h5` (for `kfeedback.weights.load`),
 `run.json` (every flag), `epochs.csv` and, with --tensorboard, its logs; one row with
 the error at every timestep is added to --results.
+
+A run can be broken off at any moment: the same command goes on from the last checkpoint
+in --output_dir, as if nothing had happened. After SIGTERM or SIGINT it saves one first,
+and exits with 143 or 130.
+
+With --distribution several devices or hosts share every batch: see docs/training.md.
 """
 
 import contextlib
+import functools
 import importlib.util
-import json
-import pathlib
 
 import keras
 
 from applications.common import data, machine, optimization, rows
 from applications.common.command_line import launch
+from applications.train import distribution
+from applications.train.checkpoints import Checkpoints
+from applications.train.loop import Loop, averaged
 from applications.train.network import build, frozen_batch_norms, with_timesteps
+from applications.train.progress import Progress
+from applications.train.run import Run
 from applications.train.settings import ERRORS, Settings
 from kfeedback import weights
 
 
 def main(settings):
-    """Trains, evaluates, saves."""
-    output = pathlib.Path(settings.output_dir)
-    keras.utils.set_random_seed(settings.seed)
-    if settings.mixed_precision:
-        keras.config.set_dtype_policy("mixed_bfloat16")
-    scope = _distribution_scope(settings)
-    output.mkdir(parents=True, exist_ok=True)
+    """Trains what is left to train, evaluates, saves."""
+    with distribution.create(settings) as devices:
+        _main(settings, devices)
 
-    preprocess = data.fit_preprocess(settings, output)
-    train, info = data.load_training(settings, preprocess)
-    test, test_info = data.load(settings, settings.eval_split, preprocess)
-    if settings.results:
+
+def _main(settings, devices):
+    say = print if devices.is_chief else _silent
+    run = Run(settings)
+    if run.finished is not None:
+        say(f"The run in {run.folder} is finished already; nothing is done.")
+        _say(run.finished, say)
+        return
+    keras.utils.set_random_seed(settings.seed)
+    policy = optimization.precision_policy(settings.mixed_precision)
+    keras.config.set_dtype_policy(policy)
+    run.folder.mkdir(parents=True, exist_ok=True)
+
+    with devices.chief_first():  # what is prepared or fitted the others find
+        fit = data.fit_preprocess if devices.is_chief else data.read_preprocess
+        preprocess = fit(settings, run.folder)
+        train, info = data.load_epochs(settings, preprocess)
+        test, test_info = data.load(settings, settings.eval_split, preprocess)
+    results = settings.results if devices.is_chief else None
+    if results:
         empty = _row(settings, [], 0.0, test_info)
-        rows.open_rows(settings.results, empty)[0].close()
-    with contextlib.ExitStack() as frozen:
-        with scope:
+        rows.open_rows(results, empty)[0].close()
+    steps = -(-info.num_examples // settings.batch_size)
+    with contextlib.ExitStack() as prepared:
+        with devices.scope():
             network = build(settings, info)
             model = with_timesteps(network)
             if settings.freeze_batch_norm:
-                frozen.enter_context(frozen_batch_norms(network))
-            steps = settings.epochs * len(train)
-            optimization.compile_model(model, settings, steps, info.multi_label)
-        _write_run(settings, info)
-        seconds = optimization.fit(
-            model,
-            train,
-            rate=settings.lr,
-            epochs=settings.epochs,
-            verbose=settings.verbose,
-            shuffle=False,  # the data shuffle themselves, by (seed, epoch)
-            validation_data=test if settings.validation_freq else None,
-            validation_freq=settings.validation_freq or 1,
-            callbacks=_callbacks(settings, output),
-        )
+                prepared.enter_context(frozen_batch_norms(network))
+            total = settings.epochs * steps
+            optimization.compile_model(model, settings, total, info.multi_label)
+            model.optimizer.build(model.trainable_variables)
+        prepared.enter_context(devices.prepared(model))
+        if devices.is_chief:
+            run.write(class_names=info.class_names)
+        if settings.distribution != "none":
+            say(devices.describe(settings.batch_size, settings.lr))
+        loop = _loop(settings, run, model, train, test, steps, devices)
+        run.require_checkpoint(loop.restore(say))
+        if loop.history and devices.is_chief:
+            run.write_history(loop.history)
+        loop.run()
+        with averaged(model):
+            errors = timestep_errors(model, test, devices)
 
-    errors = timestep_errors(model, test)
-    # Without the optimizer, so that it reloads anywhere.
-    about = _about(settings, network, errors, info, test_info)
-    network = keras.Model(network.inputs[0], network.outputs[0], name=settings.model)
-    network.save(output / "model.keras")
-    weights.save(network, output / "weights.h5", **about)
-    for step, error in enumerate(errors, start=1):
-        print(f"error at timestep {step}: {error:.2f} %")
-    if settings.results:
-        row = _row(settings, errors, seconds, test_info)
-        rows.append_row(settings.results, row)
+    if devices.is_chief:
+        with averaged(model):
+            about = _about(settings, network, errors, info, test_info)
+            # Without the optimizer, so that it reloads anywhere.
+            network = keras.Model(
+                network.inputs[0], network.outputs[0], name=settings.model
+            )
+            network.save(run.folder / "model.keras")
+            weights.save(network, run.folder / "weights.h5", **about)
+        run.write(errors=errors)
+    if results:
+        rows.append_row(results, _row(settings, errors, loop.seconds, test_info))
+    _say(errors, say)
+    devices.wait()
 
 
-def timestep_errors(model, batches):
+def _loop(settings, run, model, train, test, steps, devices):
+    """The `Loop` of a compiled model, which writes into the folder of the run."""
+    verbose = settings.verbose if devices.is_chief else 0
+    progress = Progress(steps, settings.epochs, settings.batch_size, verbose)
+    board = _board(settings, run.folder) if devices.is_chief else None
+
+    def on_epoch(history):
+        speed = progress.epoch(history)
+        if devices.is_chief:
+            run.write_history(history)
+        if board is not None:
+            board.on_epoch_end(history[-1]["epoch"], history[-1] | speed)
+
+    if board is not None:
+        board.set_model(model)
+    return Loop(
+        model,
+        lambda epoch, batch: progress.watched(train(epoch, batch)),
+        epochs=settings.epochs,
+        checkpoints=Checkpoints(
+            run.folder / "checkpoints",
+            [*model.variables, *model.optimizer.variables],
+            settings.keep,
+            writes=devices.is_chief,
+        ),
+        validate=functools.partial(devices.evaluate, model, test),
+        validate_every=settings.validation_freq,
+        save_seconds=60 * settings.save_minutes,
+        save_batches=settings.save_batches,
+        on_epoch=on_epoch,
+        progress=progress,
+        distribution=devices,
+    )
+
+
+def timestep_errors(model, batches, devices):
     """Errors in percent, one a timestep: top 1, or not exactly all the labels."""
-    results = model.evaluate(batches, return_dict=True, verbose=0)
+    results = devices.evaluate(model, batches)
     steps = model.output_shape[1]
     return [100 * (1 - results[f"accuracy_t{step + 1}"]) for step in range(steps)]
 
 
-def _distribution_scope(settings):
-    if settings.distribution == "none":
-        return contextlib.nullcontext()
-    if keras.backend.backend() != "tensorflow":
-        raise ValueError(
-            "--distribution=mirrored must run on the tensorflow backend, got "
-            f"{keras.backend.backend()}."
-        )
-    import tensorflow as tf
-
-    devices = None
-    if settings.logical_cpus:
-        tf.config.set_logical_device_configuration(
-            tf.config.list_physical_devices("CPU")[0],
-            [tf.config.LogicalDeviceConfiguration()] * settings.logical_cpus,
-        )
-        devices = [f"CPU:{n}" for n in range(settings.logical_cpus)]
-    return tf.distribute.MirroredStrategy(devices).scope()
+def _board(settings, folder):
+    """The callback of TensorBoard, or `None`."""
+    if not settings.tensorboard:
+        return None
+    if importlib.util.find_spec("tensorboard") is None:
+        raise ImportError("--tensorboard needs pip install kfeedback[plots].")
+    return keras.callbacks.TensorBoard(str(folder / "tensorboard"))
 
 
-def _callbacks(settings, output):
-    callbacks = [keras.callbacks.CSVLogger(str(output / "epochs.csv"))]
-    if settings.tensorboard:
-        if importlib.util.find_spec("tensorboard") is None:
-            raise ImportError("--tensorboard needs pip install kfeedback[plots].")
-        callbacks.append(keras.callbacks.TensorBoard(str(output / "tensorboard")))
-    return callbacks
+def _silent(_):
+    """What the others print."""
 
 
-def _write_run(settings, info):
-    run = {"flags": settings.as_flags(), "commit": machine.commit()}
-    run["class_names"] = info.class_names
-    path = pathlib.Path(settings.output_dir, "run.json")
-    path.write_text(json.dumps(run, indent=1) + "\n")
+def _say(errors, say):
+    for step, error in enumerate(errors, start=1):
+        say(f"error at timestep {step}: {error:.2f} %")
 
 
 def _about(settings, network, errors, info, test_info):

@@ -5,7 +5,7 @@ import functools
 import inspect
 from collections.abc import Mapping
 
-from applications.common.optimization import Training
+from applications.common.optimization import POLICIES, Training
 from applications.common.settings import field
 from kfeedback.models import registry
 
@@ -54,13 +54,31 @@ class Settings(Training):
         least=0,
     )
     distribution: str = _run(
-        "none", "tf.distribute strategy.", choices=("none", "mirrored")
+        "none",
+        "Devices that share every batch: all of this host (mirrored), all of the "
+        "hosts in TF_CONFIG (multi_worker), under JAX all (data_parallel).",
+        choices=("none", "mirrored", "multi_worker", "data_parallel"),
     )
     logical_cpus: int = _run(
-        0, "Split the CPU, to try --distribution=mirrored.", least=0
+        0, "Split the CPU into so many devices, to try --distribution.", least=0
     )
-    mixed_precision: bool = _run(False, "The policy mixed_bfloat16.")
+    wait_minutes: float = _run(
+        10.0, "So long a worker waits for the others to start.", above=0
+    )
+    mixed_precision: str = _run(
+        "none",
+        "Layers compute in 16 bits and keep their weights in 32; auto: bfloat16 where "
+        "the device has it.",
+        choices=(*POLICIES, "auto"),
+    )
     tensorboard: bool = _run(False, "Write TensorBoard logs.")
+    save_minutes: float = _run(
+        5.0, "A checkpoint is written when so many have passed.", above=0
+    )
+    save_batches: int = _run(
+        0, "Or after so many batches of an epoch; 0: by time alone.", least=0
+    )
+    keep: int = _run(3, "So many of the last checkpoints stay.", least=2)
 
     @property
     def family(self):
@@ -111,5 +129,12 @@ class Settings(Training):
                 f"--timesteps must be at most {ERRORS} with --results, which has so "
                 f"many columns, got {timesteps}."
             )
-        if self.distribution == "none":
-            self.refuse(("logical_cpus",), "--distribution=none")
+        if self.distribution in ("none", "multi_worker"):
+            self.refuse(("logical_cpus",), f"--distribution={self.distribution}")
+        if self.distribution in ("none", "mirrored"):
+            self.refuse(("wait_minutes",), f"--distribution={self.distribution}")
+        if self.distribution in ("mirrored", "multi_worker") and self.jit:
+            raise ValueError(
+                f"--jit must be left out with --distribution={self.distribution}, "
+                "under which it crashes (keras#18145), got true."
+            )

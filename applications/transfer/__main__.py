@@ -42,8 +42,8 @@ def main(settings):
         scores.require_sklearn()
     if settings.figures:
         pyplot()
-    if runs.stored_flags("run", settings.run).get("mixed_precision"):
-        keras.config.set_dtype_policy("mixed_bfloat16")
+    precision = runs.stored_flags("run", settings.run).get("mixed_precision")
+    keras.config.set_dtype_policy(optimization.precision_policy(precision))
     source = _source(settings)
     fits = _fits(settings, source.output_shape[1])
     preprocess = data.get_preprocess(settings.preprocessing, settings.run)

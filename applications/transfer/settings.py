@@ -15,7 +15,7 @@ _ONLY = {
     ("fit_iterations",): CLASSIFIERS,
     ("finetune_lr",): ("finetune",),
     ("scratch_epochs",): ("scratch",),
-    ("flip", "shift"): ("finetune", "scratch"),
+    ("flip", "shift", "random_crop", "augment"): ("finetune", "scratch"),
     ("epochs", "finetune_epochs", "discount", "lr", "optimizer"): NETWORKS,
     ("head_units", "head_dropout", "lr_drops", "weight_decay"): NETWORKS,
 }
@@ -26,7 +26,7 @@ class Settings(Training):
     """The flags of applications.transfer."""
 
     FROM_RUN = ("preprocessing", "image_size", "batch_size", "discount")
-    FROM_RUN += ("data_dir", "manual_dir")
+    FROM_RUN += ("data_dir", "manual_dir", "center_crop")
 
     dataset: str | None = changed(Training, "dataset", None, required=True)
     optimizer: str = changed(Training, "optimizer", "adam")

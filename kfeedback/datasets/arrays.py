@@ -21,6 +21,8 @@ ARRAY_NAMES = ("mnist_background_images_sample", "synthetic")
 
 SAMPLE_PATH = pathlib.Path(__file__).parent / "sample" / "mnist_background_images.npz"
 
+FILLS = ("edge", "zero")
+
 SYNTHETIC_EXAMPLES = {"train": 2_000, "test": 500}
 
 
@@ -135,23 +137,28 @@ def epoch_plan(count, seed, epoch, shuffle=True, flip=False, shift=0):
     return order, flips & flip, offsets
 
 
-def augment(images, flips, offsets):
-    """Mirrors and translates a batch of images; what enters repeats the edge.
+def augment(images, flips, offsets, fill="edge"):
+    """Mirrors and translates a batch of images.
 
     Args:
         images: array `(B, H, W, C)`.
         flips: bool `(B,)`, the images to mirror left to right.
         offsets: int `(B, 2)`, pixels down and right (after mirroring).
+        fill: what enters: `"edge"` repeats the edge, `"zero"` is 0.
 
     Returns:
         An array like `images`.
     """
     height, width = images.shape[1:3]
-    rows = np.clip(np.arange(height) - offsets[:, :1], 0, height - 1)
-    columns = np.clip(np.arange(width) - offsets[:, 1:], 0, width - 1)
-    columns = np.where(flips[:, None], width - 1 - columns, columns)
+    rows = (np.arange(height) - offsets[:, :1])[:, :, None]
+    columns = np.arange(width) - offsets[:, 1:]
+    columns = np.where(flips[:, None], width - 1 - columns, columns)[:, None, :]
     batch = np.arange(len(images))[:, None, None]
-    return images[batch, rows[:, :, None], columns[:, None, :]]
+    found = images[batch, rows.clip(0, height - 1), columns.clip(0, width - 1)]
+    if fill == "zero":
+        inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
+        found *= inside[..., None].astype(found.dtype)
+    return found
 
 
 class ArrayDataset(keras.utils.PyDataset):
@@ -176,7 +183,8 @@ class ArrayDataset(keras.utils.PyDataset):
         seed: what order and augmentation depend on, together with the epoch.
         preprocess: a function of a float32 batch, applied last.
         flip: whether to mirror each image left to right with probability 1/2.
-        shift: greatest random translation in pixels; what enters repeats the edge.
+        shift: greatest random translation in pixels.
+        shift_fill: what enters then: `"edge"` repeats the edge, `"zero"` is black.
         initial_epoch: the epoch to start with.
 
     Raises:
@@ -199,6 +207,7 @@ class ArrayDataset(keras.utils.PyDataset):
         preprocess=None,
         flip=False,
         shift=0,
+        shift_fill="edge",
         initial_epoch=0,
     ):
         super().__init__()
@@ -217,6 +226,11 @@ class ArrayDataset(keras.utils.PyDataset):
         self.seed = checks.integer("seed", seed, 0)
         self.shuffle, self.flip = bool(shuffle), bool(flip)
         self.shift = checks.integer("shift", shift, 0)
+        if shift_fill not in FILLS:
+            raise ValueError(
+                f"shift_fill must be one of {', '.join(FILLS)}, got {shift_fill!r}."
+            )
+        self.shift_fill = shift_fill
         self.preprocess = preprocess
         self.epoch = checks.integer("initial_epoch", initial_epoch, 0)
         self._asked = None
@@ -244,11 +258,15 @@ class ArrayDataset(keras.utils.PyDataset):
         order, flips, offsets = (p[part] for p in plan)
         images = self.images[order]
         if self.flip or self.shift:
-            images = augment(images, flips, offsets)
+            images = augment(images, flips, offsets, self.shift_fill)
         images = images.astype(np.float32)
         if self.preprocess is not None:
             images = self.preprocess(images)
         return images, self.labels[order]
+
+    def of_epoch(self, epoch, batch=0):
+        """The batches of one epoch from a batch on, as a `keras.utils.PyDataset`."""
+        return _Rest(self, epoch, batch)
 
     def on_epoch_begin(self):
         """Starts counting the batches of an epoch."""
@@ -259,3 +277,17 @@ class ArrayDataset(keras.utils.PyDataset):
         if self._asked is not None and self._asked >= len(self):
             self.epoch += 1
         self._asked = None
+
+
+class _Rest(keras.utils.PyDataset):
+    """The batches of one epoch from one on."""
+
+    def __init__(self, batches, epoch, first):
+        super().__init__()
+        self._batches, self._epoch, self._first = batches, epoch, first
+
+    def __len__(self):
+        return len(self._batches) - self._first
+
+    def __getitem__(self, index):
+        return self._batches.batch(self._epoch, self._first + index)

@@ -1,14 +1,16 @@
 """The loader that applications call: any data set as a `tf.data.Dataset`."""
 
+import dataclasses
 import os
 
 import numpy as np
 import tensorflow as tf
 
 from kfeedback import checks
+from kfeedback.datasets import augmentation
 from kfeedback.datasets.arguments import height_width
-from kfeedback.datasets.arrays import epoch_plan
-from kfeedback.datasets.sources import open_split
+from kfeedback.datasets.arrays import FILLS, epoch_plan
+from kfeedback.datasets.sources import SOURCES, open_split
 
 CACHE_BYTES = 2**30
 """Decoded images of up to this many bytes in total are kept in memory."""
@@ -27,9 +29,14 @@ def load(
     initial_epoch=0,
     image_size=None,
     preprocess=None,
+    center_crop=None,
+    random_crop=None,
     flip=False,
     shift=0,
+    shift_fill="edge",
+    augment=None,
     cache=None,
+    by_epoch=False,
 ):
     """Loads a data set for training or evaluation.
 
@@ -77,16 +84,27 @@ def load(
             with antialiasing, without regard to their aspect, rounded to uint8).
             Needed where images differ in size.
         preprocess: a function of a float32 batch `(B, H, W, C)`, applied last.
+        center_crop: a share of the shorter side: of each image the square in its
+            middle is resized instead of the whole.
+        random_crop: `(least, most)`, shares of the area: of each image a window of
+            random place, area and aspect (3:4 to 4:3) is resized instead of the whole,
+            and none in its middle.
         flip: whether to mirror each image left to right with probability 1/2.
-        shift: greatest random translation in pixels; what enters repeats the edge.
+        shift: greatest random translation in pixels.
+        shift_fill: what enters then: `"edge"` repeats the edge, `"zero"` is black.
+        augment: dict from names in `kfeedback.datasets.augmentation.AUGMENTATIONS` to
+            strengths, applied after all these: `{"rand_augment": 0.5, "mixup": 0.2}`.
         cache: whether to keep the decoded images in memory; default: if they take no
             more than `CACHE_BYTES`. Arrays are in memory in any case.
+        by_epoch: `True` to get, instead of one data set, a function of `(epoch,
+            batch=0)` that gives the batches of that epoch from that batch on: what a
+            training that was stopped has still to see.
 
     Returns:
         `(dataset, info)`: a `tf.data.Dataset` of known cardinality with elements
         `(images, labels)`, float32 `(B, H, W, C)` (0 to 255 before `preprocess`) and
-        int32 `(B,)` or, if `info.multi_label`, zeros and ones `(B, classes)`; and a
-        `DatasetInfo`.
+        int32 `(B,)` or, if `info.multi_label`, zeros and ones `(B, classes)`, or, if
+        `augment` mixes images, float32 `(B, classes)`; and a `DatasetInfo`.
 
     Raises:
         ValueError: if the data set or split is unknown, a folder is missing, or
@@ -106,6 +124,10 @@ def load(
     batch_size = checks.integer("batch_size", batch_size, 1)
     seed = checks.integer("seed", seed, 0)
     shift = checks.integer("shift", shift, 0)
+    if shift_fill not in FILLS:
+        raise ValueError(
+            f"shift_fill must be one of {', '.join(FILLS)}, got {shift_fill!r}."
+        )
     initial_epoch = checks.integer("initial_epoch", initial_epoch, 0)
     image_size = height_width(image_size)
     data_dir, manual_dir = map(_expanded, (data_dir, manual_dir))
@@ -113,31 +135,66 @@ def load(
         raise ValueError(
             f"manual_dir must be a folder that exists, got {manual_dir!r}."
         )
+    crop = _crop(center_crop, random_crop, image_size, cache)
+    # Arrays are cropped before they are resized, as what is decoded.
+    in_arrays = SOURCES.get("arrays").takes(name, data_dir)
     examples = open_split(
-        name, split, data_dir=data_dir, manual_dir=manual_dir, image_size=image_size
+        name,
+        split,
+        data_dir=data_dir,
+        manual_dir=manual_dir,
+        image_size=None if crop and in_arrays else image_size,
     )
     if classes is not None:
         examples = examples.keep(classes)
+    if crop and examples.arrays:
+        examples = examples.resized(image_size)
     info = examples.info
+    augmented = augmentation.pipeline(augment, info) if augment else None
     if cache is None:
         cache = info.num_examples * np.prod(info.image_shape) <= CACHE_BYTES
-    if cache:
-        examples = examples.in_memory()
+    if cache and random_crop is None:
+        examples, crop = examples.in_memory(crop), None
     count = info.num_examples
     steps = -(-count // batch_size)
-    state = {"epoch": initial_epoch}
+    if examples.arrays:
+        with tf.device("CPU"):  # once, for all epochs
+            examples = dataclasses.replace(
+                examples, arrays=tuple(map(tf.constant, examples.arrays))
+            )
 
-    def plan():
-        epoch = state["epoch"]
+    def plan(epoch, first=0):
         stream_seed = np.random.SeedSequence([seed, epoch]).generate_state(1)[0]
         drawn = epoch_plan(count, seed, epoch, shuffle, flip, shift)
-        yield *drawn, np.int64(stream_seed)
+        # Of an image for its crop; that of a batch's first one for all of the batch.
+        rng = np.random.default_rng([seed, epoch, 1])
+        seeds = rng.integers(2**31, size=count, dtype=np.int32)
+        parts = (part[first:] for part in (*drawn, seeds))
+        return *parts, np.int64(stream_seed)
 
-    def finish(images, labels, flips, offsets):
+    def finish(images, labels, flips, offsets, seeds):
         if flip or shift:
-            images = _augment(images, flips, offsets)
+            images = _augment(images, flips, offsets, shift_fill)
         images = tf.cast(images, tf.float32)
+        if augmented is not None:
+            images, labels = augmented(images, labels, seeds[0])
         return images if preprocess is None else preprocess(images), labels
+
+    def batches(plans, first=0):
+        found = _batches(examples, plans, batch_size, shuffle, first, crop)
+        return found.map(finish, tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+
+    def of_epoch(epoch, batch=0):
+        epoch = checks.integer("epoch", epoch, 0)
+        if not 0 <= checks.integer("batch", batch, 0) <= steps:
+            raise ValueError(f"batch must be from 0 to {steps}, got {batch}.")
+        first = min(batch * batch_size, count)
+        found = batches(tf.data.Dataset.from_tensors(plan(epoch, first)), first)
+        return _finished(found, steps - batch)
+
+    if by_epoch:
+        return of_epoch, info
+    state = {"epoch": initial_epoch}
 
     def tick():
         epoch = state["epoch"]
@@ -147,54 +204,74 @@ def load(
             yield step
 
     plans = tf.data.Dataset.from_generator(
-        plan,
+        lambda: iter([plan(state["epoch"])]),
         output_signature=(
             tf.TensorSpec([count], tf.int64),
             tf.TensorSpec([count], tf.bool),
             tf.TensorSpec([count, 2], tf.int32),
+            tf.TensorSpec([count], tf.int32),
             tf.TensorSpec([], tf.int64),
         ),
     )
-    batches = _batches(examples, plans, batch_size, shuffle)
-    batches = batches.map(finish, tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
     # The ticks run behind the prefetching: they count what was handed out.
     ticks = tf.data.Dataset.from_generator(
         tick, output_signature=tf.TensorSpec([], tf.int64)
     )
-    dataset = tf.data.Dataset.zip(batches, ticks).map(lambda batch, _: batch)
+    ticked = tf.data.Dataset.zip(batches(plans), ticks)
+    return _finished(ticked.map(lambda batch, _: batch), steps), info
+
+
+def _finished(dataset, steps):
+    """A data set of a known number of batches, which workers share batch by batch."""
     options = tf.data.Options()
     options.experimental_optimization.inject_prefetch = False
     options.experimental_distribute.auto_shard_policy = (
         tf.data.experimental.AutoShardPolicy.DATA
     )
     dataset = dataset.apply(tf.data.experimental.assert_cardinality(steps))
-    return dataset.with_options(options), info
+    return dataset.with_options(options)
 
 
 def _expanded(path):
     return None if path is None else os.path.expanduser(path)
 
 
-def _batches(examples, plans, batch_size, shuffle):
+def _crop(center, area, size, cache):
+    """The function of an image and its seed that two arguments of `load` name."""
+    if center is None and area is None:
+        return None
+    if size is None:
+        raise ValueError("image_size must be given for images that are cropped.")
+    if area is None:
+        center = checks.number("center_crop", center, above=0, most=1)
+        return augmentation.center_window(center)
+    pair = area if isinstance(area, (tuple, list)) else ()
+    shares = [checks.number("random_crop", share, above=0, most=1) for share in pair]
+    if len(shares) != 2 or shares[0] > shares[1]:
+        raise ValueError(f"random_crop must be (least, most), got {area!r}.")
+    if cache:
+        raise ValueError("cache must be None or False with random_crop, got True.")
+    return augmentation.random_window(shares)
+
+
+def _batches(examples, plans, batch_size, shuffle, first, crop):
+    """The batches of plans, of which the first examples are left out already."""
     slices = tf.data.Dataset.from_tensor_slices
     if examples.arrays:
-        with tf.device("CPU"):
-            images, labels = map(tf.constant, examples.arrays)
+        images, labels = examples.arrays
 
-        def gather(order, flips, offsets):
-            return tf.gather(images, order), tf.gather(labels, order), flips, offsets
+        def gather(order, *augmentation):
+            return tf.gather(images, order), tf.gather(labels, order), *augmentation
 
-        indices = plans.flat_map(
-            lambda order, flips, offsets, _: slices((order, flips, offsets)).batch(
-                batch_size
-            )
-        )
+        indices = plans.flat_map(lambda *plan: slices(plan[:-1]).batch(batch_size))
         return indices.map(gather, tf.data.AUTOTUNE)
 
     @tf.autograph.experimental.do_not_convert
-    def stream(_, flips, offsets, seed):
-        decoded = examples.decoded(seed if shuffle else None)
-        return tf.data.Dataset.zip(decoded, slices((flips, offsets)))
+    def stream(_, flips, offsets, seeds, seed):
+        decoded = examples.decoded(
+            seed if shuffle else None, first, crop, slices(seeds)
+        )
+        return tf.data.Dataset.zip(decoded, slices((flips, offsets, seeds)))
 
     def flat(example, augmentation):
         return *example, *augmentation
@@ -202,11 +279,20 @@ def _batches(examples, plans, batch_size, shuffle):
     return plans.flat_map(stream).map(flat).batch(batch_size)
 
 
-def _augment(images, flips, offsets):
+def _augment(images, flips, offsets, fill):
     # As `arrays.augment` does it.
     height, width = images.shape[1:3]
-    rows = tf.clip_by_value(tf.range(height) - offsets[:, :1], 0, height - 1)
-    columns = tf.clip_by_value(tf.range(width) - offsets[:, 1:], 0, width - 1)
+    rows = tf.range(height) - offsets[:, :1]
+    columns = tf.range(width) - offsets[:, 1:]
     columns = tf.where(flips[:, None], width - 1 - columns, columns)
-    images = tf.gather(images, rows, axis=1, batch_dims=1)
-    return tf.gather(images, columns, axis=2, batch_dims=1)
+    found = tf.gather(
+        images, tf.clip_by_value(rows, 0, height - 1), axis=1, batch_dims=1
+    )
+    found = tf.gather(
+        found, tf.clip_by_value(columns, 0, width - 1), axis=2, batch_dims=1
+    )
+    if fill == "zero":
+        inside = ((rows >= 0) & (rows < height))[:, :, None]
+        inside &= ((columns >= 0) & (columns < width))[:, None]
+        found *= tf.cast(inside, found.dtype)[..., None]
+    return found

@@ -8,7 +8,8 @@ def batch_norm(x, gamma, beta, epsilon):
     """Normalizes every channel over batch, height and width.
 
     `y = γ (x - μ) / √(σ² + ε) + β`. `keras.ops` has this in several passes over the
-    data; the fused kernel of TensorFlow, which Keras does not use, is faster.
+    data; the fused kernel of TensorFlow, which Keras does not use, is faster. Under a
+    strategy of TensorFlow with several replicas μ and σ² are those of the global batch.
 
     Args:
         x: `(B, H, W, C)`.
@@ -35,7 +36,9 @@ def batch_norm(x, gamma, beta, epsilon):
         count = ops.cast(ops.prod(ops.shape(x)[:3]), variance.dtype)
         return y, mean, variance * (count - 1) / count
     dtype = keras.backend.result_type(x.dtype, "float32")
-    mean, variance = ops.moments(ops.cast(x, dtype), axes=(0, 1, 2))
+    mean, variance = ops.moments(
+        ops.cast(x, dtype), axes=(0, 1, 2), synchronized=is_replicated()
+    )
     return affine(x, gamma, beta, mean, variance, epsilon), mean, variance
 
 
@@ -54,10 +57,20 @@ def affine(x, gamma, beta, mean, variance, epsilon):
 
 
 def is_fused(dtype):
-    """Whether the backend has a fused kernel for that dtype."""
+    """Whether the backend has a fused kernel for that dtype, as things are."""
     takes = ("float32", "bfloat16")
     is_tensorflow = keras.backend.backend() == "tensorflow"
-    return is_tensorflow and keras.backend.standardize_dtype(dtype) in takes
+    fused = is_tensorflow and keras.backend.standardize_dtype(dtype) in takes
+    return fused and not is_replicated()
+
+
+def is_replicated():
+    """Whether a strategy of TensorFlow runs this on several replicas at once."""
+    if keras.backend.backend() != "tensorflow":
+        return False
+    import tensorflow as tf
+
+    return tf.distribute.get_strategy().num_replicas_in_sync > 1
 
 
 @keras.saving.register_keras_serializable(package="kfeedback")
@@ -65,8 +78,8 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
     """`keras.layers.BatchNormalization` that trains with TensorFlow's fused kernel.
 
     The same arguments, weights and values; faster where the input is `(B, H, W, C)`
-    with the axis last, no mask is given and nothing is synchronized, and the very
-    layer of Keras everywhere else.
+    with the axis last, no mask is given and one replica runs, and the very layer of
+    Keras everywhere else.
     """
 
     def call(self, inputs, training=None, mask=None):

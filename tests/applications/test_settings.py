@@ -22,8 +22,8 @@ PROGRAMS = [
 ]
 MODULES = [f"applications.{name}.__main__" for name in PROGRAMS] + [
     *("tools.benchmark", "tools.convert_caffe", "tools.convert_weights"),
-    *("tools.feedback_speed", "tools.publish_weights", "tools.serving_smoke"),
-    "tools.serving_speed",
+    *("tools.feedback_speed", "tools.input_speed", "tools.publish_weights"),
+    *("tools.serving_smoke", "tools.serving_speed"),
 ]
 
 

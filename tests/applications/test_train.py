@@ -312,7 +312,8 @@ def bad_results(tmp_path_factory):
                 f"--data_dir={folder / 'empty'}",
             ]
         words = argument.split(";") if "{" in argument else argument.split()
-        lines.append([*words, *extra, f"--output_dir={folder / 'run'}"])
+        output = folder / f"run{len(lines)}"
+        lines.append([*words, *extra, f"--output_dir={output}"])
     return dict(zip(BAD, run_each("applications.train", lines), strict=True))
 
 

@@ -8,12 +8,12 @@
 # VGG-small, LRNet and CRCN with --freeze_batch_norm ("frozen").
 # Writes crcn_cifar10.csv (training), crcn_cifar10_robustness.csv and, from it,
 # crcn_cifar10.png beside itself, and skips what has a row there. TFDS_DATA_DIR must hold
-# CIFAR-10, or TFDS fetches it. PRECISION=--mixed_precision for a CPU with AMX.
+# CIFAR-10, or TFDS fetches it. PRECISION=--mixed_precision=bfloat16 for a CPU with AMX.
 set -euo pipefail
 cd "$(dirname "$0")/../../.."
 PYTHON=${PYTHON:-.venv/bin/python}
 RUNS=${RUNS:-runs/crcn_cifar10}
-PRECISION=${PRECISION:---nomixed_precision}
+PRECISION=${PRECISION:---mixed_precision=none}
 E1=${E1:-10}          # epochs of the backbones
 E2=${E2:-5}           # epochs that all are trained on
 SEEDS=${SEEDS:-0 1}

@@ -3,12 +3,12 @@
 # 50,000 training images, LNIN for 6 epochs, then each for 3 more, the last one at a
 # tenth of the rate; all 10,000 test images. (The paper: 256 epochs, then 256 more.)
 # Writes lr_lnin_cifar10.csv beside itself; TFDS_DATA_DIR must hold CIFAR-10, or TFDS
-# fetches it. PRECISION=--nomixed_precision for a CPU without AMX.
+# fetches it. PRECISION=--mixed_precision=none for a CPU without AMX.
 set -euo pipefail
 cd "$(dirname "$0")/../../.."
 PYTHON=${PYTHON:-.venv/bin/python}
 RUNS=${RUNS:-runs/lr_lnin_cifar10}
-PRECISION=${PRECISION:---mixed_precision}
+PRECISION=${PRECISION:---mixed_precision=bfloat16}
 CSV=applications/results/learning_with_rethinking/lr_lnin_cifar10.csv
 
 train() {

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from kfeedback import images as pixels
 from kfeedback.datasets.arguments import keep_classes, near
 from kfeedback.datasets.info import DatasetInfo
 from kfeedback.registry import Registry
@@ -105,7 +106,8 @@ class Examples:
         stream: a function of a shuffle seed (an int64 tensor, or `None` for the order
             they lie in) that gives a `tf.data.Dataset` of encoded examples, pairs
             `(key, label)`; and
-        decode: a function of the two that gives `(image, label)`, as tensors.
+        decode: a function of the two, and of a function of an image that crops it
+            before it is resized, or `None`, that gives `(image, label)`, as tensors.
         blame: `None`, or a function of a key, as bytes, which is called where `decode`
             failed and raises a `ValueError` that names the file.
     """
@@ -116,19 +118,34 @@ class Examples:
     decode: Callable | None = None
     blame: Callable | None = None
 
-    def decoded(self, seed):
-        """A `tf.data.Dataset` of `(image, label)`, decoded in parallel."""
+    def decoded(self, seed, skip=0, crop=None, seeds=None):
+        """A `tf.data.Dataset` of `(image, label)`, decoded in parallel.
+
+        Args:
+            seed: that `stream` takes.
+            skip: so many are read, but not decoded.
+            crop: a function of an image and its seed, or `None`.
+            seeds: `tf.data.Dataset` of those seeds, after the skipped ones.
+        """
         import tensorflow as tf
 
-        stream = self.stream(seed)
-        if self.blame is None:
-            return stream.map(self.decode, tf.data.AUTOTUNE)
+        stream = self.stream(seed).skip(skip)
+        if seeds is None:
+            seeds = tf.data.Dataset.from_tensors(0).repeat()
 
-        def keyed(key, label):
-            return key, *self.decode(key, label)
+        def decode(example, seed):
+            cropped = None if crop is None else lambda image: crop(image, seed)
+            return self.decode(*example, cropped)
+
+        if self.blame is None:
+            return tf.data.Dataset.zip(stream, seeds).map(decode, tf.data.AUTOTUNE)
+
+        def keyed(example, seed):
+            return example[0], *decode(example, seed)
 
         # What cannot be decoded is left out, and from there on keys differ.
-        found = stream.map(keyed, tf.data.AUTOTUNE).ignore_errors()
+        found = tf.data.Dataset.zip(stream, seeds).map(keyed, tf.data.AUTOTUNE)
+        found = found.ignore_errors()
         blank = tf.zeros(self.info.image_shape, tf.uint8)
         label = tf.zeros(found.element_spec[2].shape, tf.int32)
         end = tf.data.Dataset.from_tensors((tf.constant(b""), blank, label))
@@ -145,8 +162,8 @@ class Examples:
 
         return tf.data.Dataset.zip(stream, found.concatenate(end)).map(check)
 
-    def in_memory(self):
-        """The same examples, decoded into arrays.
+    def in_memory(self, crop=None):
+        """The same examples, decoded into arrays; `crop` as in `decoded`.
 
         Raises:
             ValueError: if one cannot be decoded; the error names its file.
@@ -160,9 +177,9 @@ class Examples:
         width = [info.num_classes] if info.multi_label else []
         labels = np.empty([info.num_examples, *width], np.int32)
         start = 0
-        batches = self.decoded(None).batch(256).prefetch(2).as_numpy_iterator()
+        batches = self.decoded(None, crop=crop).batch(256).prefetch(2)
         try:
-            for batch in batches:
+            for batch in batches.as_numpy_iterator():
                 stop = start + len(batch[1])
                 images[start:stop], labels[start:stop] = batch
                 start = stop
@@ -172,6 +189,28 @@ class Examples:
                 raise
             raise ValueError(blamed[1]) from None
         return Examples(info, (images, labels))
+
+    def resized(self, size):
+        """Examples in arrays as a stream, resized to `size` as they are decoded."""
+        import tensorflow as tf
+
+        with tf.device("CPU"):  # once, for all epochs
+            images, labels = map(tf.constant, self.arrays)
+        count = len(images)
+
+        def stream(seed):
+            dataset = tf.data.Dataset.range(count)
+            if seed is not None:
+                dataset = shuffle(dataset, count, seed)
+            return dataset.map(lambda index: (index, labels[index]))
+
+        def decode(index, label, crop):
+            image = images[index]
+            return pixels.resize(crop(image) if crop else image, size), label
+
+        shape = (*size, self.info.image_shape[-1])
+        info = dataclasses.replace(self.info, image_shape=shape)
+        return Examples(info, stream=stream, decode=decode)
 
     def keep(self, classes):
         """The examples of some classes; to count those of a stream, it is read once.
@@ -203,8 +242,8 @@ class Examples:
 
         info, table = keep_classes(self.info, classes, count)
 
-        def decode(key, label):
-            image, label = self.decode(key, label)
+        def decode(key, label, crop):
+            image, label = self.decode(key, label, crop)
             return image, tf.gather(table, label)
 
         return dataclasses.replace(

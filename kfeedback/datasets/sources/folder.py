@@ -57,8 +57,9 @@ class Folder(Source):
             dataset = tf.data.Dataset.from_tensor_slices((tf.constant(keys), labels))
             return dataset if seed is None else shuffle(dataset, len(files), seed)
 
-        def decode(key, label):
-            return images.resize(_decode(key), image_size), label
+        def decode(key, label, crop):
+            image = _decode(key)
+            return images.resize(crop(image) if crop else image, image_size), label
 
         info = DatasetInfo(
             name,

@@ -89,8 +89,10 @@ class TensorFlowDatasets(Source):
                 return read()
             return shuffle(read(seed if count > FULL_BUFFER else None), count, seed)
 
-        def decode(encoded, labels):
+        def decode(encoded, labels, crop):
             decoded = decode_image(image, encoded)
+            if crop:
+                decoded = crop(decoded)
             if image_size is not None:
                 decoded = images.resize(decoded, image_size)
             if multi_label:

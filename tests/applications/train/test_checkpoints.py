@@ -1,0 +1,91 @@
+"""What is damaged is told from what is whole; a failed save leaves what was there."""
+
+import resource
+
+import keras
+import numpy as np
+import pytest
+
+from applications.train.checkpoints import Checkpoints
+
+
+def variables():
+    return [
+        keras.Variable(np.arange(4000.0), name="one"),
+        keras.Variable(np.zeros((3, 3), "int32"), dtype="int32", name="two"),
+    ]
+
+
+def three(folder):
+    """Three checkpoints, the first values 1, 2, 3."""
+    found = variables()
+    checkpoints = Checkpoints(folder, found)
+    for number in (1, 2, 3):
+        found[0].assign(np.full(4000, float(number)))
+        checkpoints.save({"epoch": number})
+    return found, checkpoints
+
+
+def data(folder):
+    return folder / "ckpt-3.data-00000-of-00001"
+
+
+def flip(path, place):
+    content = bytearray(path.read_bytes())
+    content[place] ^= 4
+    path.write_bytes(content)
+
+
+DAMAGES = {
+    "a bit of the data": lambda folder: flip(data(folder), 5000),
+    "a bit of the index": lambda folder: flip(folder / "ckpt-3.index", 40),
+    "half of the data": lambda folder: data(folder).write_bytes(
+        data(folder).read_bytes()[:8000]
+    ),
+    "no data": lambda folder: data(folder).unlink(),
+    "no index": lambda folder: (folder / "ckpt-3.index").unlink(),
+    "an empty index": lambda folder: (folder / "ckpt-3.index").write_bytes(b""),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_goes_back_one_and_says_so(tmp_path, damage):
+    three(tmp_path)
+    damage(tmp_path)
+    said, found = [], variables()
+    assert Checkpoints(tmp_path, found).restore(said.append) == {"epoch": 2}
+    assert (found[0].numpy() == 2).all()
+    assert len(said) == 1 and "checkpoint 3 cannot be read" in said[0]
+
+
+def test_refuses_to_go_on_without_a_whole_one(tmp_path):
+    three(tmp_path)
+    for path in tmp_path.glob("*.index"):
+        path.write_bytes(b"no index")
+    with pytest.raises(ValueError, match=r"checkpoint that can be read.* all damaged"):
+        Checkpoints(tmp_path, variables()).restore(lambda text: None)
+
+
+def test_no_checkpoint_is_none(tmp_path):
+    assert Checkpoints(tmp_path / "none", variables()).restore() is None
+
+
+def test_checkpoints_of_another_network_are_refused(tmp_path):
+    three(tmp_path)
+    other = [keras.Variable(np.zeros(7)), variables()[1]]
+    with pytest.raises(ValueError, match="all damaged"):
+        Checkpoints(tmp_path, other).restore(lambda text: None)
+
+
+def test_a_full_disk_leaves_the_last_one(tmp_path):
+    found, checkpoints = three(tmp_path)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with pytest.raises(OSError, match="checkpoint 4 must be written to"):
+            checkpoints.save({"epoch": 4})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert Checkpoints(tmp_path, found).restore(lambda text: None) == {"epoch": 3}
+    checkpoints.save({"epoch": 5})
+    assert Checkpoints(tmp_path, found).restore() == {"epoch": 5}
