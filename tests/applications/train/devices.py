@@ -60,8 +60,8 @@ FAMILIES = {
 
 # With these, images that differ by 1e-6 change weights by up to 1e-3 on one device, of
 # CliqueNet-S0 the first gradient by 13 %: at a lower rate losses can be compared.
-SENSITIVE = dict.fromkeys(("vgg_small", "crcn", "cliquenet", "cliquenet_parts"), 1e-3)
-SENSITIVE["cliquenet_s0"] = 1e-6
+SENSITIVE = dict.fromkeys(("lrnet", "vgg_small", "cliquenet", "cliquenet_parts"), 1e-3)
+SENSITIVE |= {"crcn": 3e-4, "cliquenet_s0": 1e-6}
 
 
 class _Losses(keras.callbacks.Callback):
