@@ -124,10 +124,15 @@ def launch(folder, kind, epochs):
 
 
 def break_off(folder, process, number):
-    """Sends a signal to the second worker when there are checkpoints."""
-    checkpoints = folder / "checkpoints"
-    end = time.monotonic() + 300
-    while not [p for p in checkpoints.glob("*") if p.suffix == ".index" or p.is_dir()]:
+    """Sends a signal to the second worker after the next checkpoint."""
+
+    def written():
+        """TensorFlow's are files, those of Orbax folders."""
+        found = (folder / "checkpoints").glob("*")
+        return {p for p in found if p.suffix == ".index" or p.name.isdecimal()}
+
+    before, end = written(), time.monotonic() + 300
+    while not written() - before:
         assert time.monotonic() < end and process.poll() is None
         time.sleep(0.1)
     children = f"/proc/{process.pid}/task/{process.pid}/children"
