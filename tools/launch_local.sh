@@ -67,7 +67,7 @@ while ((${#left[@]})); do
     if ((status && !code)); then
         code=$status
         if ((${#left[@]})); then
-            (sleep "${GRACE:-60}"; kill -s KILL "${left[@]}" 2>/dev/null) &
+            (sleep "${GRACE:-60}"; kill -s KILL "${left[@]}") >/dev/null &
             grim=$!
         fi
     fi

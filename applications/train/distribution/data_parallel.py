@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 
 import keras
 import numpy as np
@@ -10,6 +11,8 @@ from applications.train.distribution import workers
 from applications.train.distribution.base import Distribution
 
 _HEARTBEAT_SECONDS = 20  # without one from a process, before all others end
+
+_STATUS = "UNKNOWN|UNAVAILABLE|INTERNAL|ABORTED|CANCELLED|DEADLINE_EXCEEDED"
 
 
 class _Layout(keras.distribution.DataParallel):
@@ -123,8 +126,10 @@ class DataParallel(Distribution):
 
         try:
             yield
-        except jax.errors.JaxRuntimeError as error:
-            if self._watch is None:
+        except (jax.errors.JaxRuntimeError, ValueError) as error:
+            # Some reach us as a ValueError that begins with the name of its status.
+            lost = re.match(_STATUS, str(error))
+            if self._watch is None or not lost:
                 raise
             self._watch.end(" ".join(str(error).split())[:200])
 

@@ -15,7 +15,7 @@ import pytest
 from applications.train import distribution
 from applications.train.distribution import workers
 from tests.applications.command import ENVIRONMENT, ROOT, run_each
-from tests.applications.train.devices import FAMILIES
+from tests.applications.train.devices import FAMILIES, SENSITIVE
 
 QUICK = ["lenet", "lrnet"]
 ALL = [name for name in FAMILIES if name != "dropout"]
@@ -62,9 +62,10 @@ def assert_same(found, expected, full=3):
         assert len(expected[f"{family}/losses"]) == full + 1
         for key in names:
             one, other = found[key], expected[key]
+            bound = 2e-3 if family in SENSITIVE else 1e-5
             if key.endswith("/losses"):
-                one, other = one[:full], other[:full]
-            np.testing.assert_allclose(one, other, rtol=0, atol=1e-4, err_msg=key)
+                one, other, bound = one[:full], other[:full], 1e-4
+            np.testing.assert_allclose(one, other, 1e-5, bound, err_msg=key)
 
 
 def check(folder, families, **several):
@@ -89,6 +90,7 @@ KINDS = {
 }
 
 
+@pytest.mark.slow
 def test_two_workers_do_what_one_device_does(tmp_path):
     check(tmp_path, QUICK, **KINDS["multi_worker"])
 
@@ -123,10 +125,15 @@ def launch(folder, kind, epochs):
 
 
 def break_off(folder, process, number):
-    """Sends a signal to the second worker when there are checkpoints."""
-    checkpoints = folder / "checkpoints"
-    end = time.monotonic() + 300
-    while not [p for p in checkpoints.glob("*") if p.suffix == ".index" or p.is_dir()]:
+    """Sends a signal to the second worker after the next checkpoint."""
+
+    def written():
+        """TensorFlow's are files, those of Orbax folders."""
+        found = (folder / "checkpoints").glob("*")
+        return {p for p in found if p.suffix == ".index" or p.name.isdecimal()}
+
+    before, end = written(), time.monotonic() + 300
+    while not written() - before:
         assert time.monotonic() < end and process.poll() is None
         time.sleep(0.1)
     children = f"/proc/{process.pid}/task/{process.pid}/children"

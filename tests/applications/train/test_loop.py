@@ -21,11 +21,19 @@ def assert_equal(one, two):
         assert a.dtype == b.dtype and a.tobytes() == b.tobytes()
 
 
-@pytest.mark.parametrize("average", [False, True], ids=["plain", "moving average"])
+FOUR = [(0, 1), (0, 4), (1, None), (2, 2)]
+
+
 @pytest.mark.parametrize(
-    "stops",
-    [[(1, 3)], [(0, BATCHES)], [(2, None)], [(0, 1), (0, 4), (1, None), (2, 2)]],
-    ids=["mid-epoch", "last batch", "validation", "four times"],
+    "stops, average",
+    [
+        ([(1, 3)], False),
+        ([(0, BATCHES)], False),
+        ([(2, None)], True),
+        pytest.param(FOUR, False, marks=pytest.mark.slow),
+        pytest.param(FOUR, True, marks=pytest.mark.slow),
+    ],
+    ids=["mid-epoch", "last batch", "validation", "four times", "four, averaged"],
 )
 def test_goes_on_bit_by_bit(tmp_path, stops, average):
     whole = finished(tmp_path / "whole", average=average)
