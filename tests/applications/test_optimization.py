@@ -291,7 +291,10 @@ def test_runs_and_configs_of_earlier_versions_are_read(tmp_path, old, new):
     assert settings.mixed_precision == new
     flags = settings.as_flags() | {"mixed_precision": old}
     (tmp_path / "run.json").write_text(json.dumps({"flags": flags}))
-    assert not Run(settings).is_new  # it does not differ
+    (tmp_path / "checkpoints").mkdir()
+    assert Run(settings).finished is None  # it goes on: nothing differs
+    with pytest.raises(ValueError, match=r"--lr must be 0\.01, as in the run"):
+        Run(parse(config, f"--output_dir={tmp_path}", "--lr=0.02"))
 
 
 def parse(*arguments):

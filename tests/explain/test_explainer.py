@@ -66,7 +66,7 @@ def test_progress_is_shown_where_it_is_asked_for(net, capsys):
 @pytest.mark.parametrize(
     ("kwargs", "error", "match"),
     [
-        ({"method": "lime"}, ValueError, "method must be one of guided"),
+        ({"method": "lime"}, ValueError, "method must be one of deconvnet"),
         ({"batch_size": 0}, ValueError, "batch_size must be an integer ≥ 1"),
         ({"preprocess": 3}, TypeError, "preprocess must be None, a mode or a function"),
         (
