@@ -51,8 +51,6 @@ class DataParallel(Distribution):
 
     def _connect(self, jax, address, wait_seconds):
         """Meets the other processes, those on CPUs by gloo, JAX' own choice."""
-        # Only the first has an address; of the others JAX' heartbeat tells.
-        self._watch = workers.Watch([address], self._index, wait_seconds)
         try:
             jax.distributed.initialize(
                 address,
@@ -67,7 +65,8 @@ class DataParallel(Distribution):
                 f"processes, all started, got {address} "
                 f"({' '.join(str(error).split())[:200]})."
             ) from error
-        self._watch.ready()
+        # Only the first has an address; of the others JAX' heartbeat tells.
+        self._watch = workers.Watch([address], self._index)
 
     def __exit__(self, kind, error, trace):
         if self._watch is not None:

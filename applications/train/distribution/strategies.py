@@ -118,7 +118,7 @@ class MultiWorker(_Strategy):
         import tensorflow as tf
 
         self._tf = tf
-        self._watch = workers.Watch(addresses, index, 60 * settings.wait_minutes)
+        workers.meet(addresses, index, 60 * settings.wait_minutes)
         try:
             strategy = tf.distribute.MultiWorkerMirroredStrategy()
         except (RuntimeError, tf.errors.OpError) as error:
@@ -127,6 +127,7 @@ class MultiWorker(_Strategy):
                 f"{addresses[index]} ({' '.join(str(error).split())[:200]})."
             ) from error
         super().__init__(strategy)
+        self._watch = workers.Watch(addresses, index)
         self._steps = {}
         self.is_chief = index == 0
         self._where = f"worker {index} of {len(addresses)}"
@@ -136,7 +137,6 @@ class MultiWorker(_Strategy):
             )
         )
         self.wait()
-        self._watch.ready()
 
     def __exit__(self, kind, error, trace):
         self._watch.stop(error)

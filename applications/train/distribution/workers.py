@@ -1,6 +1,7 @@
 """The workers of a run on several hosts: who they are, and whether they are alive."""
 
 import atexit
+import contextlib
 import json
 import os
 import socket
@@ -103,6 +104,41 @@ def _is_address(text):
     return bool(host) and port.isdecimal() and 0 < int(port) < 2**16
 
 
+def meet(addresses, index, wait_seconds):
+    """Waits until all workers have started; TensorFlow itself would for ever.
+
+    Args:
+        addresses: list of `host:port`.
+        index: which of them is ours.
+        wait_seconds: how long the others may take.
+
+    Raises:
+        ValueError: if they take longer, or our port is taken.
+    """
+    end = time.monotonic() + wait_seconds
+    port = int(addresses[index].rpartition(":")[2])
+    try:
+        server = socket.create_server(("", port), backlog=1024)
+    except OSError as error:
+        raise ValueError(
+            f"TF_CONFIG must give worker {index} a port that is free, got "
+            f"{addresses[index]} ({error})."
+        ) from error
+    with server:  # until TensorFlow itself listens
+        server.settimeout(_PERIOD / 10)
+        left = dict(enumerate(addresses))
+        del left[index]
+        while left:
+            left = {n: a for n, a in left.items() if not _answers(a)}
+            if left and time.monotonic() > end:
+                raise ValueError(
+                    "TF_CONFIG must name workers that all start within --wait_minutes, "
+                    f"got none at {', '.join(left.values())}."
+                )
+            with contextlib.suppress(TimeoutError):
+                server.accept()[0].close()
+
+
 class Watch:
     """Ends this process with a sentence when another worker is gone.
 
@@ -111,19 +147,13 @@ class Watch:
     Args:
         addresses: list of `host:port` that workers listen on.
         index: which of them is ours.
-        wait_seconds: how long the others may take to start.
     """
 
-    def __init__(self, addresses, index, wait_seconds):
+    def __init__(self, addresses, index):
         self._others = {n: a for n, a in enumerate(addresses) if n != index}
         self._index = index
-        self._wait_seconds = wait_seconds
-        self._stopped, self._ready = threading.Event(), False
+        self._stopped = threading.Event()
         threading.Thread(target=self._look, daemon=True).start()
-
-    def ready(self):
-        """From now on all are there: one that does not answer is gone."""
-        self._ready = True
 
     def stop(self, error=None):
         """Ends the watch: from now on workers may go.
@@ -147,15 +177,12 @@ class Watch:
         self._say_and_end(gone, f"the other workers cannot be reached ({reason})")
 
     def _look(self):
-        start, missed = time.monotonic(), 0
+        missed = 0
         while not self._stopped.wait(_PERIOD):
             gone = self._silent()
-            missed = missed + 1 if gone and self._ready else 0
+            missed = missed + 1 if gone else 0
             if missed >= _LOOKS and not self._stopped.is_set():
                 self._say_and_end(gone, "")
-            waited = time.monotonic() - start
-            if not self._ready and waited > self._wait_seconds:
-                self._say_and_end(gone, "the other workers do not begin")
 
     def _silent(self):
         return {n: a for n, a in self._others.items() if not _answers(a)}

@@ -305,8 +305,8 @@ def test_a_worker_does_not_wait_for_ever(tmp_path):
         timeout=120,
     )
     assert done.returncode == 1
-    assert "[0] error: worker 1 at 127.0.0.1:" in done.stdout
-    assert "so worker 0 ends, too" in done.stdout and "Traceback" not in done.stdout
+    assert "[0] error: TF_CONFIG must name workers that all start" in done.stdout
+    assert "got none at 127.0.0.1:" in done.stdout and "Traceback" not in done.stdout
 
 
 REFUSED = {
