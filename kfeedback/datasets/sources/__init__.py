@@ -3,6 +3,7 @@
 A new source is one new file that ends with `SOURCES.add("its name", ItsSource())`.
 """
 
+import abc
 import dataclasses
 import re
 from collections.abc import Callable
@@ -20,8 +21,8 @@ FULL_BUFFER = 100_000
 LARGE_BUFFER = 10_000
 
 
-class Source:
-    """What a source has to say; this one takes nothing.
+class Source(abc.ABC):
+    """What a source has to say.
 
     Attributes:
         kinds: the names it takes, for an error: `"a path that ends in .npz"`.
@@ -35,10 +36,11 @@ class Source:
         """Names to propose to who mistypes one."""
         return []
 
+    @abc.abstractmethod
     def takes(self, name, data_dir):
         """Whether a name, a text or a path, is that of a data set of this source."""
-        return False
 
+    @abc.abstractmethod
     def open(self, name, split, *, data_dir, manual_dir, image_size):
         """Finds the examples of a split; the arguments are those of `load`.
 
@@ -56,7 +58,6 @@ class Source:
         Raises:
             ValueError: if there is no such split, or an argument is not as above.
         """
-        raise NotImplementedError
 
 
 def open_split(name, split, *, data_dir, manual_dir, image_size):
