@@ -62,3 +62,10 @@ def picture(images):
     low, high = images.min(axes, keepdims=True), images.max(axes, keepdims=True)
     images = (images - low) / np.maximum(high - low, 1e-8)
     return images[..., 0] if images.shape[-1] == 1 else images
+
+
+def strongest_maps(features):
+    """Of each sample the channel of the highest mean magnitude, `(B, H, W)`."""
+    magnitudes = np.abs(features)
+    best = magnitudes.mean((1, 2)).argmax(-1)
+    return magnitudes[np.arange(len(features)), :, :, best]

@@ -175,16 +175,27 @@ def compile_model(model, settings, steps, multi_label=False, *, lr=None):
     model.compile(
         optimizer=optimizer,
         loss=TimestepLoss(loss, discount=settings.discount),
-        metrics=[
-            TimestepMetric(
-                ExactMatch() if multi_label else "accuracy",
-                step,
-                name=f"accuracy_t{step + 1}",
-            )
-            for step in range(model.output_shape[1])
-        ],
+        metrics=_metrics(model.output_shape[1], loss, multi_label),
         jit_compile=settings.jit or "auto",
     )
+
+
+def _metrics(timesteps, loss, multi_label):
+    """What is right at each timestep and, if there are several, the loss of each."""
+    found = [
+        TimestepMetric(
+            ExactMatch() if multi_label else "accuracy",
+            step,
+            name=f"accuracy_t{step + 1}",
+        )
+        for step in range(timesteps)
+    ]
+    losses = range(timesteps if timesteps > 1 else 0)
+    mean = keras.metrics.MeanMetricWrapper
+    return found + [
+        TimestepMetric(mean(loss, name="loss"), step, name=f"loss_t{step + 1}")
+        for step in losses
+    ]
 
 
 def schedule(settings, steps, lr):
@@ -245,12 +256,14 @@ class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
 
 
 def _loss(settings, multi_label):
-    """The loss of one timestep, of integer labels or, mixed or of several, vectors."""
+    """The loss of one timestep, `(B,)`: of integer labels or of vectors."""
     smoothing = settings.label_smoothing
     if multi_label:
-        return keras.losses.BinaryCrossentropy(label_smoothing=smoothing)
+        return functools.partial(
+            keras.losses.binary_crossentropy, label_smoothing=smoothing
+        )
     if not smoothing and not augmentation.mixes(settings.augment):
-        return "sparse_categorical_crossentropy"
+        return keras.losses.sparse_categorical_crossentropy
     categorical = keras.losses.categorical_crossentropy
 
     def crossentropy(labels, posteriors):

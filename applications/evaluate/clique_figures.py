@@ -67,13 +67,6 @@ def draw_weights(blocks, path):
     )
 
 
-def strongest_maps(features):
-    """Of each sample the channel of the highest mean magnitude, `(B, H, W)`."""
-    magnitudes = np.abs(features)
-    best = magnitudes.mean((1, 2)).argmax(-1)
-    return magnitudes[np.arange(len(features)), :, :, best]
-
-
 def draw_stages(model, blocks, images, path):
     """Figure 6: images, and their strongest map of the first and the last stage."""
     calls = graph.nodes(model.inputs, model.outputs)
@@ -87,7 +80,7 @@ def draw_stages(model, blocks, images, path):
     found = found if isinstance(found, list) else [found]
     rows = [
         ("image", figures.picture(images)),
-        *zip(rows, map(strongest_maps, found), strict=True),
+        *zip(rows, map(figures.strongest_maps, found), strict=True),
     ]
     figure, axes = figures.grid(
         len(rows), len(images), 1.5 * len(images) + 1, 1.5 * len(rows)

@@ -20,13 +20,13 @@ With --distribution several devices or hosts share every batch: see docs/trainin
 
 import contextlib
 import functools
-import importlib.util
 
 import keras
 
 from applications.common import data, machine, optimization, rows
 from applications.common.command_line import launch
 from applications.train import distribution
+from applications.train.board import Board
 from applications.train.checkpoints import Checkpoints
 from applications.train.loop import Loop, averaged
 from applications.train.network import build, frozen_batch_norms, with_timesteps
@@ -78,7 +78,10 @@ def _main(settings, devices):
             run.write(class_names=info.class_names)
         if settings.distribution != "none":
             say(devices.describe(settings.batch_size, settings.lr))
-        loop = _loop(settings, run, model, train, test, steps, devices)
+        board = None
+        if settings.tensorboard and devices.is_chief:
+            board = Board(model, network, run.folder / "tensorboard")
+        loop = _loop(settings, run, model, train, test, steps, devices, board)
         run.require_checkpoint(loop.restore(say))
         if loop.history and devices.is_chief:
             run.write_history(loop.history)
@@ -102,21 +105,18 @@ def _main(settings, devices):
     devices.wait()
 
 
-def _loop(settings, run, model, train, test, steps, devices):
+def _loop(settings, run, model, train, test, steps, devices, board):
     """The `Loop` of a compiled model, which writes into the folder of the run."""
     verbose = settings.verbose if devices.is_chief else 0
     progress = Progress(steps, settings.epochs, settings.batch_size, verbose)
-    board = _board(settings, run.folder) if devices.is_chief else None
 
     def on_epoch(history):
         speed = progress.epoch(history)
         if devices.is_chief:
             run.write_history(history)
         if board is not None:
-            board.on_epoch_end(history[-1]["epoch"], history[-1] | speed)
+            board.write(history[-1] | speed, _first_images(test))
 
-    if board is not None:
-        board.set_model(model)
     return Loop(
         model,
         lambda epoch, batch: progress.watched(train(epoch, batch)),
@@ -137,20 +137,16 @@ def _loop(settings, run, model, train, test, steps, devices):
     )
 
 
+def _first_images(batches, count=6):
+    images, _ = next(iter(batches))
+    return keras.ops.convert_to_numpy(images[:count])
+
+
 def timestep_errors(model, batches, devices):
     """Errors in percent, one a timestep: top 1, or not exactly all the labels."""
     results = devices.evaluate(model, batches)
     steps = model.output_shape[1]
     return [100 * (1 - results[f"accuracy_t{step + 1}"]) for step in range(steps)]
-
-
-def _board(settings, folder):
-    """The callback of TensorBoard, or `None`."""
-    if not settings.tensorboard:
-        return None
-    if importlib.util.find_spec("tensorboard") is None:
-        raise ImportError("--tensorboard needs pip install kfeedback[plots].")
-    return keras.callbacks.TensorBoard(str(folder / "tensorboard"))
 
 
 def _silent(_):

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from applications.common import figures
 from applications.evaluate import clique_figures
 from kfeedback import CliqueNet, LRNet
 from kfeedback.layers import CliqueBlock
@@ -38,6 +39,6 @@ def test_any_network_with_blocks_is_drawn(make, tmp_path):
 def test_strongest_maps():
     features = np.zeros((2, 3, 3, 4))
     features[0, :, :, 2], features[1, 1, 1, 3] = -5, 1
-    maps = clique_figures.strongest_maps(features)
+    maps = figures.strongest_maps(features)
     assert (maps[0] == 5).all()
     assert maps[1, 1, 1] == 1 and maps[1].sum() == 1
