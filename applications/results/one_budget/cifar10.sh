@@ -1,0 +1,63 @@
+#!/usr/bin/env bash
+# The five papers side by side on CIFAR-10: each network, the feedforward network that it
+# comes from, trained for as many multiply-adds, and the rival that its paper names.
+#
+# All share applications/configs/one_budget_cifar10.toml; rates are those of
+# cifar10_tuning.sh. LNIN and VGG-small (half the width) train for 16 epochs; from there
+# their networks with feedback and they themselves ("ft") train on for the same
+# multiply-adds, about those of 8 epochs of LNIN and 11 of VGG-small; "ft2lr" at twice the
+# rate, as the losses of two passes add up. CliqueNet and FeedbackConvLSTMNet train from
+# scratch for 12 epochs, their rivals for as many multiply-adds.
+#
+# Adds a row to cifar10.csv beside itself for each, and skips what has a row there. A run
+# that was broken off goes on. TFDS_DATA_DIR must hold CIFAR-10. Names as arguments
+# choose rows: `cifar10.sh lnin lr_lnin_2`.
+set -euo pipefail
+cd "$(dirname "$0")/../../.."
+PYTHON=${PYTHON:-.venv/bin/python}
+RUNS=${RUNS:-runs/one_budget}
+CSV=${CSV:-applications/results/one_budget/cifar10.csv}
+SEED=${SEED:-0}
+ROWS=("$@")
+HALF='{"width": 0.5}'
+
+row() { # experiment, epochs, flags
+  local name=$1 epochs=$2
+  shift 2
+  if [ ${#ROWS[@]} -gt 0 ] && [[ " ${ROWS[*]} " != *" $name "* ]]; then return; fi
+  if grep -qs ",$name,one_budget_cifar10,$SEED," "$CSV"; then return; fi
+  echo "== $name"
+  "$PYTHON" -m applications.train --config=one_budget_cifar10 --experiment="$name" \
+    --epochs="$epochs" --seed="$SEED" --results="$CSV" --verbose=2 \
+    --output_dir="$RUNS/$name-$SEED" "$@"
+}
+
+further() { # experiment, epochs, row to start from, flags
+  local name=$1 epochs=$2 from=$3
+  shift 3
+  row "$name" "$epochs" --init_from="$RUNS/$from-$SEED/weights.h5" --warmup=0.1 "$@"
+}
+
+lnin() { further "$1" "$2" lnin "${@:3}"; }
+vgg() { further "$1" "$2" vgg_small "${@:3}"; }
+
+row lnin 16 --model=lnin --lr=$LNIN_LR
+row vgg_small 16 --model=vgg_small --model_args="$HALF" --lr=$VGG_LR
+lnin lr_lnin_2 4 --model=lrnet --backbone=lnin --timesteps=2 --lr=$LNIN_FT
+vgg crcn 5 --model=crcn --backbone=vgg_small --backbone_args="$HALF" --timesteps=2 \
+  --lr=$VGG_FT
+row cliquenet 12 --model=cliquenet --lr=$CLIQUE_LR
+row feedback_convlstm 12 --model=feedback_convlstm --discount=1.2 --optimizer=adam \
+  --lr=$LSTM_LR --weight_decay=0
+lnin ft_lnin 8 --model=lnin --lr=$LNIN_FT
+lnin ft2lr_lnin 8 --model=lnin --lr=$LNIN_FT2
+lnin lr_lnin_3 3 --model=lrnet --backbone=lnin --timesteps=3 --lr=$LNIN_FT
+vgg ft_vgg_small 11 --model=vgg_small --model_args="$HALF" --lr=$VGG_FT
+vgg ft2lr_vgg_small 11 --model=vgg_small --model_args="$HALF" --lr=$VGG_FT2
+row vgg_attention 26 --model=vgg_attention --model_args="$HALF" --lr=$VGG_LR
+row cliquenet_1_1 16 --model=cliquenet --lr=$CLIQUE_LR \
+  --model_args='{"filters": 41, "block_feature": "I", "transition_feature": "I"}'
+row cliquenet_1_1_narrow 20 --model=cliquenet --lr=$CLIQUE_LR \
+  --model_args='{"block_feature": "I", "transition_feature": "I"}'
+row feedforward_convlstm 84 --model=feedback_convlstm --timesteps=1 --optimizer=adam \
+  --lr=$LSTM_LR --weight_decay=0
