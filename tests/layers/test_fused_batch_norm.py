@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from kfeedback.layers import FusedBatchNormalization
-from kfeedback.layers.fused_batch_norm import affine, batch_norm
+from kfeedback.layers.fused_batch_norm import _parts, affine, batch_norm
 from tests import harness
 
 X = np.random.default_rng(3).normal(2, 3, (8, 4, 5, 6)).astype("float32")
@@ -96,3 +96,60 @@ def test_other_ranks_are_those_of_keras():
         for layer_type in (FusedBatchNormalization, KERAS)
     )
     harness.assert_bit_equal(fused, plain, "rank 2")
+
+
+def reference(x, gamma, beta, epsilon, upstream):
+    """Batch norm and its gradients for `x`, γ and β, in NumPy."""
+    axes = (0, 1, 2)
+    mean, variance = x.mean(axes), x.var(axes)
+    inverse = 1 / np.sqrt(variance + epsilon)
+    normal = (x - mean) * inverse
+    of_gamma, of_beta = (upstream * normal).sum(axes), upstream.sum(axes)
+    count = x.size / x.shape[3]
+    of_x = upstream - of_beta / count - normal * of_gamma / count
+    moments = (mean, variance)
+    return (
+        normal * gamma + beta,
+        *moments,
+        gamma * inverse * of_x,
+        of_gamma,
+        of_beta,
+    )
+
+
+@pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="a kernel of TensorFlow"
+)
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize(
+    "height, width, channels, parts",
+    [(8, 8, 16, 1), (6, 6, 36, 4), (7, 8, 20, 4), (4, 4, 3, 16), (7, 7, 36, 1)],
+)
+def test_pixels_side_by_side_change_nothing(height, width, channels, parts, dtype):
+    import tensorflow as tf
+
+    assert _parts((None, height, width, channels)) == parts
+    random = np.random.default_rng(5)
+    x, upstream = random.normal(1, 2, (2, 3, height, width, channels))
+    gamma, beta = random.uniform(0.5, 2, (2, channels))
+    x, upstream = (np.asarray(tf.cast(one, dtype), "float64") for one in (x, upstream))
+    tensors = (
+        tf.constant(x, dtype),
+        *(tf.constant(one, "float32") for one in (gamma, beta)),
+    )
+
+    @tf.function  # where the number of images is not known
+    def run(x, gamma, beta):
+        with tf.GradientTape() as tape:
+            tape.watch([x, gamma, beta])
+            y, mean, variance = batch_norm(x, gamma, beta, 0.1)
+            loss = tf.reduce_sum(y * tf.constant(upstream, dtype))
+        return y, mean, variance, *tape.gradient(loss, [x, gamma, beta])
+
+    shapes = [tf.TensorSpec((None, *x.shape[1:]), dtype), *tensors[1:]]
+    found = run.get_concrete_function(*shapes)(*tensors)
+    wanted = reference(x, gamma, beta, 0.1, upstream)
+    for one, value in zip(found, wanted, strict=True):
+        tolerance = 2e-5 if one.dtype == tf.float32 else 0.02
+        scale = np.abs(value).max() * tolerance
+        np.testing.assert_allclose(np.asarray(one, "float64"), value, atol=scale)
