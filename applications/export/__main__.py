@@ -26,7 +26,7 @@ from applications.common.command_line import launch
 from applications.export.settings import Settings
 from applications.export.sources import load
 
-_SUFFIXES = {"litert": ".tflite", "onnx": ".onnx"}
+_SUFFIXES = {"litert": ".tflite", "onnx": ".onnx", "openvino": ".xml"}
 
 
 def main(settings):

@@ -32,7 +32,9 @@ class Settings(Preprocessing):
         None, "Folder of all versions of this model.", required=True
     )
     format: str = _output(
-        "saved_model", "What to write.", choices=("saved_model", "litert", "onnx")
+        "saved_model",
+        "What to write.",
+        choices=("saved_model", "litert", "onnx", "openvino"),
     )
     version: int | None = _version(
         None, "By default one more than the highest.", least=1

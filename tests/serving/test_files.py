@@ -1,4 +1,4 @@
-"""LiteRT and ONNX files, asked through their own runtimes."""
+"""LiteRT, ONNX and OpenVINO files, asked through their own runtimes."""
 
 import importlib
 import sys
@@ -15,7 +15,11 @@ from tests.serving.test_export import LARGE
 pytestmark = pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="TensorFlow's affair"
 )
-RUNTIMES = {"tflite": ("ai_edge_litert",), "onnx": ("onnxruntime", "tf2onnx")}
+RUNTIMES = {
+    "tflite": ("ai_edge_litert",),
+    "onnx": ("onnxruntime", "tf2onnx"),
+    "xml": ("openvino",),
+}
 
 
 def check(factory, suffix, tmp_path):
@@ -25,8 +29,9 @@ def check(factory, suffix, tmp_path):
     model = make(factory)
     path = kfeedback.serving.export_file(model, tmp_path / f"m.{suffix}")
     assert path == tmp_path / f"m.{suffix}"
-    assert [x.name for x in tmp_path.iterdir()] == [path.name], "drafts are left"
-    run = {"tflite": files.load_litert, "onnx": files.load_onnx}[suffix](path)
+    written = {path.name} | ({"m.bin"} if suffix == "xml" else set())
+    assert {x.name for x in tmp_path.iterdir()} == written, "drafts are left"
+    run = files._FORMATS[f".{suffix}"][1](path)
     images = harness.random_images(model.input_shape[1:], 5)
     for batch in (1, 5):
         wanted = model.predict(images[:batch], verbose=0)
@@ -84,7 +89,8 @@ def test_what_keras_cannot_convert_is_refused_with_the_reason(tmp_path, monkeypa
 
 
 @pytest.mark.parametrize(
-    "suffix, package", [("tflite", "ai_edge_litert"), ("onnx", "onnxruntime")]
+    "suffix, package",
+    [("tflite", "ai_edge_litert"), ("onnx", "onnxruntime"), ("xml", "openvino")],
 )
 def test_without_the_package_it_says_what_to_install(
     suffix, package, tmp_path, monkeypatch
@@ -93,7 +99,9 @@ def test_without_the_package_it_says_what_to_install(
     monkeypatch.setattr(model, "export", lambda *args, **kwargs: None)
     monkeypatch.setitem(sys.modules, package, None)
     monkeypatch.setitem(sys.modules, f"{package}.interpreter", None)
-    with pytest.raises(ImportError, match=r"pip install kfeedback\[(litert|onnx)\]"):
+    with pytest.raises(
+        ImportError, match=r"pip install kfeedback\[(litert|onnx|openvino)\]"
+    ):
         kfeedback.serving.export_file(model, tmp_path / f"m.{suffix}")
 
 
@@ -101,4 +109,6 @@ def test_without_the_package_it_says_what_to_install(
 def test_refuses_other_endings(name, tmp_path):
     with pytest.raises(ValueError) as error:
         kfeedback.serving.export_file(tiny(), tmp_path / name)
-    harness.assert_one_sentence(error.value, "path must end in .tflite or .onnx")
+    harness.assert_one_sentence(
+        error.value, "path must end in one of .tflite, .onnx, .xml"
+    )
