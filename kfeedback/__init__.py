@@ -28,6 +28,7 @@ from kfeedback.models.crcn import CRCN
 from kfeedback.models.feedback_cnn import FeedbackCNN
 from kfeedback.models.feedback_convlstm import FeedbackConvLSTMNet
 from kfeedback.models.lrnet import LRNet
+from kfeedback.models.pretrained import load_pretrained
 from kfeedback.weights.registry import list_weights
 
 __all__ = [
@@ -51,6 +52,7 @@ __all__ = [
     "layers",
     "list_models",
     "list_weights",
+    "load_pretrained",
     "losses",
     "metrics",
     "models",

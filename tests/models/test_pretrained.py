@@ -1,0 +1,42 @@
+import numpy as np
+import pytest
+
+import kfeedback
+from kfeedback.models.backbones import LeNet
+from tests import harness
+
+
+@pytest.mark.parametrize("tag", kfeedback.list_weights())
+def test_a_tag_is_enough(tag):
+    network = kfeedback.load_pretrained(tag)
+    about = kfeedback.weights.registry.ENTRIES[tag].about
+    assert network.output_shape[-1] == about["classes"]
+    origin = kfeedback.weights.origin(network)
+    assert origin["factory"] == about["factory"]
+
+
+def test_is_what_the_factory_makes_with_the_tag():
+    tag = "lenet_mnist_bg_sample"
+    images = np.random.default_rng(0).uniform(0, 1, (3, 28, 28, 1)).astype("float32")
+    found = [
+        m.predict(images, verbose=0)
+        for m in (kfeedback.load_pretrained(tag), LeNet(weights=tag))
+    ]
+    harness.assert_bit_equal(*found, "posteriors")
+    logits = kfeedback.load_pretrained(tag, classifier_activation=None)
+    assert not np.allclose(logits.predict(images, verbose=0).sum(-1), 1)
+
+
+@pytest.mark.parametrize(
+    "tag, arguments, start",
+    [
+        ("lenet", {}, "tag must be one of lenet_mnist_bg_sample"),
+        (None, {}, "tag must be one of"),
+        ("lenet_mnist_bg_sample", {"width": 2}, "origin must have arguments that"),
+        ("lenet_mnist_bg_sample", {"weights": None}, "origin must have arguments"),
+    ],
+)
+def test_refuses_in_one_sentence(tag, arguments, start):
+    with pytest.raises(ValueError) as error:
+        kfeedback.load_pretrained(tag, **arguments)
+    harness.assert_one_sentence(error.value, start)
