@@ -175,12 +175,12 @@ def compile_model(model, settings, steps, multi_label=False, *, lr=None):
     model.compile(
         optimizer=optimizer,
         loss=TimestepLoss(loss, discount=settings.discount),
-        metrics=_metrics(model.output_shape[1], loss, multi_label),
+        metrics=_watched(model.output_shape[1], loss, multi_label),
         jit_compile=settings.jit or "auto",
     )
 
 
-def _metrics(timesteps, loss, multi_label):
+def _watched(timesteps, loss, multi_label):
     """What is right at each timestep and, if there are several, the loss of each."""
     found = [
         TimestepMetric(
