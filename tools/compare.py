@@ -1,0 +1,220 @@
+r"""Compares policies, engines and other implementations of one network, in one run.
+
+    python -m tools.compare --model=cliquenet_s0 --batch_size=16 \
+        --engines=keras,openvino,onnx --peer=../clique.py --csv=compare.csv
+
+Times inference and training in float32 and bfloat16 in turn, so that a machine that
+slows down slows all. `keras` is the model in the present backend; `openvino` and `onnx`
+are its exported files, which only infer. --peer is a Python file whose `make()` gives a
+`torch.nn.Module` of `(B, C, H, W)`; bfloat16 is torch's autocast. The share is that of
+what plain convolutions reach in the same precision in the same run.
+"""
+
+import contextlib
+import dataclasses
+import pathlib
+import runpy
+import statistics
+import tempfile
+from collections.abc import Mapping
+
+import keras
+import numpy as np
+
+import kfeedback
+from applications.common import machine
+from applications.common.command_line import launch
+from applications.common.multiply_adds import count_multiply_adds
+from applications.common.rows import align, append_row
+from applications.common.settings import Settings as Base
+from applications.common.settings import as_text, field
+from tools import timing
+from tools.costs import FORWARDS, MODES
+from tools.factories import find_factory
+
+PRECISIONS = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
+SUFFIXES = {"openvino": ".xml", "onnx": ".onnx"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings(Base):
+    """The flags of tools.compare."""
+
+    model: str | None = field(
+        None,
+        "A family of kfeedback, or the dotted name of a model factory.",
+        required=True,
+    )
+    kwargs: Mapping = field(dict, "Its arguments.")
+    batch_size: int = field(16, "Images.", least=1)
+    mode: tuple[str, ...] = field(MODES, "What to time.", choices=MODES)
+    precisions: tuple[str, ...] = field(
+        tuple(PRECISIONS), "In which to compute.", choices=tuple(PRECISIONS)
+    )
+    engines: tuple[str, ...] = field(
+        ("keras",), "What computes.", choices=("keras", *SUFFIXES)
+    )
+    peer: str | None = field(None, "A file whose `make()` gives a torch.nn.Module.")
+    repeats: int = field(7, "Timings of each.", least=1)
+    seconds: float = field(1.0, "Least duration of one timing.", above=0)
+    csv: str | None = field(None, "File that gets a row for each.")
+
+    def check(self):
+        """Refuses a peer that is no file."""
+        if self.peer and not pathlib.Path(self.peer).is_file():
+            raise ValueError(f"--peer must be a file, got {self.peer!r}.")
+
+
+def main(settings):
+    """Measures and prints."""
+    with contextlib.ExitStack() as stack:
+        calls, work = {}, None
+        for precision in settings.precisions:
+            keras.config.set_dtype_policy(PRECISIONS[precision])
+            keras.utils.clear_session(free_memory=False)
+            model = find_factory(settings.model)[0](**settings.kwargs)
+            work = work or count_multiply_adds(model)
+            images = np.random.default_rng(0).standard_normal(
+                (settings.batch_size, *model.input_shape[1:]), "float32"
+            )
+            for mode, engine, call in _calls(settings, model, images, precision, stack):
+                calls[mode, precision, engine] = call
+        times = _times(calls, settings)
+    rows = _rows(settings, times, work)
+    cells = [[*rows[0]][:7], *([str(v) for v in row.values()][:7] for row in rows)]
+    print(f"{machine.hardware()}, {settings.model}, batch {settings.batch_size}")
+    print("\n".join(align(cells)))
+    for row in rows if settings.csv else ():
+        append_row(settings.csv, row, "csv")
+
+
+def _calls(settings, model, images, precision, stack):
+    """`(mode, engine, call)` of everything that computes in a precision."""
+    if "keras" in settings.engines:
+        tensor = keras.ops.convert_to_tensor(images)
+        if "inference" in settings.mode:
+            forward = timing.compiled_forward(model)
+            yield "inference", "keras", lambda: forward(tensor)
+        if "training" in settings.mode:
+            yield "training", "keras", timing.training_step(model, tensor)
+    for engine in settings.engines if "inference" in settings.mode else ():
+        run = engine in SUFFIXES and _exported(settings, engine, precision, stack)
+        if run:
+            yield "inference", engine, lambda run=run: run(images)
+    if settings.peer:
+        for mode in settings.mode:
+            yield mode, "peer", _peer_call(settings, mode, images, precision)
+
+
+def _exported(settings, engine, precision, stack):
+    """The function of images of an exported file, or `None` where there is none."""
+    if engine == "onnx" and precision != "float32":
+        return None  # its runtime has no bfloat16 on a processor
+    folder = stack.enter_context(tempfile.TemporaryDirectory())
+    path = pathlib.Path(folder, f"model{SUFFIXES[engine]}")
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("float32")
+    model = find_factory(settings.model)[0](**settings.kwargs)
+    kfeedback.serving.export_file(model, path)
+    keras.config.set_dtype_policy(policy)
+    if engine == "onnx":
+        import onnxruntime
+
+        session = onnxruntime.InferenceSession(str(path))
+        name = session.get_inputs()[0].name
+        return lambda images: session.run(None, {name: images})
+    import openvino
+
+    hint = {"float32": "f32", "bfloat16": "bf16"}[precision]
+    options = {"INFERENCE_PRECISION_HINT": hint, "PERFORMANCE_HINT": "LATENCY"}
+    return openvino.Core().compile_model(str(path), "CPU", options)
+
+
+def _peer_call(settings, mode, images, precision):
+    """A call of the other implementation."""
+    import torch
+
+    network = runpy.run_path(settings.peer)["make"]()
+    images = torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
+    cast = torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16")
+    if mode == "inference":
+        network.eval()
+
+        def infer():
+            with torch.no_grad(), cast:
+                network(images)
+
+        return infer
+    network.train()
+    optimizer = torch.optim.SGD(network.parameters(), 1e-3, momentum=0.9)
+    labels = torch.zeros(len(images), dtype=torch.long)
+    loss = torch.nn.CrossEntropyLoss()
+
+    def step():
+        optimizer.zero_grad()
+        with cast:
+            outputs = network(images)
+            outputs = outputs if isinstance(outputs, list | tuple) else [outputs]
+            total = sum(loss(output, labels) for output in outputs)
+        total.backward()
+        optimizer.step()
+
+    return step
+
+
+def _times(calls, settings):
+    """Seconds of each call and of plain convolutions, one a repeat, and their work."""
+    plain, work = {}, {}
+    for precision in settings.precisions:
+        found, operations = timing.convolutions(PRECISIONS[precision])
+        plain |= {(precision, *name): call for name, call in found.items()}
+        work |= {(precision, *name): one for name, one in operations.items()}
+    times = timing.time_interleaved(calls | plain, settings.repeats, settings.seconds)
+    times["machine"] = {
+        precision: max(
+            work[name] / statistics.median(times[name])
+            for name in plain
+            if name[0] == precision
+        )
+        for precision in settings.precisions
+    }
+    return times
+
+
+def _rows(settings, times, work):
+    """A dict for each thing that was timed."""
+    rows = []
+    for key, seconds in times.items():
+        if not isinstance(key, tuple) or key[0] not in MODES:
+            continue
+        mode, precision, engine = key
+        speed = settings.batch_size / statistics.median(seconds)
+        operations = 2 * FORWARDS[mode] * work * speed
+        peer = times.get((mode, precision, "peer"))
+        row = {
+            "mode": mode,
+            "precision": precision,
+            "engine": engine,
+            "images_per_s": f"{speed:.2f}",
+            "best_images_per_s": f"{settings.batch_size / min(seconds):.2f}",
+            "share": f"{operations / times['machine'][precision]:.3f}",
+            "to_peer": "",
+        }
+        if peer:
+            pairs = zip(peer, seconds, strict=True)
+            row["to_peer"] = f"{statistics.median(a / b for a, b in pairs):.2f}"
+        row |= {
+            "model": settings.model,
+            "kwargs": as_text(settings.kwargs),
+            "batch_size": settings.batch_size,
+            "backend": keras.backend.backend(),
+            "repeats": settings.repeats,
+            "commit": machine.commit(),
+            "hardware": machine.hardware(),
+        }
+        rows.append(row)
+    return sorted(rows, key=lambda row: (row["mode"], row["precision"]))
+
+
+if __name__ == "__main__":
+    launch(main, Settings)
