@@ -83,7 +83,13 @@ def last_with_weights(tensors):
 
 
 def check_output(
-    model, *, from_logits=False, takes=("softmax",), ranks=(2, 3), argument="model"
+    model,
+    *,
+    from_logits=False,
+    takes=("softmax",),
+    ranks=(2, 3),
+    least=1,
+    argument="model",
 ):
     """Raises unless a functional model gives the posteriors, or logits, that it should.
 
@@ -95,6 +101,7 @@ def check_output(
             its own; `None`, what the graph does not show.
         ranks: those of the output that will do: 2 for `(B, classes)`, 3 for `(B, T,
             classes)`.
+        least: the fewest classes that will do; of a softmax there are two or more.
         argument: the name under which an error speaks of the model.
 
     Returns:
@@ -113,10 +120,10 @@ def check_output(
             f"'{model.name}' with output {shape}."
         )
     kind = posterior_kind(model)
-    if shape[-1] == 1 and kind == "softmax":
+    if shape[-1] < (2 if kind == "softmax" else least):
         raise ValueError(
-            f"{argument} must have two classes or more for a softmax, which is 1 for "
-            f"one, got '{model.name}' with output {shape}."
+            f"{argument} must have two classes or more, as a softmax of one is 1, got "
+            f"'{model.name}' with output {shape}."
         )
     if from_logits and kind and kind in takes:
         raise ValueError(

@@ -154,9 +154,7 @@ def test_one_class_leaves_early_when_it_is_sure_of_either(from_logits):
     clear = (abs(sure - threshold) > 1e-5).all(axis=1)
     np.testing.assert_array_equal(timesteps[clear], expected[clear])
     rows = np.arange(len(images))
-    np.testing.assert_allclose(
-        predictions[:, 0], every[rows, timesteps - 1], atol=1e-5
-    )
+    np.testing.assert_allclose(predictions[:, 0], every[rows, timesteps - 1], atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -173,7 +171,7 @@ def test_one_class_leaves_early_when_it_is_sure_of_either(from_logits):
     ],
 )
 def test_a_softmax_of_one_class_is_refused(make):
-    with pytest.raises(ValueError, match="classes|two") as error:
+    with pytest.raises(ValueError, match=r"classes|two") as error:
         make()
     one_sentence(error)
 
@@ -537,7 +535,7 @@ def test_errors_speak_of_numbers_that_were_given(arguments, says):
 def test_a_feedback_cnn_is_not_saved_as_h5(tmp_path, suffix):
     net = kfeedback.FeedbackCNN(small())
     for path in (tmp_path / f"a{suffix}", str(tmp_path / f"a{suffix}")):
-        with pytest.raises(ValueError, match="must end in .keras") as error:
+        with pytest.raises(ValueError, match=r"must end in \.keras") as error:
             net.save(path)
         one_sentence(error)
     assert not list(tmp_path.iterdir())

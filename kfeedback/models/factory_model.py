@@ -33,6 +33,10 @@ class FactoryModel(keras.Model):
         return model
 
 
+# Keras' older .h5 of a whole model knows classes by their bare names.
+keras.saving.get_custom_objects()["FactoryModel"] = FactoryModel
+
+
 def remembering(model):
     """A functional model of the same layers as one that remembers its factory."""
     return FactoryModel(model.input, model.output, name=model.name)

@@ -171,7 +171,7 @@ def _chains(layer):
     found, waiting = {}, collections.deque([(layer, (), {id(layer)})])
     while waiting:
         owner, chain, above = waiting.popleft()
-        for name, item in sorted(_attributes(owner), key=lambda pair: pair[0]):
+        for name, item in _attributes(owner):
             if id(item) in above:
                 continue
             longer = (*chain, (name, item))
@@ -183,15 +183,20 @@ def _chains(layer):
 
 
 def _attributes(layer):
-    """The variables and layers that a layer keeps, by the names of its attributes."""
-    for name, value in vars(layer).items():
-        if name not in _of_every_layer():
-            yield from _kept(name, value)
+    """The variables and layers that a layer keeps, by the names of its attributes.
+
+    The order is that of the names, public ones first: not that in which they were set.
+    """
+    own = {name for name in vars(layer) if not name.startswith("_self_")}
+    for name in sorted(
+        own - _of_every_layer(), key=lambda name: (name[0] == "_", name)
+    ):
+        yield from _kept(name, vars(layer)[name])
 
 
 def _by_object(layer):
     """The id of what a layer keeps, and its attribute's name, the first one's last."""
-    for name, item in sorted(_attributes(layer), key=lambda pair: pair[0])[::-1]:
+    for name, item in [*_attributes(layer)][::-1]:
         yield id(item), name
 
 

@@ -87,7 +87,10 @@ STACKED = [
     ([1.0], "got 1.0"),
     (["1"], "got '1'"),
     ([None], "got None"),
-    ([1], "pairs of layer names (higher, lower) for 'stacked'"),  # the paper's, of a network that has no such layers
+    (
+        [1],
+        "pairs of layer names (higher, lower) for 'stacked'",
+    ),  # the paper's, of a network that has no such layers
 ]
 
 

@@ -117,9 +117,7 @@ def test_architecture(row, tmp_path):
     for threshold, timestep in ((1e-3, 1), (1.0, 2)):
         found, timesteps = kfeedback.early_exit(net, threshold).predict(images)
         assert set(timesteps) == {timestep}
-        np.testing.assert_allclose(
-            found, every[:, timestep - 1], rtol=1e-3, atol=1e-5
-        )
+        np.testing.assert_allclose(found, every[:, timestep - 1], rtol=1e-3, atol=1e-5)
 
     # Export, which compares every signature with the model.
     path = kfeedback.serving.export(net, tmp_path / "served", warmup_batches=())
