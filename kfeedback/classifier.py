@@ -197,7 +197,7 @@ class _End:
     """
 
     def __init__(self, model):
-        model = graph.flatten(model)
+        model = graph.seen_through(model)
         last = last_with_weights(model.outputs)
         sources = {id(x): x for node in last for x in node.input_tensors}
         if not sources or not _depends_on(model.outputs, sources):

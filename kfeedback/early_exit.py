@@ -56,7 +56,7 @@ class EarlyExit:
 
     def __init__(self, model, threshold, from_logits=False):
         self.threshold = threshold
-        model = graph.flatten(model)
+        model = graph.seen_through(graph.require_graph(model))
         predictions = predictions_of(model)
         single = model.outputs[0].shape[-1] == 1
         takes = ("sigmoid",) if single else ("softmax",)
@@ -201,7 +201,7 @@ def predictions_of(model):
     Raises:
         TypeError, ValueError: as `early_exit`.
     """
-    model = graph.flatten(model)
+    model = graph.seen_through(graph.require_graph(model))
     stacked = graph.producer(model.outputs[0])
     if not isinstance(stacked.operation, StackTimesteps):
         raise ValueError(

@@ -112,6 +112,17 @@ def flatten(model, argument="model"):
         ) from error
 
 
+def seen_through(model):
+    """`flatten(model)`, or the model itself where that cannot be had.
+
+    It cannot where two layers would have one name, or a model has no graph.
+    """
+    try:
+        return flatten(model)
+    except ValueError:
+        return model
+
+
 def _expand(model, values, training):
     def call(operation, *args, **kwargs):
         kwargs |= _training(operation, training)

@@ -141,7 +141,7 @@ def _to_three(kernel):
 def _head_names(model, variables):
     """Keys of the last layer with weights, and of feedback that reads its output."""
     nodes = []
-    model = _flat(model)
+    model = graph.seen_through(model)
     if graph.has_calls(model) and model.outputs:
         nodes = last_with_weights(model.outputs)
     layers = list({id(n.operation): n.operation for n in nodes}.values())
@@ -164,17 +164,9 @@ def _head_names(model, variables):
     return {name for name, variable in variables.items() if id(variable) in ids}
 
 
-def _flat(model):
-    """A functional model without models in it, if it can be had."""
-    try:
-        return graph.flatten(model)
-    except ValueError:
-        return model
-
-
 def _first_kernels(model, variables):
     """Keys of the kernels of the convolutions that see the image."""
-    model = _flat(model)
+    model = graph.seen_through(model)
     if not graph.has_calls(model):
         return set()
     reached, kernels = {id(x) for x in model.inputs}, set()

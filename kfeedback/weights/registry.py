@@ -80,9 +80,8 @@ def check_tag(weights):
     if isinstance(weights, str) and weights in ENTRIES:
         return
     is_path = isinstance(weights, str | os.PathLike) and weights
-    if not is_path or not os.path.isfile(
-        os.path.expanduser(weights)
-    ):  # `False` for any name at all
+    # `False` for any name at all
+    if not is_path or not os.path.isfile(os.path.expanduser(weights)):
         raise ValueError(
             "weights must be None, the path of a weights file or one of the tags "
             f"{', '.join(ENTRIES)}, got {weights!r}, which is none."
