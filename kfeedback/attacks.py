@@ -128,7 +128,8 @@ class Attack:
         self._classes = None  # known when the model has been checked
         self._has_gradient = False  # seen to be elsewhere than zero
         if graph.has_graph(model):  # else what it gives is checked
-            check_output(model, from_logits=from_logits, takes=("softmax", None))
+            takes = ("softmax", None)
+            check_output(model, from_logits=from_logits, takes=takes, least=2)
         last = predictions == "last"
         self._gradient = input_gradient(
             model,

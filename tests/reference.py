@@ -370,13 +370,16 @@ def contextual(bottom_up, top_down, weights, module):
 
     Args:
         bottom_up: B.
-        top_down: the higher layer's output, smaller by an integer factor.
+        top_down: the higher layer's output, of any size.
         weights: arrays of a `Contextual` by name, such as `gate/kernel`.
         module: `"proposed"`, 1, 2 or 3.
     """
     b, u = np.asarray(bottom_up, "float64"), np.asarray(top_down, "float64")
-    factor = b.shape[1] // u.shape[1]
-    u = np.kron(u, np.ones((1, factor, factor, 1)))
+    rows, columns = (
+        [i * u.shape[axis] // b.shape[axis] for i in range(b.shape[axis])]
+        for axis in (1, 2)
+    )
+    u = u[:, rows][:, :, columns]
 
     def conv(name, x):
         return conv2d(x, weights[f"{name}/kernel"], weights[f"{name}/bias"], "same")

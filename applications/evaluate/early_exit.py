@@ -10,6 +10,7 @@ import numpy as np
 import kfeedback
 from applications.common import figures
 from applications.common.multiply_adds import count_multiply_adds
+from kfeedback import graph
 from kfeedback.backend import compile_forward
 from kfeedback.early_exit import predictions_of
 
@@ -31,6 +32,7 @@ def require_timesteps(model):
 
 def costs(model):
     """Multiply-adds of one image up to each timestep, `(T,)`."""
+    model = graph.seen_through(model)
     image = model.inputs[0]
     return np.array(
         [count_multiply_adds(keras.Model(image, p)) for p in predictions_of(model)]

@@ -232,4 +232,6 @@ def _boxes(name, boxes):
         raise ValueError(
             f"{name} must be ints (N, 4), got {boxes.dtype} {boxes.shape}."
         )
+    if (boxes < 0).any():  # which would count from the other end
+        raise ValueError(f"{name} must lie in the image, from 0 on, got {boxes.min()}.")
     return boxes

@@ -29,7 +29,13 @@ from kfeedback.graph.queries import (
     operation_names,
     require_graph,
 )
-from kfeedback.graph.rerun import cut, flatten, rerun, without_activation
+from kfeedback.graph.rerun import (
+    cut,
+    flatten,
+    rerun,
+    seen_through,
+    without_activation,
+)
 
 __all__ = [
     "all_layers",
@@ -50,5 +56,6 @@ __all__ = [
     "producer",
     "require_graph",
     "rerun",
+    "seen_through",
     "without_activation",
 ]

@@ -3,6 +3,7 @@
 import keras
 from keras import tree
 
+from kfeedback.backend import root_scope
 from kfeedback.graph import keras_internals
 from kfeedback.graph.queries import (
     get_layer,
@@ -111,6 +112,17 @@ def flatten(model, argument="model"):
         ) from error
 
 
+def seen_through(model):
+    """`flatten(model)`, or the model itself where that cannot be had.
+
+    It cannot where two layers would have one name, or a model has no graph.
+    """
+    try:
+        return flatten(model)
+    except ValueError:
+        return model
+
+
 def _expand(model, values, training):
     def call(operation, *args, **kwargs):
         kwargs |= _training(operation, training)
@@ -137,7 +149,8 @@ def cut(model, layer):
         ValueError: if there is no such layer, it is called more than once, or a
             path leads around it.
     """
-    require_graph(model)
+    if not any(layer in (one, one.name) for one in require_graph(model).layers):
+        model = flatten(model)  # it may be a layer of a model in the model
     found = layer_outputs(model, layer)
     name = layer if isinstance(layer, str) else layer.name
     if len(found) != 1:
@@ -169,11 +182,17 @@ def without_activation(layer):
         a function of what the layer takes.
     """
     if not layer_has_weights(layer) or isinstance(layer, keras.layers.PReLU):
-        return lambda x, *args, **kwargs: x
+        return _first_tensor
     # A second object with the same attributes: copying a layer would copy its weights.
     twin = object.__new__(type(layer))
     vars(twin).update(vars(layer), activation=keras.activations.linear)
     return twin
+
+
+def _first_tensor(*args, **kwargs):
+    """What an operation is given; a number beside it is none, as in `maximum(0, x)`."""
+    given = tree.flatten((args, kwargs))
+    return max(given, key=lambda x: len(getattr(x, "shape", ())))
 
 
 def _training(operation, training):
@@ -192,7 +211,8 @@ def _run(sources, values, outputs, call):
             f"{', '.join(t.name for t in outputs)} for the inputs "
             f"{', '.join(t.name for t in sources)}."
         ) from error
-    return keras_internals.run_through(function, values, call)
+    with root_scope():
+        return keras_internals.run_through(function, values, call)
 
 
 def _identity(leaf):

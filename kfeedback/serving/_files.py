@@ -44,7 +44,7 @@ def export_file(model, path):
         run = openvino.Core().compile_model("model.xml", "CPU", options)
         (predictions,) = run(images).values()
     """
-    path = pathlib.Path(path)
+    path = pathlib.Path(path).expanduser()
     if path.suffix not in _FORMATS:
         raise ValueError(
             f"path must end in one of {', '.join(_FORMATS)}, got '{path}'."

@@ -80,7 +80,8 @@ def check_tag(weights):
     if isinstance(weights, str) and weights in ENTRIES:
         return
     is_path = isinstance(weights, str | os.PathLike) and weights
-    if not is_path or not os.path.isfile(weights):  # `False` for any name at all
+    # `False` for any name at all
+    if not is_path or not os.path.isfile(os.path.expanduser(weights)):
         raise ValueError(
             "weights must be None, the path of a weights file or one of the tags "
             f"{', '.join(ENTRIES)}, got {weights!r}, which is none."
@@ -92,7 +93,7 @@ def locate(weights):
     check_tag(weights)
     entry = ENTRIES.get(weights) if isinstance(weights, str) else None
     if entry is None:
-        return pathlib.Path(weights)
+        return pathlib.Path(weights).expanduser()
     if entry.url is not None:
         return download.fetch(entry)
     path = _FILES / entry.file

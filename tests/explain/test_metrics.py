@@ -104,3 +104,10 @@ def test_bad_arguments(call, match):
     maps = np.concatenate([one_map()] * 2)
     with pytest.raises(ValueError, match=match):
         call(maps, np.array([[0, 0, 2, 2]] * 2))
+
+
+@pytest.mark.parametrize("name", ["energy_in_box", "pointing_game"])
+def test_boxes_outside_are_no_boxes_of_the_other_end(name):
+    maps = np.ones((1, 20, 20))
+    with pytest.raises(ValueError, match=r"truth must lie in the image, .* got -11"):
+        getattr(metrics, name)(maps, np.array([[-11, -11, 30, 30]]))

@@ -1,8 +1,9 @@
 import keras
 import numpy as np
 import pytest
+from keras import ops
 
-from kfeedback.layers import Contextual
+from kfeedback.layers import Contextual, contextual
 from kfeedback.layers.contextual import MODULES
 from tests import harness, reference
 
@@ -128,26 +129,51 @@ def test_takes_an_integer_of_numpy():
     assert type(layer.get_config()["module"]) is int
 
 
+@pytest.mark.parametrize("dynamic", [False, True])
+@pytest.mark.parametrize("module", MODULES)
 @pytest.mark.parametrize(
     "shape",
     [
         (3, 3, 3),  # of no integer factor
         (2, 6, 3),  # of one factor for the height, another for the width
-        (8, 12, 3),  # larger
-        (4, 5, 3),
-        (3,),
-        (4, 3),
-        (2, 2, 3, 3),
+        (1, 5, 4),
+        (2, 3, 5),
+        (8, 7, 3),  # larger
     ],
     ids=str,
 )
-def test_refuses_sizes_that_do_not_align(shape):
+def test_any_size_is_brought_to_that_of_the_lower_layer(shape, module, dynamic):
+    top_down = np.random.default_rng(2).normal(size=(8, *shape)).astype("float32")
+    inputs = [keras.Input((None, None, 3)), keras.Input((None, None, shape[-1]))]
+    layer = Contextual(module, name="contextual")
+    model = keras.Model(inputs, layer(*inputs)) if dynamic else None
+    layer(BOTTOM_UP, top_down)
+    harness.randomize(layer)
+    weights = {w.path.removeprefix("contextual/"): w.numpy() for w in layer.weights}
+    expected = reference.contextual(BOTTOM_UP, top_down, weights, module)
+    run = model.predict_on_batch if dynamic else lambda given: layer(*given)
+    found = harness.to_numpy(run([BOTTOM_UP, top_down]))
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("factor", [1, 2, 3])
+def test_an_integer_factor_repeats_bit_for_bit(factor):
+    x = np.random.default_rng(0).normal(size=(2, 4, 5, 3)).astype("float32")
+    for axis in (1, 2):
+        size = factor * x.shape[axis]
+        expected = np.repeat(x, factor, axis)
+        found = contextual._resized(ops.convert_to_tensor(x), size, axis)
+        np.testing.assert_array_equal(ops.convert_to_numpy(found), expected)
+
+
+@pytest.mark.parametrize("shape", [(3,), (4, 3), (2, 2, 3, 3)], ids=str)
+def test_refuses_what_is_no_feature_map(shape):
     with pytest.raises(ValueError) as caught:
         Contextual()(BOTTOM_UP, np.zeros((8, *shape), "float32"))
     harness.assert_one_sentence(caught.value, "top_down")
 
 
-def test_refuses_unknown_sizes():
+def test_refuses_unknown_channels():
     with pytest.raises(ValueError) as caught:
-        Contextual()(keras.Input((None, 4, 3)), keras.Input((None, 2, 3)))
+        Contextual()(keras.Input((4, 4, 3)), keras.Input((2, 2, None)))
     harness.assert_one_sentence(caught.value, "top_down")

@@ -87,7 +87,10 @@ STACKED = [
     ([1.0], "got 1.0"),
     (["1"], "got '1'"),
     ([None], "got None"),
-    ([1], "block3_conv2"),  # the paper's, of a network that has no such layers
+    (
+        [1],
+        "pairs of layer names (higher, lower) for 'stacked'",
+    ),  # the paper's, of a network that has no such layers
 ]
 
 
@@ -101,16 +104,9 @@ def test_refuses_loops_of_vgg_small(loops):
     refuse("loops", ValueError, lambda: VGGSmall(width=1 / 16), loops=loops)
 
 
-@pytest.mark.parametrize(
-    "loop", [("seven", "eight"), ("four_by_eight", "eight"), ("four", "four_by_eight")]
-)
-def test_refuses_sizes_that_do_not_align(loop):
-    said = refuse("loops", ValueError, strided, loops=[loop])
-    assert "integer factor" in said
-
-
-def test_takes_the_sizes_that_align():
-    assert CRCN(strided(), loops=[("four", "eight")])
+def test_names_that_nobody_gave_are_not_asked_for():
+    said = refuse("loops", ValueError, lambda: "lenet")
+    assert "block3" not in said and "'lenet'" in said
 
 
 def test_refuses_branches_that_are_not_above_each_other():
@@ -120,28 +116,6 @@ def test_refuses_branches_that_are_not_above_each_other():
 
 def test_refuses_a_layer_that_is_called_twice():
     refuse("loops", ValueError, shared, loops=[("last", "twice")])
-
-
-@pytest.mark.parametrize("shape", [None, (None, 8, 2), (8, None, 2)], ids=str)
-def test_refuses_an_unknown_size(shape):
-    refuse(
-        "loops",
-        ValueError,
-        lambda: common.stacked_net(size=None),
-        loops=LOOPS,
-        input_shape=shape,
-    )
-
-
-def test_refuses_a_size_that_does_not_align():
-    """Only here is it known that the poolings round."""
-    refuse(
-        "loops",
-        ValueError,
-        lambda: common.stacked_net(size=None),
-        loops=LOOPS,
-        input_shape=(9, 8, 2),
-    )
 
 
 @pytest.mark.parametrize(

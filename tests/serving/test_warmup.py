@@ -44,12 +44,22 @@ def test_every_record_is_a_prediction_log_that_runs(tmp_path):
         assert np.isfinite(answer.outputs["probabilities"]).all()
 
 
-def test_without_the_package_it_says_what_to_install(tmp_path, monkeypatch):
+@pytest.mark.parametrize("batches", [{}, {"warmup_batches": [3]}])
+def test_without_the_package_all_else_is_written(tmp_path, monkeypatch, batches):
     monkeypatch.setitem(sys.modules, "tensorflow_serving", None)
     monkeypatch.setitem(sys.modules, "tensorflow_serving.apis", None)
-    with pytest.raises(ImportError, match=r"pip install kfeedback\[serving\]"):
-        kfeedback.serving.export(tiny(), tmp_path / "m")
-    assert not (tmp_path / "m").exists()
+    with pytest.warns(UserWarning, match=r"warming up are left out.*\[serving\]"):
+        path = kfeedback.serving.export(tiny(), tmp_path / "m", **batches)
+    assert (path / "saved_model.pb").is_file()
+    assert [file.name for file in (path / "assets.extra").iterdir()] == ["README.md"]
+
+
+def test_without_the_package_nothing_is_said_of_what_nobody_wants(
+    tmp_path, monkeypatch, recwarn
+):
+    monkeypatch.setitem(sys.modules, "tensorflow_serving", None)
+    kfeedback.serving.export(tiny(), tmp_path / "m", warmup_batches=())
+    assert not [one for one in recwarn if "warming" in str(one.message)]
 
 
 def test_no_more_requests_than_a_server_takes(tmp_path):
