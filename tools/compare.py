@@ -71,7 +71,6 @@ def main(settings):
         calls, work = {}, None
         for precision in settings.precisions:
             keras.config.set_dtype_policy(PRECISIONS[precision])
-            keras.utils.clear_session(free_memory=False)
             model = find_factory(settings.model)[0](**settings.kwargs)
             work = work or count_multiply_adds(model)
             images = np.random.default_rng(0).standard_normal(

@@ -100,39 +100,36 @@ def _fused_in_parts(x, gamma, beta, epsilon, parts):
     mean = ops.mean(means, axis=0)
     variance = ops.mean(variances + ops.square(means - mean), axis=0)
 
+    def by_moments(x, scale, offset, moments):
+        vectors = map(together, (scale, offset, *moments))
+        names = ("scale", "offset", "mean", "variance")
+        options = {"epsilon": epsilon, "is_training": False}
+        return tf.raw_ops.FusedBatchNormV3(
+            x=x, **dict(zip(names, vectors, strict=True)), **options
+        )[0]
+
     @tf.custom_gradient
     def normalize(x, gamma, beta):
         x, shape = tf.reshape(x, wide), tf.shape(x)
-        moments = together(mean), together(variance)
-        y, *_ = tf.raw_ops.FusedBatchNormV3(
-            x=x,
-            scale=together(gamma),
-            offset=together(beta),
-            mean=moments[0],
-            variance=moments[1],
-            epsilon=epsilon,
-            is_training=False,
-        )
+        y = by_moments(x, gamma, beta, (mean, variance))
 
         def gradient(upstream):
             found, *sums = tf.raw_ops.FusedBatchNormGradV3(
                 y_backprop=tf.reshape(upstream, wide),
                 x=x,
                 scale=together(gamma),
-                reserve_space_1=moments[0],
-                reserve_space_2=moments[1],
+                reserve_space_1=together(mean),
+                reserve_space_2=together(variance),
                 reserve_space_3=tf.zeros([0]),
                 epsilon=epsilon,
                 is_training=False,
             )[:3]
             for_gamma, for_beta = (ops.sum(apart(one), axis=0) for one in sums)
             count = ops.cast(ops.size(x) // channels, "float32")
-            inverse = ops.rsqrt(variance + epsilon)
-            slope = -gamma * ops.square(inverse) * for_gamma / count
-            shift = -gamma * inverse * for_beta / count - slope * mean
-            slope, shift = (ops.cast(together(v), x.dtype) for v in (slope, shift))
-            found = tf.reshape(found + (x * slope + shift), shape)
-            return found, for_gamma, for_beta
+            # The kernel again: in one pass, and in float32.
+            size = -gamma * ops.rsqrt(variance + epsilon) / count
+            rest = by_moments(x, size * for_gamma, size * for_beta, (mean, variance))
+            return tf.reshape(found + rest, shape), for_gamma, for_beta
 
         return tf.reshape(y, shape), gradient
 

@@ -21,7 +21,8 @@ PROGRAMS = [
     "transfer",
 ]
 MODULES = [f"applications.{name}.__main__" for name in PROGRAMS] + [
-    *("tools.benchmark", "tools.convert_caffe", "tools.convert_weights"),
+    *("tools.benchmark", "tools.compare", "tools.convert_caffe"),
+    "tools.convert_weights",
     *("tools.feedback_speed", "tools.input_speed", "tools.publish_weights"),
     *("tools.serving_smoke", "tools.serving_speed"),
 ]
