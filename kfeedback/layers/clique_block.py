@@ -8,7 +8,7 @@ from keras import ops
 from kfeedback import checks
 from kfeedback.layers._initializers import vary
 from kfeedback.layers._layer import Layer
-from kfeedback.layers.fused_batch_norm import affine, batch_norm, move
+from kfeedback.layers.fused_batch_norm import affine, batch_norm, moments_of, move
 
 
 @keras.saving.register_keras_serializable(package="kfeedback")
@@ -255,7 +255,8 @@ class CliqueBlock(Layer):
                 for i in (0, 1)
             )
             return ops.relu(affine(x, gamma, beta, mean, variance, self.epsilon))
-        x, *moments = batch_norm(x, gamma, beta, self.epsilon)
+        known = moments_of([(m.value, m.memo) for m in maps])
+        x, *moments = batch_norm(x, gamma, beta, self.epsilon, known)
         first = 0
         for one in maps:
             last = first + one.value.shape[-1]
@@ -287,8 +288,10 @@ class _Map:
     """A feature map `(B, H, W, C)`, with its moving mean and variance.
 
     `is_counted` is whether those have moved for this batch: the first reader does it.
+    `memo` keeps the moments of this batch for all readers.
     """
 
     value: object
     moving: list | None
     is_counted: bool = False
+    memo: dict = dataclasses.field(default_factory=dict)

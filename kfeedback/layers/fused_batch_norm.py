@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 
-def batch_norm(x, gamma, beta, epsilon):
+def batch_norm(x, gamma, beta, epsilon, moments=None):
     """Normalizes every channel over batch, height and width.
 
     `y = γ (x - μ) / √(σ² + ε) + β`. `keras.ops` has this in several passes over the
@@ -18,6 +18,8 @@ def batch_norm(x, gamma, beta, epsilon):
         gamma: γ, `(C,)`.
         beta: β, `(C,)`.
         epsilon: ε, float.
+        moments: `None`, or a function that gives `(mean, variance)` of `x`, without a
+            gradient, where they are known already. It is called where they are of use.
 
     Returns:
         `(y, mean, variance)`: y like `x`; μ and σ² (biased), `(C,)`, at least float32.
@@ -27,7 +29,8 @@ def batch_norm(x, gamma, beta, epsilon):
         parts = _parts(x.shape)
         if parts == 1:
             return _fused(x, gamma, beta, epsilon)
-        return _fused_in_parts(x, gamma, beta, epsilon, parts)
+        moments = moments() if moments else _moments(x)
+        return _by_moments(x, gamma, beta, epsilon, parts, *moments), *moments
     dtype = keras.backend.result_type(x.dtype, "float32")
     mean, variance = ops.moments(
         ops.cast(x, dtype), axes=(0, 1, 2), synchronized=is_replicated()
@@ -71,12 +74,29 @@ def _parts(shape):
     return 1 if height * width % parts else parts
 
 
-def _fused_in_parts(x, gamma, beta, epsilon, parts):
+def _moments(x):
+    """Mean and variance of the channels of `x`, by the kernel, without a gradient."""
+    import tensorflow as tf
+
+    parts, (_, height, width, channels) = _parts(x.shape), x.shape
+    if parts > 1:
+        x = tf.reshape(x, _wide(height * width, channels, parts))
+    one = tf.ones([parts * channels])
+    found = _fused(tf.stop_gradient(x), one, one, 1.0)[1:]
+    means, variances = (ops.reshape(part, (parts, channels)) for part in found)
+    mean = ops.mean(means, axis=0)
+    return mean, ops.mean(variances + ops.square(means - mean), axis=0)
+
+
+def _wide(pixels, channels, parts):
+    return (-1, 1, pixels // parts, parts * channels)
+
+
+def _by_moments(x, gamma, beta, epsilon, parts, mean, variance):
     """`batch_norm` with so many neighboring pixels side by side.
 
-    The moments of the parts add up to those of a channel, and a kernel normalizes by
-    given moments. The gradient that this kernel has is that of constant moments; what
-    lacks is the gradient through the moments, an affine function of x:
+    A kernel normalizes by given moments. The gradient that it has is that of constant
+    moments; what lacks is the gradient through the moments, an affine function of x:
 
         ∂L/∂x = γ r (g − Σg / N − x̂ Σ(g x̂) / N),    r = 1/√(σ² + ε),  x̂ = (x − μ) r
 
@@ -84,21 +104,14 @@ def _fused_in_parts(x, gamma, beta, epsilon, parts):
     """
     import tensorflow as tf
 
-    channels, pixels = x.shape[3], x.shape[1] * x.shape[2]
-    wide = (-1, 1, pixels // parts, parts * channels)
+    channels = x.shape[3]
+    wide = _wide(x.shape[1] * x.shape[2], channels, parts)
 
     def together(vector):
         return ops.tile(vector, [parts])
 
     def apart(vectors):
         return ops.reshape(vectors, (parts, channels))
-
-    one = tf.ones([parts * channels])
-    constant = tf.stop_gradient(tf.reshape(x, wide))
-    _, means, variances = _fused(constant, one, one, epsilon)
-    means, variances = apart(means), apart(variances)
-    mean = ops.mean(means, axis=0)
-    variance = ops.mean(variances + ops.square(means - mean), axis=0)
 
     def by_moments(x, scale, offset, moments):
         vectors = map(together, (scale, offset, *moments))
@@ -133,7 +146,25 @@ def _fused_in_parts(x, gamma, beta, epsilon, parts):
 
         return tf.reshape(y, shape), gradient
 
-    return normalize(x, gamma, beta), mean, variance
+    return normalize(x, gamma, beta)
+
+
+def moments_of(maps):
+    """A function that gives `(mean, variance)` of concatenated maps.
+
+    Args:
+        maps: list of `(x, memo)`: a map `(B, H, W, C)` and a dict, in which its moments
+            are kept for the next call with that map.
+    """
+
+    def found():
+        for x, memo in maps:
+            if "moments" not in memo:
+                memo["moments"] = _moments(x)
+        each = zip(*(memo["moments"] for _, memo in maps), strict=True)
+        return tuple(ops.concatenate(part) for part in each)
+
+    return found
 
 
 def affine(x, gamma, beta, mean, variance, epsilon):

@@ -125,12 +125,15 @@ def reference(x, gamma, beta, epsilon, upstream):
     "height, width, channels, parts",
     [(8, 8, 16, 1), (6, 6, 36, 4), (7, 8, 20, 4), (4, 4, 3, 16), (7, 7, 36, 1)],
 )
-def test_pixels_side_by_side_change_nothing(height, width, channels, parts, dtype):
+@pytest.mark.parametrize("batch", [1, 3])
+def test_pixels_side_by_side_change_nothing(
+    height, width, channels, parts, batch, dtype
+):
     import tensorflow as tf
 
     assert _parts((None, height, width, channels)) == parts
     random = np.random.default_rng(5)
-    x, upstream = random.normal(1, 2, (2, 3, height, width, channels))
+    x, upstream = random.normal(1, 2, (2, batch, height, width, channels))
     gamma, beta = random.uniform(0.5, 2, (2, channels))
     x, upstream = (np.asarray(tf.cast(one, dtype), "float64") for one in (x, upstream))
     tensors = (
