@@ -5,7 +5,10 @@ compile_function    any function of tensors that uses a model's layers
 value_and_gradient  d sum(f(x)) / dx, also inside a compiled function
 input_gradient      the compiled gradient of an objective by a model's input
 loop_body           what a loop repeats, so that TensorFlow optimizes it
+root_scope          where layers of any name can be called
 """
+
+import contextlib
 
 import keras
 from keras import tree
@@ -83,6 +86,20 @@ def value_and_gradient(function, x):
     return values.detach(), tree.pack_sequence_as(x, list(found))
 
 
+def root_scope():
+    """A context in which layers can be called whose names TensorFlow takes inside only.
+
+    Keras calls the layers of a model within a scope of the model's name. At the root
+    of a graph TensorFlow refuses names such as `_conv`.
+    """
+    if keras.backend.backend() != "tensorflow":
+        return contextlib.nullcontext()
+    import tensorflow as tf
+
+    inside = tf.executing_eagerly() or tf.get_current_name_scope()
+    return contextlib.nullcontext() if inside else tf.name_scope("network")
+
+
 def loop_body(function):
     """The body of a loop, which TensorFlow then compiles by itself.
 
@@ -99,8 +116,12 @@ def loop_body(function):
         return function
     import tensorflow as tf
 
+    def scoped(*tensors):
+        with root_scope():
+            return function(*tensors)
+
     attributes = {"_noinline": True}
-    return tf.function(function, autograph=False, experimental_attributes=attributes)
+    return tf.function(scoped, autograph=False, experimental_attributes=attributes)
 
 
 def compile_function(model, function):
@@ -118,7 +139,11 @@ def compile_function(model, function):
     if backend == "tensorflow":
         import tensorflow as tf
 
-        graph = tf.function(function, reduce_retracing=True, autograph=False)
+        def scoped(*tensors):
+            with root_scope():
+                return function(*tensors)
+
+        graph = tf.function(scoped, reduce_retracing=True, autograph=False)
         return lambda *tensors: graph(*map(tf.convert_to_tensor, tensors))
     if backend == "jax":
         import jax
@@ -160,10 +185,12 @@ def compile_forward(model):
     if backend == "tensorflow":
         import tensorflow as tf
 
+        def forward(inputs):
+            with root_scope():
+                return model(pack(inputs), training=False)
+
         inputs = [tf.TensorSpec(x.shape, x.dtype) for x in model.inputs]
-        return tf.function(
-            lambda inputs: model(pack(inputs), training=False), input_signature=[inputs]
-        )
+        return tf.function(forward, input_signature=[inputs])
     if backend == "jax":
         import jax
 

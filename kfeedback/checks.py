@@ -88,3 +88,13 @@ def pixels(name, images):
             f"{name} must have values from 0 to 255, got {low:g} to {high:g}."
         )
     return images
+
+
+def finite(name, values):
+    """Returns a NumPy array; raises a ValueError unless all of it is finite."""
+    if values.dtype.kind not in "fiu":
+        raise ValueError(f"{name} must be numbers, got {values.dtype}.")
+    low, high = values.min(), values.max()
+    if not (low > -_INFINITY and high < _INFINITY):  # a NaN is neither
+        raise ValueError(f"{name} must be finite, got {low:g} to {high:g}.")
+    return values

@@ -1,22 +1,19 @@
 """Where a classifier ends: its last layers with weights, and what follows them.
 
-What says whether a model gives posteriors or logits stands here, and nowhere else.
+What says whether a model gives posteriors or logits stands here, and nowhere else. It
+is measured: the end of the model, from the inputs of its last layers with weights on,
+is run on random numbers, with random weights, and the outputs are looked at.
 """
 
 import keras
+import numpy as np
+from keras import ops
 
 from kfeedback import checks, graph
-from kfeedback.layers import StackTimesteps
 
-# What makes one posterior, or several, into a posterior again.
-_KEEP_POSTERIOR = (
-    keras.layers.Average,
-    keras.layers.Dropout,
-    keras.layers.Flatten,
-    keras.layers.Identity,
-    keras.layers.Reshape,
-    StackTimesteps,
-)
+_ROWS = 16
+_SIDE = 8  # of maps of unknown size
+_PRECISION = 2e-2  # to which rows add up to 1: bfloat16 has 8 bits
 
 
 class Head:
@@ -41,7 +38,7 @@ class Head:
                 f"{argument} must end in a classifier, got '{model.name}', whose "
                 "output comes from no layer with weights."
             )
-        least = 2 if self.posterior != "sigmoid" else 1
+        least = 1 if self.posterior == "sigmoid" else 2
         if len(shape) != 2 or shape[1] is None or shape[1] < least:
             raise ValueError(
                 f"{argument} must end in a classifier with output (B, classes) and "
@@ -114,6 +111,11 @@ def check_output(
             f"'{model.name}' with output {shape}."
         )
     kind = posterior_kind(model)
+    if shape[-1] == 1 and kind == "softmax":
+        raise ValueError(
+            f"{argument} must have two classes or more for a softmax, which is 1 for "
+            f"one, got '{model.name}' with output {shape}."
+        )
     if from_logits and kind and kind in takes:
         raise ValueError(
             f"from_logits must be False for '{model.name}', which ends in a {kind}, "
@@ -130,24 +132,34 @@ def check_output(
 
 
 def posterior_kind(model):
-    """`"softmax"` or `"sigmoid"` if that is what a model gives, `None` for logits."""
-    kinds = {_kind_of(node) for node in _ends(model)}
-    return kinds.pop() if len(kinds) == 1 else None
+    """`"softmax"` or `"sigmoid"` if that is what a model gives, `None` for logits.
+
+    By what its outputs are: rows that are ≥ 0 and add up to 1; or numbers that all lie
+    in 0 to 1, however large what goes into the end is; or neither.
+    """
+    return _kind_of(_End(model).outputs())
+
+
+def is_constant(activation):
+    """Whether an activation gives a single class the same whatever its score."""
+    values = activation(ops.convert_to_tensor([[-3.0], [0.0], [3.0]]))
+    return bool(np.ptp(ops.convert_to_numpy(ops.cast(values, "float32"))) == 0)
 
 
 def posterior_end(model):
-    """The layer whose softmax or sigmoid makes the posterior; nothing for logits.
+    """The layer that makes the posterior of scores; nothing for logits.
 
     Returns:
         a set of one layer, or of none.
 
     Raises:
-        ValueError: if it takes several calls to make the posterior, or there are
+        ValueError: if no single call makes a softmax or sigmoid of scores, or there are
             neither posteriors nor scores.
     """
-    ends = _ends(model)
-    if posterior_kind(model) is None:
-        for node in ends:
+    end = _End(model)
+    kind = _kind_of(end.outputs())
+    if kind is None:
+        for node in graph.nearest(model.outputs, lambda node: True):
             activation = getattr(node.operation, "activation", None)
             if activation not in (None, keras.activations.linear):
                 raise ValueError(
@@ -155,35 +167,89 @@ def posterior_end(model):
                     f"'{model.name}', which ends in {activation.__name__}."
                 )
         return set()
-    layer = ends[0].operation
-    if len(ends) > 1 or len(graph.layer_outputs(model, layer)) > 1:
-        raise ValueError(
-            "model must have one posterior, so that there are scores before it, got "
-            f"'{model.name}', which makes one of several."
-        )
-    return {layer}
-
-
-def _ends(model):
-    """The nearest calls back from a model's outputs that make posteriors or scores."""
-    return graph.nearest(
-        model.outputs, lambda node: not _keeps_posterior(node.operation)
+    calls = [node.operation for node in graph.nodes(model.inputs, model.outputs)]
+    for node in reversed(end.calls):
+        once = sum(node.operation is other for other in calls) == 1
+        if once and end.makes_posterior(node.operation, kind):
+            return {node.operation}
+    raise ValueError(
+        "model must have one posterior, so that there are scores before it, got "
+        f"'{model.name}', in which no single layer makes a {kind} of scores."
     )
 
 
-def _keeps_posterior(operation):
-    if graph.has_graph(operation):
-        return not _ends(operation)
-    if isinstance(operation, keras.layers.Activation):
-        return operation.activation is keras.activations.linear
-    # A cast in float32 is an operation without a class that Keras shows.
-    return isinstance(operation, _KEEP_POSTERIOR) or type(operation).__name__ == "Cast"
+class _End:
+    """The end of a functional model, to be run on random numbers.
+
+    Args:
+        model: a functional `keras.Model`.
+    """
+
+    def __init__(self, model):
+        model = graph.flatten(model)
+        last = last_with_weights(model.outputs)
+        sources = {id(x): x for node in last for x in node.input_tensors}
+        if not sources or not _depends_on(model.outputs, sources):
+            sources |= {id(x): x for x in model.inputs}
+        self._model = model
+        random = np.random.default_rng(0)
+        self._inputs = {
+            x: ops.cast(
+                random.normal(0, 3, [_ROWS, *(n or _SIDE for n in x.shape[1:])]),
+                x.dtype,
+            )
+            for x in sources.values()
+        }
+        self.calls = graph.nodes(list(sources.values()), model.outputs)
+        operations = {id(node.operation): node.operation for node in self.calls}
+        # What a model does is to follow from its layers, not from what they learnt.
+        self._weights = {
+            id(v): (v, ops.cast(_moderate(random, tuple(v.shape)), v.dtype))
+            for operation in operations.values()
+            for v in getattr(operation, "weights", ())
+            if "float" in v.dtype
+        }
+
+    def outputs(self, linear=()):
+        """What the end gives, float32; `linear` as for `graph.rerun`."""
+        with keras.StatelessScope(state_mapping=list(self._weights.values())):
+            found = graph.rerun(
+                self._model, self._inputs, linear=linear, training=False
+            )
+        return ops.convert_to_numpy(ops.cast(found, "float32"))
+
+    def makes_posterior(self, operation, kind):
+        """Whether what a layer has before its activation are the scores."""
+        posterior = self.outputs()
+        try:
+            scores = self.outputs([operation])
+        except Exception:  # whatever an operation raises without its activation
+            return False
+        function = ops.sigmoid if kind == "sigmoid" else ops.softmax
+        if scores.shape != posterior.shape:
+            return False
+        again = ops.convert_to_numpy(function(ops.convert_to_tensor(scores)))
+        return bool(np.allclose(again, posterior, atol=_PRECISION))
 
 
-def _kind_of(node):
-    """`"softmax"` or `"sigmoid"` if that is what a call ends in, else `None`."""
-    if graph.has_graph(node.operation):
-        return posterior_kind(node.operation)
-    activation = getattr(node.operation, "activation", None)
-    kind = getattr(activation, "__name__", type(node.operation).__name__.lower())
-    return kind if kind in ("softmax", "sigmoid") else None
+def _moderate(random, shape):
+    """Weights > 0, as a variance is, that keep the size of what goes in."""
+    return random.uniform(0.1, 1, shape) / np.sqrt(np.prod(shape[:-1]))
+
+
+def _depends_on(outputs, sources):
+    """Whether outputs follow from sources alone."""
+    try:
+        keras.Function(list(sources.values()), outputs)
+    except ValueError:
+        return False
+    return True
+
+
+def _kind_of(rows):
+    rows = rows.reshape(-1, rows.shape[-1]) if rows.ndim > 1 else rows[:, None]
+    if not (rows.size and np.isfinite(rows).all() and rows.min() >= 0):
+        return None
+    if np.abs(rows.sum(axis=-1) - 1).max() <= _PRECISION:
+        return "softmax"
+    return "sigmoid" if rows.max() <= 1 and rows.max() > 0 else None

@@ -5,7 +5,7 @@ import numpy as np
 from keras import ops, tree
 
 from kfeedback import checks, graph
-from kfeedback.backend import compile_forward
+from kfeedback.backend import compile_forward, root_scope
 from kfeedback.classifier import check_output
 from kfeedback.layers import StackTimesteps
 
@@ -169,7 +169,8 @@ class _Part:
 
     def trace(self, carried):
         """The same with tensors, for a graph."""
-        prediction, *made = tree.flatten(self.model(carried, training=False))
+        with root_scope():
+            prediction, *made = tree.flatten(self.model(carried, training=False))
         return prediction, self._hand_on(carried, made)
 
     def _hand_on(self, carried, made):

@@ -11,8 +11,8 @@ ROOT = pathlib.Path(__file__).parents[1]
 # From the ground up. A room imports itself and what stands in a line above its own.
 FLOORS = (
     ("version", "checks", "renamed", "registry"),
-    ("images",),
-    ("backend", "graph", "corruptions", "losses", "preprocessing"),
+    ("images", "backend"),
+    ("graph", "corruptions", "losses", "preprocessing"),
     ("layers", "metrics", "datasets"),
     ("classifier",),
     ("weights",),

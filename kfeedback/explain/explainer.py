@@ -54,7 +54,8 @@ class Explainer:
         """Saliency maps.
 
         Args:
-            images: `(N, H, W, C)` of the model's size, values 0 to 255.
+            images: `(N, H, W, C)` of the model's size, values 0 to 255; with
+                `preprocess=None` any finite ones, as the model takes them.
             targets: `None` for the class that the model predicts, or int classes:
                 `(N,)`, or `(N, K)` for several targets an image.
             verbose: `True`, `False`, or `"auto"` for a progress bar if it takes long.
@@ -128,7 +129,7 @@ class Explainer:
         run = self._compile(("predict", size), self._posterior)
         found = []
         for part in self.parts(len(images), size, verbose):
-            posterior = run(_chunk(images[part], size))
+            posterior = run(self._chunk(images[part], size))
             found.append(ops.convert_to_numpy(posterior)[: len(images[part])])
         return np.concatenate(found)
 
@@ -163,11 +164,17 @@ class Explainer:
         key = ("maps", size, count, targets is None)
         run = self._compile(key, lambda *given: self.explain(*given)["maps"])
         for part in self.parts(len(images), size, verbose):
-            given = [_chunk(images[part], size)]
+            given = [self._chunk(images[part], size)]
             if targets is not None:
                 given.append(_padded(targets[part], size))
             found = function(run(*given))
             yield ops.convert_to_numpy(found)[: len(images[part])]
+
+    def _chunk(self, images, size):
+        """Images as float32, checked and padded to a size."""
+        check = checks.finite if self.preprocess is None else checks.pixels
+        images = check("images", ops.convert_to_numpy(images))
+        return _padded(images.astype(np.float32), size)
 
     def _posterior(self, images):
         return self.network.posterior(self.network.scores(self._prepared(images)))
@@ -200,12 +207,6 @@ def _joined(parts, count, single):
 def _chunk_size(most, count):
     """How many of `count` images to take at once."""
     return min(most, 1 << (count - 1).bit_length())
-
-
-def _chunk(images, size):
-    """Images of 0 to 255 as float32, checked and padded to a size."""
-    images = checks.pixels("images", ops.convert_to_numpy(images))
-    return _padded(images.astype(np.float32), size)
 
 
 def _padded(array, size):

@@ -1,6 +1,7 @@
 """A classifier as saliency methods call it: with edits, and never changed."""
 
 import dataclasses
+from collections.abc import Callable
 
 import keras
 from keras import ops
@@ -8,14 +9,7 @@ from keras import ops
 from kfeedback import graph
 from kfeedback.backend import value_and_gradient
 from kfeedback.classifier import Head, posterior_end
-
-RELUS = ("relu", "relu6", "leakyrelu", "prelu")
-"""Activations that are ReLUs, as Keras names functions and layers but for case and _"""
-
-_RELU_LAYERS = (keras.layers.ReLU, keras.layers.LeakyReLU, keras.layers.PReLU)
-
-_OTHER = ("celu", "elu", "gelu", "hardsilu", "hardswish", "mish", "selu", "silu")
-_OTHER += ("lambda", "<lambda>")
+from kfeedback.explain import relus
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,11 +20,13 @@ class Site:
         operation: a layer, or an operation of `keras.ops`.
         call: int, which of its calls, from 0.
         output: its symbolic output.
+        activate: function of what it has before its activation, the activation.
     """
 
     operation: keras.Operation
     call: int
     output: keras.KerasTensor
+    activate: Callable
 
 
 class Network:
@@ -49,10 +45,11 @@ class Network:
             one on a side path such as that of squeeze and excitation; or layers, or
             names, that give such maps.
         gated: bool, `False` for a network without gates.
+        needs_relus: bool, whether there has to be a ReLU where gates would stand.
 
     Attributes:
         model: the classifier, nothing nested in it.
-        classes: int.
+        classes: int; 2 for a single sigmoid, whose class 1 it is, class 0 the rest.
         features: symbolic last feature maps before the classifier and its pooling.
         relus: list of `Site`, every ReLU, in the order of their calls.
         sites: list of `Site`, those with a gate.
@@ -67,7 +64,7 @@ class Network:
         scores, features = network.first_pass(images)
     """
 
-    def __init__(self, model, gate_layers=None, *, gated=True):
+    def __init__(self, model, gate_layers=None, *, gated=True, needs_relus=False):
         self.model = graph.flatten(model)
         if len(self.model.inputs[0].shape) != 4:
             raise ValueError(
@@ -76,13 +73,17 @@ class Network:
             )
         graph.check_channels_last(self.model)
         head = Head(self.model, argument="model")
-        self.classes = head.classes
+        self.classes = max(2, head.classes)
+        self._is_single = head.classes == 1
         self.features = _last_maps(head)
         self.is_sigmoid = head.posterior == "sigmoid"
         self._end = posterior_end(self.model)
         calls = graph.nodes(self.model.inputs, self.model.outputs)
-        self.relus = _sites(calls, is_relu)
-        self.sites = _gated_sites(self, calls, gate_layers) if gated else []
+        self.relus = _sites(calls, relus.is_relu)
+        sites = []
+        if gated or needs_relus:
+            sites = _gated_sites(self, calls, gate_layers)
+        self.sites = sites if gated else []
         self._frontier, self._needs_image = _frontier(self.model, calls, self.sites)
 
     def scores(self, images, edit=None, *, sites=None, linear=(), inputs=None):
@@ -103,7 +104,9 @@ class Network:
         edits = {} if edit is None else _edits(sites, edit)
         x = images if inputs is None else inputs
         scores = graph.rerun(self.model, x, edits, linear=linear, training=False)
-        return ops.cast(scores, "float32")
+        scores = ops.cast(scores, "float32")
+        # σ(−s) = 1 − σ(s)
+        return ops.concatenate([-scores, scores], -1) if self._is_single else scores
 
     def input_map(self, images, targets, edit=None, **kwargs):
         """The map max_c |∂s_k/∂I_c|, over the channels c of images.
@@ -179,29 +182,28 @@ def take(scores, targets):
     return ops.sum(scores * hot, axis=-1)
 
 
-def is_relu(operation):
-    """Whether an operation is a ReLU, or ends in one."""
-    return _activation(operation) in RELUS
-
-
 def _last_maps(head):
-    """The last feature maps before the classifier, and before any pooling of them."""
+    """The last feature maps of several pixels before the classifier and its pooling."""
 
     def is_map(node):
-        name = type(node.operation).__name__
-        passes = "Pooling" in name or "Dropout" in name
-        return len(node.outputs[0].shape) == 4 and not passes
+        shape = node.outputs[0].shape
+        is_one = len(shape) == 4 and shape[1] == shape[2] == 1
+        return len(shape) == 4 and not is_one and not _passes(node)
 
     return [node.outputs[0] for node in graph.nearest(head.inputs, is_map)]
 
 
-def _activation(operation):
-    """Name of the activation that an operation is or ends in, without case and _."""
-    found = getattr(operation, "activation", None) or operation
-    if isinstance(found, _RELU_LAYERS):  # also of a class of somebody's own
-        return "relu"
-    name = getattr(found, "__name__", type(found).__name__)
-    return name.replace("_", "").lower()
+def _passes(node):
+    """Whether a call pools, however it is written, or drops."""
+    operation, name = node.operation, type(node.operation).__name__
+    if "Pool" in name or "Dropout" in name:
+        return True
+    if graph.layer_has_weights(operation) or len(node.input_tensors) != 1:
+        return False
+    before, after = node.input_tensors[0].shape, node.outputs[0].shape
+    if len(before) != 4 or before[3] != after[3] or None in (*before[1:], *after[1:]):
+        return False
+    return before[1] * before[2] > after[1] * after[2]
 
 
 def _gated_sites(network, calls, gate_layers):
@@ -219,8 +221,9 @@ def _sites(calls, wanted):
     for node in calls:
         number = counts.get(id(node.operation), 0)
         counts[id(node.operation)] = number + 1
-        if wanted(node.operation) and len(node.outputs) == 1:
-            sites.append(Site(node.operation, number, node.outputs[0]))
+        if len(node.outputs) == 1 and wanted(node):
+            activate = relus.activation(node)
+            sites.append(Site(node.operation, number, node.outputs[0], activate))
     return sites
 
 
@@ -262,7 +265,7 @@ def _maps_before_dense(calls):
 
 def _listed(model, calls, maps, gate_layers):
     wanted = graph.get_layers(model, gate_layers, "gate_layers")
-    sites = _sites(calls, lambda operation: any(operation is one for one in wanted))
+    sites = _sites(calls, lambda node: any(node.operation is one for one in wanted))
     for layer in wanted:
         own = [site for site in sites if site.operation is layer]
         if not own or any(id(site.output) not in maps for site in own):
@@ -278,7 +281,7 @@ def _no_relu(model, calls):
     others = [
         node.operation.name
         for node in calls
-        if _activation(node.operation) in _OTHER and len(node.outputs[0].shape) == 4
+        if relus.is_other(node) and len(node.outputs[0].shape) == 4
     ]
     shown = ", ".join(others[:8]) + (f" and {len(others) - 8} more" * (len(others) > 8))
     hint = (

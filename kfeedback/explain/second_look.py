@@ -29,7 +29,8 @@ def look_twice(
     Args:
         explainer: `explain.Explainer`.
         images: `(N, H, W, C)`, or a list of `(H, W, C)` of any sizes, values 0 to 255:
-            the originals. The first look is at them resized.
+            the originals. The first look is at them resized to whole gray levels, so
+            they must be pixels also where `preprocess` is `None`.
         top: int ≥ 1, classes; no more than the model has are taken.
         energy: as for `Explainer.localize`.
         margin: ≥ 0, what is added to a box on each side, as a share of it.
@@ -109,7 +110,14 @@ def _original(image, model):
         raise ValueError(
             f"images must be (H, W, {channels}), got one of shape {image.shape}."
         )
-    return checks.pixels("images", image).astype(np.float32)
+    image = checks.pixels("images for a second look", image).astype(np.float32)
+    if image.max() <= 1 and ((image > 0) & (image < 1)).any():
+        raise ValueError(
+            "images for a second look must be pixels from 0 to 255, which are resized "
+            f"to whole gray levels, got fractions up to {image.max():g}; an explainer "
+            "with preprocess scales them."
+        )
+    return image
 
 
 def _window(box, shape, size, margin, square):

@@ -3,6 +3,7 @@
 import keras
 from keras import tree
 
+from kfeedback.backend import root_scope
 from kfeedback.graph import keras_internals
 from kfeedback.graph.queries import (
     get_layer,
@@ -169,11 +170,17 @@ def without_activation(layer):
         a function of what the layer takes.
     """
     if not layer_has_weights(layer) or isinstance(layer, keras.layers.PReLU):
-        return lambda x, *args, **kwargs: x
+        return _first_tensor
     # A second object with the same attributes: copying a layer would copy its weights.
     twin = object.__new__(type(layer))
     vars(twin).update(vars(layer), activation=keras.activations.linear)
     return twin
+
+
+def _first_tensor(*args, **kwargs):
+    """What an operation is given; a number beside it is none, as in `maximum(0, x)`."""
+    given = tree.flatten((args, kwargs))
+    return max(given, key=lambda x: len(getattr(x, "shape", ())))
 
 
 def _training(operation, training):
@@ -192,7 +199,8 @@ def _run(sources, values, outputs, call):
             f"{', '.join(t.name for t in outputs)} for the inputs "
             f"{', '.join(t.name for t in sources)}."
         ) from error
-    return keras_internals.run_through(function, values, call)
+    with root_scope():
+        return keras_internals.run_through(function, values, call)
 
 
 def _identity(leaf):

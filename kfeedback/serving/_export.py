@@ -7,6 +7,7 @@ import keras
 import tensorflow as tf
 
 from kfeedback import checks, graph
+from kfeedback.backend import root_scope
 from kfeedback.classifier import check_output
 from kfeedback.preprocessing import PREPROCESSING_MODES
 from kfeedback.serving import _verify, requests, versions
@@ -134,7 +135,8 @@ def export(
     }
 
     def forward(images):
-        return model(images, training=False)
+        with root_scope():
+            return model(images, training=False)
 
     compiled = tf.function(
         forward,

@@ -2,6 +2,7 @@
 
 from kfeedback.explain.methods.base import Method, register
 from kfeedback.explain.methods.guided_backpropagation import rectify
+from kfeedback.explain.network import Network
 
 
 @register("deconvnet")
@@ -13,7 +14,8 @@ class Deconvnet(Method):
     with R_(l+1) what comes down to the output of ReLU l, R_l what it lets down to its
     input, R_0 what reaches the image, and M the map over its pixels (i, j). It starts
     from the score of a class before the softmax or sigmoid. Other layers let down their
-    gradient, max-pooling to where its maximum was.
+    gradient, max-pooling to where its maximum was. A model needs a ReLU on its feature
+    maps, as for `GuidedBackpropagation`.
 
     Reference:
         Zeiler and Fergus, Visualizing and understanding convolutional networks, 2014,
@@ -27,14 +29,16 @@ class Deconvnet(Method):
         maps = explain.saliency(model, images, method="deconvnet")
     """
 
+    def network(self, model):
+        """The model, which must have ReLUs."""
+        return Network(model, gated=False, needs_relus=True)
+
     def maps(self, network, images, targets, features):
         """One map an image: `(B, H, W)`."""
         relus = network.relus
 
         def edit(n, y):
-            operation = relus[n].operation
-            activation = getattr(operation, "activation", None) or operation
-            return rectify(y, activation(y))
+            return rectify(y, relus[n].activate(y))
 
         linear = {site.operation for site in relus}
         return network.input_map(images, targets, edit, sites=relus, linear=linear)

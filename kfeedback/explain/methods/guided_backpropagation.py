@@ -3,6 +3,7 @@
 from keras import ops
 
 from kfeedback.explain.methods.base import Method, register
+from kfeedback.explain.network import Network
 
 
 @register("guided_backpropagation")
@@ -14,7 +15,8 @@ class GuidedBackpropagation(Method):
     with x_l the input of ReLU l, R_(l+1) what comes down to its output, R_l what it
     lets down to its input, R_0 what reaches the image, and M the map over its pixels
     (i, j). It starts from the score of a class before the softmax or sigmoid. Other
-    layers let down their gradient.
+    layers let down their gradient. A model needs a ReLU on its feature maps, as for
+    `Feedback`; it may be of 6, leaky, or written as an operation or a `Lambda`.
 
     Reference:
         Springenberg, Dosovitskiy, Brox and Riedmiller, Striving for simplicity: the all
@@ -27,6 +29,10 @@ class GuidedBackpropagation(Method):
 
         maps = explain.saliency(model, images, method="guided_backpropagation")
     """
+
+    def network(self, model):
+        """The model, which must have ReLUs."""
+        return Network(model, gated=False, needs_relus=True)
 
     def maps(self, network, images, targets, features):
         """One map an image: `(B, H, W)`."""

@@ -1,0 +1,104 @@
+"""Which calls of a model are ReLUs: by Keras' names, or by what they do to numbers."""
+
+import keras
+import numpy as np
+from keras import ops
+
+from kfeedback import graph
+
+RELUS = ("relu", "relu6", "leakyrelu", "prelu")
+"""Activations that are ReLUs, as Keras names functions and layers but for case and _"""
+
+_RELU_LAYERS = (keras.layers.ReLU, keras.layers.LeakyReLU, keras.layers.PReLU)
+
+_OTHER = ("celu", "elu", "gelu", "hardsilu", "hardswish", "mish", "selu", "silu")
+_OTHER += ("lambda", "<lambda>", "softplus", "softsign", "tanh")
+
+# Operations of Keras that can be a ReLU, by what else they are given.
+_CAN_BE = ("Clip", "Maximum")
+
+
+def is_relu(node):
+    """Whether a call is a ReLU, also of 6, leaky or with a slope a channel, or ends so.
+
+    What Keras does not name is measured: above 0 it gives what it is given, up to 1 at
+    least, below 0 a share of it that is < 1.
+    """
+    if _name(node.operation) in RELUS:
+        return True
+    function = activation(node) if _may_be(node) else None
+    return function is not None and _acts_as_relu(function, node)
+
+
+def is_other(node):
+    """Whether a call is another activation that Keras names, or a `Lambda`."""
+    return _name(node.operation) in _OTHER
+
+
+def activation(node):
+    """The activation of a call as a function of one tensor; `None` if it takes several.
+
+    It is the attribute `activation` of a layer that has one; otherwise the operation
+    itself with all else that this call gives it.
+    """
+    operation = node.operation
+    found = getattr(operation, "activation", None)
+    if found is not None:
+        return found
+    if graph.layer_has_weights(operation) or len(node.input_tensors) != 1:
+        # Such as PReLU; what has weights and no activation is asked for none.
+        return operation if len(node.input_tensors) == 1 else None
+    place = node.input_tensors[0]
+
+    def apply(x):
+        args, kwargs = node.arguments.fill_in({id(place): x})
+        return operation(*args, **kwargs)
+
+    return apply
+
+
+def _name(operation):
+    """Name of the activation that an operation is or ends in, without case and _."""
+    found = getattr(operation, "activation", None) or operation
+    if isinstance(found, _RELU_LAYERS):  # also of a class of somebody's own
+        return "relu"
+    name = getattr(found, "__name__", type(found).__name__)
+    return name.replace("_", "").lower()
+
+
+def _may_be(node):
+    """Whether a call has to be measured: nobody of Keras says what it does."""
+    operation = node.operation
+    found = getattr(operation, "activation", None)
+    if found is not None:
+        return not _is_of_keras(found)
+    if graph.layer_has_weights(operation) or graph.has_graph(operation):
+        return False
+    if len(node.input_tensors) != 1 or len(node.outputs) != 1:
+        return False
+    if node.input_tensors[0].shape != node.outputs[0].shape:
+        return False
+    is_lambda = isinstance(operation, keras.layers.Lambda)
+    named = type(operation).__name__ in _CAN_BE
+    return is_lambda or named or not _is_of_keras(type(operation))
+
+
+def _is_of_keras(thing):
+    return str(getattr(thing, "__module__", "")).split(".")[0] == "keras"
+
+
+def _acts_as_relu(function, node):
+    shape = [n or 4 for n in node.outputs[0].shape]
+    x = np.random.default_rng(0).uniform(-1, 1, shape).astype("float32")
+    try:
+        y = function(ops.cast(x, node.outputs[0].dtype))
+        y = ops.convert_to_numpy(ops.cast(y, "float32"))
+    except Exception:  # a layer of somebody's own raises whatever it likes
+        return False
+    if y.shape != x.shape:
+        return False
+    above, ratio = x > 0.02, y / np.where(x == 0, 1, x)
+    below = ratio[x < -0.02]
+    if not (above.any() and below.size) or abs(ratio[above] - 1).max() > 0.01:
+        return False
+    return np.ptp(below) < 0.01 and -0.01 < below.min() and below.max() < 0.99
