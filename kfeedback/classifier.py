@@ -5,6 +5,8 @@ is measured: the end of the model, from the inputs of its last layers with weigh
 is run on random numbers, with random weights, and the outputs are looked at.
 """
 
+import warnings
+
 import keras
 import numpy as np
 from keras import ops
@@ -142,7 +144,9 @@ def posterior_kind(model):
 
 def is_constant(activation):
     """Whether an activation gives a single class the same whatever its score."""
-    values = activation(ops.convert_to_tensor([[-3.0], [0.0], [3.0]]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Keras warns of a softmax over one
+        values = activation(ops.convert_to_tensor([[-3.0], [0.0], [3.0]]))
     return bool(np.ptp(ops.convert_to_numpy(ops.cast(values, "float32"))) == 0)
 
 
@@ -212,7 +216,11 @@ class _End:
 
     def outputs(self, linear=()):
         """What the end gives, float32; `linear` as for `graph.rerun`."""
-        with keras.StatelessScope(state_mapping=list(self._weights.values())):
+        with (
+            warnings.catch_warnings(),
+            keras.StatelessScope(state_mapping=list(self._weights.values())),
+        ):
+            warnings.simplefilter("ignore")  # Keras warns of a softmax over one
             found = graph.rerun(
                 self._model, self._inputs, linear=linear, training=False
             )

@@ -23,7 +23,8 @@ def early_exit(model, threshold, *, from_logits=False):
     Args:
         model: functional model that gives the posteriors, by a softmax, of all its
             timesteps, such as an `LRNet` or a `FeedbackConvLSTMNet` built with
-            `return_sequences=True`.
+            `return_sequences=True`. A sigmoid p of a single class stands for p and
+            1 − p.
         threshold: number in (0, 1].
         from_logits: bool; `True` for a model that gives logits: the threshold is for
             their softmax, `predict` gives them as they are.
@@ -55,8 +56,11 @@ class EarlyExit:
 
     def __init__(self, model, threshold, from_logits=False):
         self.threshold = threshold
+        model = graph.flatten(model)
         predictions = predictions_of(model)
-        check_output(model, from_logits=from_logits, ranks=(3,))
+        single = model.outputs[0].shape[-1] == 1
+        takes = ("sigmoid",) if single else ("softmax",)
+        check_output(model, from_logits=from_logits, takes=takes, ranks=(3,))
         self.timesteps = len(predictions)
         self._is_logits = from_logits
         self._input = model.inputs[0]
@@ -131,6 +135,10 @@ class EarlyExit:
         return results, timesteps
 
     def _confidence(self, prediction):
+        if prediction.shape[-1] == 1:
+            p = ops.sigmoid(prediction) if self._is_logits else prediction
+            p = ops.convert_to_numpy(p)[..., 0]
+            return np.maximum(p, 1 - p)
         if self._is_logits:
             e = np.exp(prediction - prediction.max(axis=-1, keepdims=True))
             prediction = e / e.sum(axis=-1, keepdims=True)
@@ -150,7 +158,8 @@ class _Part:
 
     def __init__(self, model, carried, prediction, handed_on):
         made = [x for x in handed_on if not _is_in(x, carried)]
-        inputs = [keras.Input(batch_shape=x.shape, dtype=x.dtype) for x in carried]
+        # Of any number of samples, also where the model's own is fixed.
+        inputs = [keras.Input(x.shape[1:], dtype=x.dtype) for x in carried]
         places = dict(zip(carried, inputs, strict=True))
         outputs = graph.rerun(model, places, outputs=[prediction, *made])
         self.model = keras.Model(inputs, outputs)
@@ -192,7 +201,7 @@ def predictions_of(model):
     Raises:
         TypeError, ValueError: as `early_exit`.
     """
-    graph.require_graph(model)
+    model = graph.flatten(model)
     stacked = graph.producer(model.outputs[0])
     if not isinstance(stacked.operation, StackTimesteps):
         raise ValueError(

@@ -31,6 +31,7 @@ class TimestepMetric(keras.metrics.Metric):
         timestep = checks.integer("timestep", timestep, least=None)
         if metric in ("accuracy", "acc"):
             metric = keras.metrics.MeanMetricWrapper(_accuracy, name=metric)
+            metric._direction = "up"
         metric = known("metric", metric, keras.metrics.get)
         if not isinstance(metric, keras.metrics.Metric):
             function = metric
@@ -40,6 +41,8 @@ class TimestepMetric(keras.metrics.Metric):
         super().__init__(name=name or metric.name + suffix)
         self.metric = metric
         self.timestep = timestep
+        if hasattr(metric, "_direction"):  # by which callbacks know what is better
+            self._direction = metric._direction
 
     @property
     def variables(self):

@@ -1,6 +1,7 @@
 """From a command line to the settings of a program, and to its errors."""
 
 import dataclasses
+import os
 import pathlib
 import subprocess
 import sys
@@ -81,10 +82,17 @@ def parse(settings_class, arguments):
         if flag.required and values[name].value is None:
             raise ValueError(f"--{name} must be given, got none.")
     given = {name: values[name].serialize() for name in known if values[name].present}
-    found = {name: values[name].value for name in known}
+    found = {name: _expanded(values[name].value) for name in known}
     settings = settings_class(**found, given=given)
     settings.check()
     return _with_run(settings, known, {*given, *config})
+
+
+def _expanded(value):
+    """A value of a flag; `~` at the beginning of a text means home, as in a path."""
+    if isinstance(value, tuple | list):
+        return type(value)(map(_expanded, value))
+    return os.path.expanduser(value) if isinstance(value, str) else value
 
 
 def _with_run(settings, known, given):
@@ -108,7 +116,7 @@ def _read_config(name, known):
     """The keys and values of a config file."""
     if name is None:
         return {}
-    path = pathlib.Path(name)
+    path = pathlib.Path(name).expanduser()
     if not path.is_file():
         path = CONFIGS / f"{name.removesuffix('.toml')}.toml"
     if not path.is_file():

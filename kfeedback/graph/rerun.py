@@ -138,7 +138,8 @@ def cut(model, layer):
         ValueError: if there is no such layer, it is called more than once, or a
             path leads around it.
     """
-    require_graph(model)
+    if not any(layer in (one, one.name) for one in require_graph(model).layers):
+        model = flatten(model)  # it may be a layer of a model in the model
     found = layer_outputs(model, layer)
     name = layer if isinstance(layer, str) else layer.name
     if len(found) != 1:

@@ -37,16 +37,17 @@ class Contextual(Layer):
 
     Call arguments:
         bottom_up: B, `(B, H, W, C)`.
-        top_down: `(B, H/s, W/s, channels)` with an integer s, the same for both sides.
+        top_down: `(B, h, w, channels)`. Its pixel (⌊i h / H⌋, ⌊j w / W⌋) goes to pixel
+            (i, j); sides may be known at call time only.
 
     Returns:
         `(B, H, W, C)`.
 
     Raises:
-        ValueError: if there is no such module, or the sizes do not align.
+        ValueError: if there is no such module, or an input is no feature map.
 
     Departures from the paper: it names neither the interpolation nor the initial
-    values.
+    values; and its sides are all multiples of each other.
 
     Reference:
         Wang et al., Contextual recurrent convolutional model for robust visual
@@ -69,7 +70,14 @@ class Contextual(Layer):
 
     def build(self, bottom_up_shape, top_down_shape):
         """Makes the convolutions that the module has."""
-        self.factor = upsampling_factor(bottom_up_shape, top_down_shape)
+        for name, shape in (
+            ("bottom_up", bottom_up_shape),
+            ("top_down", top_down_shape),
+        ):
+            if len(shape) != 4 or 0 in shape or shape[-1] is None:
+                raise ValueError(
+                    f"{name} must have the shape (B, H, W, C), got {tuple(shape)}."
+                )
         channels = bottom_up_shape[-1]
         upsampled = (*bottom_up_shape[:-1], channels)
         both = (*bottom_up_shape[:-1], 2 * channels)
@@ -109,7 +117,7 @@ class Contextual(Layer):
         # A 1×1 convolution is the same before the upsampling, and cheaper.
         u = top_down if self.align is None else self.align(top_down)
         for axis in (1, 2):
-            u = ops.repeat(u, self.factor, axis=axis) if self.factor > 1 else u
+            u = _resized(u, ops.shape(bottom_up)[axis], axis)
         both = ops.concatenate([u, bottom_up], axis=-1)
         if self.module == "proposed":
             return ops.tanh(self.gate(both)) * u + bottom_up
@@ -142,20 +150,11 @@ def check_module(name, module):
     return found
 
 
-def upsampling_factor(bottom_up_shape, top_down_shape, name="top_down"):
-    """The integer by which the higher layer's output is enlarged.
-
-    Raises:
-        ValueError: if sides are unknown or there is no such integer.
-    """
-    pairs = list(zip(bottom_up_shape[1:3], top_down_shape[1:3], strict=False))
-    known = len(bottom_up_shape) == len(top_down_shape) == 4
-    known = known and all(a and b for a, b in pairs)
-    factors = {a // b if a % b == 0 else None for a, b in pairs} if known else {None}
-    if len(factors) != 1 or None in factors:
-        raise ValueError(
-            f"{name} must have a height and width that an integer factor brings to "
-            f"those of the lower layer, {tuple(bottom_up_shape[1:3])}, got "
-            f"{tuple(top_down_shape[1:3])}."
-        )
-    return factors.pop()
+def _resized(x, size, axis):
+    """A side brought to a size, that of the nearest pixel: ⌊i h / H⌋ for pixel i."""
+    own = ops.shape(x)[axis]
+    known = isinstance(own, int) and isinstance(size, int)
+    if known and size % own == 0:
+        return ops.repeat(x, size // own, axis=axis) if size > own else x
+    places = ops.arange(size, dtype="int32") * own // size
+    return ops.take(x, places, axis=axis)

@@ -1,5 +1,7 @@
 """The arguments that all factories share: each checked, with one wording."""
 
+import operator
+
 import keras
 
 from kfeedback import checks
@@ -25,6 +27,15 @@ def check_top(include_top, pooling):
     if include_top and pooling is not None:
         raise ValueError(
             f"pooling must be None with include_top=True, got {pooling!r}."
+        )
+
+
+def check_data_format():
+    """Raises a ValueError where Keras would build layers with their channels first."""
+    if keras.config.image_data_format() != "channels_last":
+        raise ValueError(
+            "keras.config.image_data_format() must be 'channels_last' for a network of "
+            f"kfeedback, got '{keras.config.image_data_format()}'."
         )
 
 
@@ -74,7 +85,7 @@ def image_input(input_tensor, input_shape, default_shape, minimum, dtype=None):
                 f"{type(input_tensor).__name__}."
             )
         shape = tuple(input_tensor.shape[1:])
-        if input_shape is not None and input_shape not in (shape, list(shape)):
+        if input_shape is not None and tuple(input_shape) != shape:
             raise ValueError(
                 f"input_shape must be that of input_tensor, {shape}, "
                 f"got {input_shape!r}."
@@ -83,8 +94,8 @@ def image_input(input_tensor, input_shape, default_shape, minimum, dtype=None):
     valid = isinstance(shape, tuple | list) and len(shape) == 3
     if valid:
         *sides, channels = shape
-        valid = all(s is None or (type(s) is int and s >= minimum) for s in sides)
-        valid = valid and type(channels) is int and channels >= 1
+        valid = all(s is None or _is_side(s, minimum) for s in sides)
+        valid = valid and _is_side(channels, 1)
     if not valid:
         raise ValueError(
             f"{what} must be (height, width, channels) with height and width ≥ "
@@ -92,7 +103,16 @@ def image_input(input_tensor, input_shape, default_shape, minimum, dtype=None):
         )
     if input_tensor is not None:
         return input_tensor
+    # Keras takes no integers of NumPy.
+    shape = [None if side is None else operator.index(side) for side in shape]
     return keras.Input(tuple(shape), dtype=dtype)
+
+
+def _is_side(value, least):
+    try:
+        return not isinstance(value, bool) and operator.index(value) >= least
+    except TypeError:
+        return False
 
 
 def pooling_layer(pooling, name=lambda base: base):

@@ -102,7 +102,14 @@ def CliqueNet(
         2018, sections 3 and 4.
     """
     checks.boolean("bottleneck", bottleneck)
+    given = layers
     filters, layers = _per_block(filters, layers, bottleneck)
+    if isinstance(given, int) and layers[0] < 2 <= checks.integer("stages", stages):
+        least = 2 * len(layers) * (2 if bottleneck else 1)
+        raise ValueError(
+            f"layers must be at least {least}, two for each of {len(layers)} blocks"
+            f"{', of two convolutions each' if bottleneck else ''}, got {given}."
+        )
     build.least_size = max(build.least_size, 2 ** (len(layers) - 1))
     x = _conv(build.input, 64, 3, name="stem_conv")
     return _clique_net(

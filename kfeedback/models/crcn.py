@@ -6,7 +6,7 @@ import keras
 
 from kfeedback import checks, graph
 from kfeedback.layers import Contextual
-from kfeedback.layers.contextual import check_module, upsampling_factor
+from kfeedback.layers.contextual import check_module
 from kfeedback.models.factory import family
 from kfeedback.preprocessing import decode_predictions, preprocess_input
 
@@ -83,8 +83,8 @@ def CRCN(
     Raises:
         TypeError: if `backbone` is no model, or a flag is no bool.
         ValueError: if an argument is out of its range or contradicts the backbone; for
-            loops: an unknown name, a higher layer that is not above the lower one,
-            loops that cross, or sizes that no integer factor aligns.
+            loops: an unknown name, a higher layer that is not above the lower one, or
+            loops that cross.
 
     Departures from the paper: its equation, read literally, is `bottom_up="carried"`.
     But then a lower layer never sees again what lies below it, so that of two loops one
@@ -103,7 +103,7 @@ def CRCN(
     checks.one_of("bottom_up", bottom_up, ("recomputed", "carried"))
     model = network.model
     network.open()
-    pairs = _check_loops(model, loops, network.image)
+    pairs = _check_loops(model, loops)
     modules = {
         lower: Contextual(
             contextual_module,
@@ -141,7 +141,7 @@ def _edit(module, top_down, carried):
     return lambda _: module(carried, top_down)
 
 
-def _check_loops(model, loops, image):
+def _check_loops(model, loops):
     """The loops as pairs of layers (higher, lower)."""
     listed = isinstance(loops, list | tuple) and len(loops) > 0
     if not listed:
@@ -150,7 +150,7 @@ def _check_loops(model, loops, image):
             f"got {loops!r}."
         )
     graph.check_channels_last(model, "backbone")
-    pairs = [_check_pair(model, loop, image) for loop in loops]
+    pairs = [_check_pair(model, loop) for loop in loops]
     lowers = [lower.name for _, lower in pairs]
     twice = sorted({name for name in lowers if lowers.count(name) > 1})
     if twice:
@@ -172,9 +172,16 @@ def _check_loops(model, loops, image):
     return pairs
 
 
-def _check_pair(model, loop, image):
+def _check_pair(model, loop):
     is_number = isinstance(loop, numbers.Integral)
     names = LOOPS.get(loop) if is_number else loop
+    own = {layer.name for layer in model.layers}
+    if is_number and names and not own.issuperset(names):
+        raise ValueError(
+            f"loops must be pairs of layer names (higher, lower) for '{model.name}', "
+            "as 1, 2 and 3 are those of the paper, of VGG16 and VGG-small, got "
+            f"{loop!r}; it has {', '.join(layer.name for layer in model.layers)}."
+        )
     valid = isinstance(names, list | tuple) and len(names) == 2
     if isinstance(loop, bool) or not valid:
         raise ValueError(
@@ -184,7 +191,6 @@ def _check_pair(model, loop, image):
     higher, lower = (graph.get_layer(model, name, "loops") for name in names)
     if is_number:
         higher, lower = _activated(model, higher), _activated(model, lower)
-    tensors = []
     for layer in (higher, lower):
         outputs = graph.layer_outputs(model, layer)
         if len(outputs) != 1 or len(outputs[0].shape) != 4:
@@ -192,19 +198,11 @@ def _check_pair(model, loop, image):
                 "loops must join layers with one output (B, H, W, C), got "
                 f"'{layer.name}', which has none or several."
             )
-        tensors.append(outputs[0])
     if not _is_above(model, higher, lower):
         raise ValueError(
             "loops must lead from a higher to a lower layer, got "
             f"({higher.name}, {lower.name}), whose first is not above its second."
         )
-    # The backbone's own sides may be unknown where the image's are known.
-    shapes = keras.Function(model.inputs, tensors).compute_output_spec([image])
-    upsampling_factor(
-        shapes[1].shape,
-        shapes[0].shape,
-        f"loops ({higher.name}, {lower.name}): '{higher.name}'",
-    )
     return higher, lower
 
 

@@ -20,15 +20,18 @@ import keras
 
 from kfeedback import checks
 from kfeedback import weights as weights_lib
+from kfeedback.classifier import is_constant
 from kfeedback.models import registry
 from kfeedback.models.arguments import (
     EIGHT,
     check_activation,
+    check_data_format,
     check_top,
     image_input,
     make_model,
     pooling_layer,
 )
+from kfeedback.models.factory_model import remembering
 from kfeedback.models.network import Network
 from kfeedback.weights import origins
 
@@ -66,12 +69,12 @@ def family(
             except TypeError as error:
                 raise TypeError(f"{made.__name__}() {error}") from None
             bound.apply_defaults()
+            check_data_format()
             kind = Network if entry.gives_feedback else Build
             carrier = kind(entry, bound.arguments)
             args = [*bound.args[:place], carrier, *bound.args[place:]]
             model = inner(*args, **bound.kwargs)
-            if is_class:
-                model = args[0]
+            model = args[0] if is_class else remembering(model)
             origins.note(model, bound.arguments | carrier.origin, made.__name__)
             if carrier.weights is not None and not is_class:
                 once = entry.has_timesteps and bound.arguments["timesteps"] == 1
@@ -121,6 +124,11 @@ class Build:
         weights_lib.check_weights(self.weights)
         self.classes = checks.integer("classes", arguments["classes"])
         self.activation = check_activation(arguments["classifier_activation"])
+        if self.include_top and self.classes == 1 and is_constant(self.activation):
+            raise ValueError(
+                "classes must be ≥ 2 for a softmax, which gives a single class 1, got "
+                "1; classifier_activation='sigmoid' is for one."
+            )
         self.name = arguments["name"]
         self.least_size = entry.least_size
         self._default_shape = entry.default_shape
@@ -160,5 +168,12 @@ class Build:
 
     def finish(self, x, head):
         """Returns the model: `head(x)`, or `x` pooled where there is no top."""
-        outputs = head(x) if self.include_top else pooling_layer(self.pooling)(x)
+        if self.include_top:
+            try:
+                outputs = head(x)
+            except ValueError:
+                self.require_sides()  # as a dense layer needs them
+                raise
+        else:
+            outputs = pooling_layer(self.pooling)(x)
         return make_model(self.input, outputs, self.name)

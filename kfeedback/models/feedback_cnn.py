@@ -170,6 +170,14 @@ class FeedbackCNN(keras.Model):
         """The signature that `kfeedback.serving.export` adds: maps and boxes."""
         return {"saliency": self.call}
 
+    def save(self, filepath, *args, **kwargs):
+        """As `keras.Model.save`, but not as `.h5`, which Keras could not load."""
+        if str(filepath).endswith((".h5", ".hdf5")):
+            raise ValueError(
+                f"filepath must end in .keras for a FeedbackCNN, got '{filepath}'."
+            )
+        return super().save(filepath, *args, **kwargs)
+
     def export(self, filepath, *args, **kwargs):
         """As `keras.Model.export`, also before the first call."""
         own = keras.InputSpec(dtype="float32", shape=self.backbone.input_shape)

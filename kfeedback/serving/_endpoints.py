@@ -205,8 +205,7 @@ class Endpoints:
 
     def _named(self, predictions):
         predictions = tf.cast(predictions, tf.float32)
-        if self.from_logits:
-            predictions = tf.nn.softmax(predictions)
+        predictions = as_posterior(predictions, self.from_logits)
         predictions = tf.debugging.check_numerics(
             predictions, "images must be such that the model stays finite"
         )
@@ -224,6 +223,20 @@ class Endpoints:
             names = tf.constant(self.class_names)
             outputs["top_labels"] = tf.gather(names, outputs["top_classes"])
         return outputs
+
+
+def as_posterior(predictions, from_logits):
+    """Posteriors of predictions `(..., classes)`; of a single class, two: 1 − p and p.
+
+    Args:
+        predictions: posteriors, or logits of a softmax, or of a sigmoid if single.
+        from_logits: bool, which of them.
+    """
+    if predictions.shape[-1] != 1:
+        return tf.nn.softmax(predictions) if from_logits else predictions
+    if from_logits:
+        return tf.sigmoid(tf.concat([-predictions, predictions], -1))
+    return tf.concat([1 - predictions, predictions], -1)
 
 
 class _NotHereError(ValueError):
@@ -249,7 +262,7 @@ def _run_parts(parts, images, threshold, from_logits):
         prediction, carried = parts[timestep].trace(carried)
         prediction = tf.cast(prediction, tf.float32)
         is_last = timestep + 1 == len(parts)
-        posterior = tf.nn.softmax(prediction) if from_logits else prediction
+        posterior = as_posterior(prediction, from_logits)
         done = (tf.reduce_max(posterior, axis=-1) >= threshold) | is_last
         places = tf.boolean_mask(rows, done)[:, None]
         predictions = tf.tensor_scatter_nd_update(

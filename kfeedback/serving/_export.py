@@ -87,7 +87,9 @@ def export(
         signatures: the names of those to write besides `serving_default`; by default
             all that the model can have.
         top: int ≥ 1, how many of the best classes to name; at most all.
-        from_logits: bool; `True` for a model that gives logits of a softmax.
+        from_logits: bool; `True` for a model that gives logits of a softmax; or, for a
+            single class, of a sigmoid. A single class, p, is served as two, 1 − p and
+            p.
         crop_fraction: how `image_bytes` gets to the model's size. `None`: the whole
             image, without regard to its aspect, as `kfeedback.datasets.load`; a number
             in (0, 1]: this share of the largest box of the model's aspect, at the
@@ -108,7 +110,6 @@ def export(
         TypeError: if `model` is no Keras model, or a list is none.
         ValueError: if an argument is not as above, the version is there already, or
             what was written does not do as the model does.
-        ImportError: if `tensorflow-serving-api` is missing.
     """
     shape = image_shape(model)
     _check_posterior(model, checks.boolean("from_logits", from_logits))
@@ -122,7 +123,7 @@ def export(
         crop_fraction = checks.number("crop_fraction", crop_fraction, above=0, most=1)
     checks.number("exit_threshold", exit_threshold, above=0, most=1)
     checks.boolean("jit_compile", jit_compile)
-    requests.check_batches(warmup_batches)
+    warmup_batches = requests.check_batches(warmup_batches)
     _check_strings("signatures", signatures)
     _check_strings("class_names", class_names)
     options = {
@@ -173,7 +174,7 @@ def export(
 
 
 def _base(base_dir):
-    base = pathlib.Path(os.path.abspath(base_dir))
+    base = pathlib.Path(os.path.abspath(os.path.expanduser(base_dir)))
     # TensorFlow finds no files behind a backslash, TF Serving's configs have quotes.
     wrong = sorted(set('\\"\n').intersection(str(base)))
     if wrong or not base.name:
@@ -228,7 +229,7 @@ def _classes(outputs):
                 f"{', '.join(sorted(outputs))}."
             )
         outputs = outputs["probabilities"]
-    return outputs.shape[-1]
+    return max(2, outputs.shape[-1])  # a single one stands for two
 
 
 def _check_strings(name, value):

@@ -35,7 +35,7 @@ def export_file(model, path):
             the file answers otherwise than the model.
         ImportError: if a package is missing.
     """
-    path = pathlib.Path(path)
+    path = pathlib.Path(path).expanduser()
     if path.suffix not in _FORMATS:
         raise ValueError(f"path must end in {' or '.join(_FORMATS)}, got '{path}'.")
     shape = image_shape(graph.require_graph(model))

@@ -1,5 +1,7 @@
 """Requests that show what an endpoint takes, as tensors and as TF Serving's protos."""
 
+import warnings
+
 import numpy as np
 import tensorflow as tf
 
@@ -38,13 +40,25 @@ def example(spec, shape, pixels, batch, seed=0):
 
 
 def check_batches(batches):
-    """The argument `warmup_batches`, checked, and that there is what it needs."""
+    """Those of `warmup_batches` that can be written: none without a package.
+
+    A warning of one line then says what is left out.
+    """
     if not isinstance(batches, (list, tuple)):
         raise TypeError(f"warmup_batches must be a list of sizes, got {batches!r}.")
     for batch in batches:
         checks.integer("warmup_batches", batch)
     if batches:
-        _protos()
+        try:
+            _protos()
+        except ImportError:
+            warnings.warn(
+                "Requests for warming up are left out, as tensorflow-serving-api is "
+                "missing; `pip install kfeedback[serving]` brings it.",
+                stacklevel=3,
+            )
+            return ()
+    return batches
 
 
 def write(path, model_name, endpoints, shape, pixels, batches):
@@ -80,11 +94,6 @@ def write(path, model_name, endpoints, shape, pixels, batches):
 
 
 def _protos():
-    try:
-        from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
-    except ImportError as error:
-        raise ImportError(
-            "warmup_batches needs tensorflow-serving-api (pip install "
-            f"kfeedback[serving]) or must be (), got none of it: {error}"
-        ) from error
+    from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
+
     return predict_pb2, prediction_log_pb2

@@ -1,54 +1,15 @@
-"""The model's side of loading: keys of its variables, what fits, all or none."""
+"""The model's side of loading: what fits, all or none."""
+
+import re
 
 import keras
 import numpy as np
 
 from kfeedback import graph
 from kfeedback.classifier import last_with_weights
+from kfeedback.weights._keys import keyed
 
 _SHOWN = 8  # names in an error
-
-
-def keyed(model):
-    """Dict from a stable key to each variable.
-
-    The key is the name of the model's layer and the variable's path from there on: the
-    path itself begins with the model in which the layer was first built, which a
-    network that is taken apart or reloaded no longer has.
-
-    Raises:
-        TypeError: if it is no model.
-        ValueError: if it has no variables yet, or two of one key.
-    """
-    if not isinstance(model, keras.Model):
-        raise TypeError(f"model must be a keras.Model, got {type(model).__name__}.")
-    if not model.built and not model.weights:
-        raise ValueError(
-            f"model must be built, so that it has its weights, got '{model.name}'."
-        )
-    variables = {}
-    in_layers = list(_in_layers(model))
-    known = {id(variable) for _, variable in in_layers}
-    own = [(v.path, v) for v in model.weights if id(v) not in known]
-    for key, variable in in_layers + own:
-        if variables.setdefault(key, variable) is not variable:
-            raise ValueError(
-                f"model must have different variable paths, got {key} twice."
-            )
-    return variables
-
-
-def _in_layers(model):
-    for layer in model.layers:
-        if isinstance(layer, keras.Model):
-            for key, variable in _in_layers(layer):
-                yield f"{layer.name}/{key}", variable
-            continue
-        for variable in layer.weights:
-            yield (
-                f"{layer.name}/{variable.path.removeprefix(f'{layer.path}/')}",
-                variable,
-            )
 
 
 def feedback_variables(model):
@@ -79,10 +40,25 @@ def check_names(model, names, feedback, path, without_feedback=False):
         hint = ""
         if extra and set(extra) == set(feedback):
             hint = " (the feedback, which without_feedback=True leaves out)"
+        elif _counted_alike(missing, extra):
+            hint = (
+                " (layers without names get numbers that depend on what was built "
+                "before: name the layers, on both sides)"
+            )
         raise ValueError(
             f"weights in {path} do not fit model '{model.name}': missing from the file "
             f"are {_listed(missing)}, unknown to the model are {_listed(extra)}{hint}."
         )
+
+
+def _counted_alike(missing, extra):
+    """Whether names differ in nothing but the numbers behind those of layers."""
+
+    def plain(names):
+        parts = [name.split("/", 1) for name in names]
+        return sorted([re.sub(r"_\d+$", "", one[0]), *one[1:]] for one in parts)
+
+    return plain(missing) == plain(extra)
 
 
 def fit(model, tensors, path, *, replace_head=False, adapt_channels=False):
@@ -165,6 +141,7 @@ def _to_three(kernel):
 def _head_names(model, variables):
     """Keys of the last layer with weights, and of feedback that reads its output."""
     nodes = []
+    model = _flat(model)
     if graph.has_calls(model) and model.outputs:
         nodes = last_with_weights(model.outputs)
     layers = list({id(n.operation): n.operation for n in nodes}.values())
@@ -187,8 +164,17 @@ def _head_names(model, variables):
     return {name for name, variable in variables.items() if id(variable) in ids}
 
 
+def _flat(model):
+    """A functional model without models in it, if it can be had."""
+    try:
+        return graph.flatten(model)
+    except ValueError:
+        return model
+
+
 def _first_kernels(model, variables):
     """Keys of the kernels of the convolutions that see the image."""
+    model = _flat(model)
     if not graph.has_calls(model):
         return set()
     reached, kernels = {id(x) for x in model.inputs}, set()

@@ -27,6 +27,7 @@ from kfeedback import checks, renamed
 from kfeedback.weights import (
     _digests,
     _hdf5,
+    _keys,
     _model,
     _seal,
     keras_files,
@@ -83,13 +84,15 @@ def save(model, path, *, compress=False, dtype=None, **about):
     if dtype not in (None, "float16"):
         raise ValueError(f"dtype must be None or 'float16', got {dtype!r}.")
     attributes = _attributes({**origins.origin(model), **about})
-    path = pathlib.Path(os.path.realpath(path))  # a link stays, its file is replaced
+    # Of a link the file is replaced; the link stays.
+    path = pathlib.Path(os.path.realpath(os.path.expanduser(path)))
     if path.is_dir() or not path.parent.is_dir():
         raise ValueError(
             f"path must be a file in a folder that exists, got {str(path)!r}."
         )
     temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
-    variables = _model.keyed(model)
+    variables = _keys.keyed(model)
+    _keys.check_stable(model)
     feedback = _model.feedback_variables(model)
     try:
         with h5py.File(temporary, "w", userblock_size=_seal.BLOCK) as file:
@@ -146,7 +149,7 @@ def load(
     ):
         checks.boolean(name, value)
     path = registry.locate(path)
-    variables = _model.keyed(model)
+    variables = _keys.keyed(model)
     is_ours = _seal.is_ours(path)
     if is_ours:
         parameters = sum(_size(variable.shape) for variable in variables.values())
@@ -157,8 +160,12 @@ def load(
             feedback = {n for n, x in tensors.items() if _is_feedback(x)}
             about = _about(file)
         else:
-            tensors = keras_files.tensors(file, variables, path)
+            named = _keys.as_written(model)
+            tensors = keras_files.tensors(file, named, path)
             feedback, about = set(), {}
+        names = _keys.renamed_to(tensors, model)
+        tensors = {names[name]: item for name, item in tensors.items()}
+        feedback = {names[name] for name in feedback}
         origins.check_origin(model, about, path)
         _model.check_names(model, tensors, feedback, path, without_feedback)
         plan = _model.fit(
@@ -176,7 +183,9 @@ def _read(tensors, plan, variables, path, is_ours):
     """Dict of the values to assign, each checked while the next ones are read."""
 
     def checked(name, value, feedback, digest):
-        if is_ours and _digests.of(name, value, feedback) != digest:
+        # The checksum is that of the name in the file.
+        own = tensors[name].name.removeprefix("/")
+        if is_ours and _digests.of(own, value, feedback) != digest:
             raise ValueError(
                 "weights must have tensors as they were written, got "
                 f"{name} in {path}, which has another checksum."

@@ -35,7 +35,7 @@ def tensors(file, variables, path):
 
     Args:
         file: an opened `h5py.File`.
-        variables: dict by the keys of `kfeedback.weights._model.keyed`.
+        variables: dict by the keys of `kfeedback.weights._keys.as_written`.
         path: of the file.
 
     Raises:
@@ -78,7 +78,8 @@ def _key(name, variables):
         inner = plain[len(layer) + 1 :]
         if rest in (inner, *_after(inner, layer)):
             return key
-        if rest == _OLD.get(inner.removeprefix(f"{layer}_")):
+        old = re.sub(r"_1$", "", inner.rsplit("/", 1)[-1].removeprefix(f"{layer}_"))
+        if rest == _OLD.get(old):
             return key
     return plain
 
@@ -89,5 +90,15 @@ def _after(path, layer):
     return ["/".join(parts[n + 1 :]) for n, part in enumerate(parts) if part == layer]
 
 
-# As Keras 1 named the weights of layer `conv1`: `conv1/conv1_W_1:0`.
-_OLD = {"W_1": "kernel", "b_1": "bias", "W": "kernel", "b": "bias"}
+# As Keras 1 named the weights of layer `conv1`, `conv1/conv1_W_1:0`, and Keras 2 that
+# of a `DepthwiseConv2D`. (What Keras 1 called running_std is a variance.)
+_OLD = {
+    "W": "kernel",
+    "alphas": "alpha",
+    "b": "bias",
+    "beta": "beta",
+    "depthwise_kernel": "kernel",
+    "gamma": "gamma",
+    "running_mean": "moving_mean",
+    "running_std": "moving_variance",
+}

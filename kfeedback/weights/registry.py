@@ -92,7 +92,7 @@ def locate(weights):
     check_tag(weights)
     entry = ENTRIES.get(weights) if isinstance(weights, str) else None
     if entry is None:
-        return pathlib.Path(weights)
+        return pathlib.Path(weights).expanduser()
     if entry.url is not None:
         return download.fetch(entry)
     path = _FILES / entry.file

@@ -215,12 +215,12 @@ class Own(keras.Model):
         (lambda: with_activation(ops.gelu), "activations in gelu;"),
         (lambda: with_activation(layers.Activation("swish", name="s")), "in s;"),
         (
-            lambda: with_activation(layers.Lambda(lambda x: ops.relu(x), name="my")),
+            lambda: with_activation(layers.Lambda(lambda x: ops.gelu(x), name="my")),
             "activations in my;",
         ),
         (
             lambda: with_activation(
-                layers.Conv2D(4, 1, activation=lambda x: ops.relu(x), name="c")
+                layers.Conv2D(4, 1, activation=lambda x: ops.gelu(x), name="c")
             ),
             "activations in c;",
         ),

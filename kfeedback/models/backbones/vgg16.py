@@ -46,6 +46,7 @@ def VGG16(
         Simonyan and Zisserman, Very deep convolutional networks for large-scale
         image recognition, 2015.
     """
+    build.require_sides()
     shape = tuple(build.input.shape[1:])
     own = {
         "weights": "imagenet" if weights == "imagenet" else None,
