@@ -66,7 +66,7 @@ class FeedbackCNN(keras.Model):
         batch_size: int ≥ 1, image-target pairs that the methods compute at once.
         **feedback: the arguments of `kfeedback.explain.Feedback`, which says what they
             mean: `iterations`, `step_size`, `sparsity`, `update_rule`, `gate_layers`,
-            `start` and `normalize`.
+            `start`, `normalize`, `objective`, `readout` and `smoothing`.
 
     Call arguments: images `(B, H, W, C)`, values 0 to 255.
 
