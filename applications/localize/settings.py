@@ -54,7 +54,7 @@ class Settings(Experiment, Dataset):
     start: str = _loop("half", "Where the gates start.", choices=explain.STARTS)
     normalize: bool = _loop(True, "Gradients as a share of a layer's largest.")
     objective: str = _loop(
-        "contrast", "What the gates maximize.", choices=explain.OBJECTIVES
+        "score", "What the gates maximize.", choices=explain.OBJECTIVES
     )
     readout: str = _loop(
         "evidence", "What becomes of the gates a map.", choices=explain.READOUTS

@@ -207,4 +207,6 @@ class FeedbackCNN(keras.Model):
         """The model of what `get_config` gave."""
         config = dict(config)
         backbone = keras.saving.deserialize_keras_object(config.pop("backbone"))
+        # What files say nothing of that were written before there was a choice.
+        config = {"readout": "gradient"} | config
         return cls(backbone, **renamed.current(config))

@@ -19,17 +19,19 @@ def enlarged(maps, size):
 
 
 @pytest.mark.parametrize("iterations", [1, 3, 10])
-def test_the_default_rule_is_that_of_the_reference(iterations):
+@pytest.mark.parametrize("objective", ["score", "contrast"])
+def test_the_default_rule_is_that_of_the_reference(objective, iterations):
     model, weights = common.three_layers()
     images = common.images()
-    method = Feedback(iterations)
+    method = Feedback(iterations, objective=objective)
+    assert Feedback().objective == "score"
     found = Explainer(model, method, preprocess="scale").saliency(images, TARGETS)
     x = images / 255
     gates = [0.5 * z for z in reference.activations(x, weights)]
     gates = reference.ascend_normalized(
-        x, weights, TARGETS, iterations, 0.1, 0.02, gates, "contrast"
+        x, weights, TARGETS, iterations, 0.1, 0.02, gates, objective
     )
-    fine = reference.saliency(x, weights, TARGETS, gates, "contrast")
+    fine = reference.saliency(x, weights, TARGETS, gates, objective)
     fine = reference.blur(fine, method.smoothing * 9)
     coarse = reference.evidence(x, weights, TARGETS, "contrast")
     expected = fine * reference.blur(enlarged(coarse, (9, 9)), 9 / 8)
