@@ -13,6 +13,7 @@ _method = functools.partial(field, group="methods")
 _loop = functools.partial(field, group="loop of the feedback")
 _look = functools.partial(field, group="second look")
 _METHODS = tuple(explain.list_methods())
+_COMPARED = ("deconvnet", "feedback", "grad_cam", "gradient", "guided_backpropagation")
 _LOOP = ("iterations", "step_size", "sparsity", "update_rule", "start", "normalize")
 _LOOP += ("gate_layers", "objective", "readout", "smoothing")
 
@@ -33,7 +34,7 @@ class Settings(Experiment, Dataset):
         (), "A name per class of the model, for a folder."
     )
     methods: tuple[str, ...] = _method(
-        _METHODS, "The saliency methods to compare.", choices=_METHODS
+        _COMPARED, "The saliency methods to compare.", choices=_METHODS
     )
     method_args: Mapping = _method(
         dict, "Arguments of methods: a JSON object from each name to its own."
