@@ -55,7 +55,7 @@ class Settings(Experiment, Dataset):
     start: str = _loop("half", "Where the gates start.", choices=explain.STARTS)
     normalize: bool = _loop(True, "Gradients as a share of a layer's largest.")
     objective: str = _loop(
-        "score", "What the gates maximize.", choices=explain.OBJECTIVES
+        "contrast", "What the gates maximize.", choices=explain.OBJECTIVES
     )
     readout: str = _loop(
         "evidence", "What becomes of the gates a map.", choices=explain.READOUTS

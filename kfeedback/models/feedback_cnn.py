@@ -208,5 +208,5 @@ class FeedbackCNN(keras.Model):
         config = dict(config)
         backbone = keras.saving.deserialize_keras_object(config.pop("backbone"))
         # What files say nothing of that were written before there was a choice.
-        config = {"readout": "gradient"} | config
+        config = {"objective": "score", "readout": "gradient"} | config
         return cls(backbone, **renamed.current(config))

@@ -24,7 +24,7 @@ def test_the_default_rule_is_that_of_the_reference(objective, iterations):
     model, weights = common.three_layers()
     images = common.images()
     method = Feedback(iterations, objective=objective)
-    assert Feedback().objective == "score"
+    assert Feedback().objective == "contrast"
     found = Explainer(model, method, preprocess="scale").saliency(images, TARGETS)
     x = images / 255
     gates = [0.5 * z for z in reference.activations(x, weights)]

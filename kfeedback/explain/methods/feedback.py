@@ -29,19 +29,19 @@ class Feedback(Method):
     A gate z in 0 to 1 stands on every neuron behind a ReLU of the feature maps,
     y = z ∘ ReLU(x). For a class k, the loop maximizes over all gates at once
 
-        s_k(I, z) − λ ‖z‖₁,      z ← clip(z + α (g − λ), 0, 1),     g = ∂s_k/∂z
+        J(I, z) − λ ‖z‖₁,      z ← clip(z + α (g − λ), 0, 1),     g = ∂J/∂z
 
-    with I the image and s_k the score before the softmax or sigmoid. The gates end as
-    0 or 1, cut at 0.5. The map is the gradient at these gates, times what the plain
-    network finds at a place of its last feature maps y for the class and against its
-    rivals:
+    with I the image and J, of the scores s before the softmax, how far that of class k
+    is above its rivals:
 
-        M = G(max_c |∂s_k/∂I_c|) ∘ G'(E),       E = max(0, Σ_c y_c ∂J/∂y_c),
         J = s_k − T log Σ_j exp(s_j / T),       T = the deviation of s over the classes
 
-    with G and G' Gaussians, and E enlarged to the image. The sum over channels lets
-    what speaks for and against the class cancel at a place, as batch norm and linear
-    bottlenecks have it; single gates do not.
+    The gates end as 0 or 1, cut at 0.5. The map is the gradient at these gates, times
+    what the plain network finds for the class at a place of its last feature maps y:
+
+        M = G(max_c |∂J/∂I_c|) ∘ G'(E),         E = max(0, Σ_c y_c ∂J/∂y_c)
+
+    with G and G' Gaussians, and E enlarged to the image.
 
     Args:
         iterations: int ≥ 1, a forward and a backward pass each.
@@ -59,10 +59,11 @@ class Feedback(Method):
             `"activations"`, at 1 there.
         normalize: bool, divides g by the largest |g| of an image in the layer: α and λ
             then mean the same in every layer and every network.
-        objective: what the gates maximize: `"score"`, s_k; or `"contrast"`, J, where a
-            softmax makes rivals of the classes.
-        readout: `"evidence"`, M as above; or `"gradient"`, max_c |∂s_k/∂I_c| alone.
-            E is of s_k instead of J where classes do not exclude one another.
+        objective: `"contrast"`, J as above; or `"score"`, s_k in place of J for the
+            gates and their gradient. It is s_k throughout where sigmoids give classes
+            that do not exclude one another.
+        readout: `"evidence"`, M as above; or `"gradient"`, max_c |∂J/∂I_c| alone. E is
+            of J with either objective.
         smoothing: deviation of G, as a share of the longer side of an image; that of G'
             is an eighth. For `"evidence"` alone.
 
@@ -76,12 +77,15 @@ class Feedback(Method):
         Feedback convolutional neural network for visual localization and segmentation,
         2019.
 
-    Departures: `start`, `normalize`, `readout` and the default λ. The
+    Departures: `start`, `normalize`, `objective`, `readout` and the default λ. The
     paper's rule is `Feedback(sparsity=λ, start="activations", normalize=False,
-    readout="gradient")`; at the published α its gates hardly move,
+    objective="score", readout="gradient")`; at the published α its gates hardly move,
     as a gradient of a deep layer is orders of magnitude smaller than one of a shallow
-    layer. All were chosen by measurement (`applications/results/look_and_think_twice`),
-    the default λ at two sizes only, 64 and 224 pixels.
+    layer. `start` and `normalize` were chosen by measurement on digits
+    (`applications/results/look_and_think_twice`), the rest on digits of 64 and
+    photographs of 224 pixels, λ at these two sizes only. On networks with batch norm
+    and linear bottlenecks the map can be worse than Grad-CAM's: gates of single neurons
+    remain noisy there.
 
     Example:
 
@@ -98,7 +102,7 @@ class Feedback(Method):
         gate_layers=None,
         start="half",
         normalize=True,
-        objective="score",
+        objective="contrast",
         readout="evidence",
         smoothing=1 / 56,
     ):
