@@ -13,8 +13,9 @@ _method = functools.partial(field, group="methods")
 _loop = functools.partial(field, group="loop of the feedback")
 _look = functools.partial(field, group="second look")
 _METHODS = tuple(explain.list_methods())
+_COMPARED = ("deconvnet", "feedback", "grad_cam", "gradient", "guided_backpropagation")
 _LOOP = ("iterations", "step_size", "sparsity", "update_rule", "start", "normalize")
-_LOOP += ("gate_layers",)
+_LOOP += ("gate_layers", "objective", "readout", "smoothing")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Settings(Experiment, Dataset):
         (), "A name per class of the model, for a folder."
     )
     methods: tuple[str, ...] = _method(
-        _METHODS, "The saliency methods to compare.", choices=_METHODS
+        _COMPARED, "The saliency methods to compare.", choices=_METHODS
     )
     method_args: Mapping = _method(
         dict, "Arguments of methods: a JSON object from each name to its own."
@@ -43,7 +44,9 @@ class Settings(Experiment, Dataset):
     tuning_examples: int = _method(500, "Images to tune on.", least=1)
     iterations: int = _loop(10, "How many updates of the gates.", least=1)
     step_size: float = _loop(0.1, "α, the size of a step of the gates.", above=0)
-    sparsity: float = _loop(0.02, "λ, what an open gate costs.", least=0)
+    sparsity: float | None = _loop(
+        None, "λ, what an open gate costs; by default it follows the pixels.", least=0
+    )
     update_rule: str = _loop(
         explain.UPDATE_RULES[0],
         "How the gates are updated.",
@@ -51,6 +54,15 @@ class Settings(Experiment, Dataset):
     )
     start: str = _loop("half", "Where the gates start.", choices=explain.STARTS)
     normalize: bool = _loop(True, "Gradients as a share of a layer's largest.")
+    objective: str = _loop(
+        "contrast", "What the gates maximize.", choices=explain.OBJECTIVES
+    )
+    readout: str = _loop(
+        "evidence", "What becomes of the gates a map.", choices=explain.READOUTS
+    )
+    smoothing: float = _loop(
+        1 / 56, "Deviation of a Gaussian, as a share of the side.", least=0, most=1
+    )
     gate_layers: tuple[str, ...] = _loop(
         (), "Layers with gates; every ReLU by default."
     )

@@ -8,6 +8,7 @@ import itertools
 import numpy as np
 
 from kfeedback import checks
+from kfeedback import images as images_lib
 from kfeedback.explain.boxes import area, component_boxes, iou
 
 THRESHOLDS = tuple(n / 50 for n in range(1, 50))
@@ -130,6 +131,163 @@ def insertion(predict, images, maps, targets, *, steps=20, baseline=None):
     The arguments are those of `deletion`; more is better.
     """
     return _curve_area(predict, images, maps, targets, steps, baseline, True)
+
+
+def max_box_accuracies_v2(maps, truth, thresholds=THRESHOLDS, ious=(0.3, 0.5, 0.7)):
+    """MaxBoxAccV2 before its maxima are taken: the accuracy at every threshold and IoU.
+
+    All connected components of the pixels that are at least the threshold, as a share
+    of the brightest, give boxes; the best pair of one and a true box counts. Choose a
+    threshold for each IoU on a tuning split; MaxBoxAccV2 is the mean over the IoUs.
+
+    Args:
+        maps: `(N, H, W)`, values ≥ 0.
+        truth: N arrays `(k, 4)`, the boxes of an image's k ≥ 1 objects.
+        thresholds: shares, each > 0 and ≤ 1.
+        ious: each ≥ 0 and < 1.
+
+    Returns:
+        float64 `(thresholds, ious)`: the share of images whose best IoU is at least
+        that.
+
+    Raises:
+        ValueError: if an argument is not as above.
+
+    Reference:
+        Choe et al., Evaluation for weakly supervised object localization: protocol,
+        metrics, and datasets, 2020, section 3.3.
+    """
+    maps, truth = _maps(maps), _several(truth, len(maps))
+    shares = [checks.number("thresholds", t, above=0, most=1) for t in thresholds]
+    bounds = np.array([checks.number("ious", one, least=0, below=1) for one in ious])
+    correct = np.zeros((len(shares), len(bounds)))
+    for one, boxes in zip(maps, truth, strict=True):
+        peak = one.max()
+        for n, share in enumerate(shares):
+            found = component_boxes((one >= share * peak) & (one > 0))
+            best = iou(found[:, None], boxes[None]).max(initial=0.0)
+            correct[n] += best >= bounds
+    return correct / len(maps)
+
+
+def pixel_average_precision(maps, truth):
+    """How well a map ranks the pixels of an object first: float64 `(N,)`.
+
+        AP = Σ_n P_n (R_n − R_(n−1))
+
+    with P_n and R_n the precision and recall of the pixels that are at least as bright
+    as the n-th brightest value. No change of a map that keeps the order moves it.
+
+    Args:
+        maps: `(N, H, W)`, values ≥ 0.
+        truth: N arrays `(k, 4)`, boxes whose pixels are the object's.
+
+    Raises:
+        ValueError: if an argument is not as above.
+
+    Reference:
+        Choe et al., Evaluating weakly supervised object localization methods right,
+        2020, equations 2 and 3 (PxAP).
+
+    Departures: an image at a time instead of one ranking of all images' pixels; boxes
+    in place of masks.
+    """
+    maps, truth = _maps(maps), _several(truth, len(maps))
+    return np.array(
+        [_precision(one, boxes) for one, boxes in zip(maps, truth, strict=True)]
+    )
+
+
+def _precision(one, boxes):
+    inside = np.zeros(one.shape, bool)
+    for top, left, bottom, right in boxes:
+        inside[top:bottom, left:right] = True
+    order = np.argsort(-one.ravel(), kind="stable")
+    values, hits = one.ravel()[order], np.cumsum(inside.ravel()[order])
+    # Equally bright pixels are taken together.
+    last = np.append(np.nonzero(np.diff(values))[0], len(values) - 1)
+    recall = hits[last] / max(hits[-1], 1)
+    return (hits[last] / (last + 1) * np.diff(recall, prepend=0)).sum()
+
+
+def collages(images, labels, grid=2):
+    """Scenes of the grid pointing game: images of different classes, side by side.
+
+    Images are taken in their order; one whose class a scene has already waits for the
+    next. What does not fill a scene is left out. Measure maps of every class in turn
+    with `pixel_average_precision`, `energy_in_box` and `pointing_game`.
+
+    Args:
+        images: `(N, H, W, C)`, values 0 to 255.
+        labels: int `(N,)`.
+        grid: int ≥ 2, images a side.
+
+    Returns:
+        `(scenes, targets, boxes)`: float32 `(M, H, W, C)`, each image resized to a cell
+        of it; int32 `(M, grid²)`; and int64 `(M, grid², 4)`.
+
+    Raises:
+        ValueError: if an argument is not as above, or there is no scene.
+
+    Reference:
+        Zhang et al., Top-down neural attention by excitation backprop, 2016; Böhle,
+        Fritz and Schiele, Convolutional dynamic alignment networks for interpretable
+        classifications, 2021, section 4.3.
+
+    Example:
+
+        scenes, targets, boxes = explain.metrics.collages(images, labels)
+        maps = explainer.saliency(scenes, targets)  # (M, 4, H, W)
+    """
+    images, labels = np.asarray(images), np.asarray(labels)
+    grid = checks.integer("grid", grid, least=2)
+    if images.ndim != 4 or labels.shape != images.shape[:1]:
+        raise ValueError(
+            "images must be (N, H, W, C) with a label each, got "
+            f"{images.shape} and {labels.shape}."
+        )
+    height, width = images.shape[1:3]
+    rows, columns = (np.arange(grid + 1) * n // grid for n in (height, width))
+    cells = np.array(
+        [
+            (rows[i], columns[j], rows[i + 1], columns[j + 1])
+            for i in range(grid)
+            for j in range(grid)
+        ]
+    )
+    waiting, chosen = list(range(len(images))), []
+    while True:
+        own = {}
+        for n in waiting:
+            if len(own) < grid * grid:
+                own.setdefault(int(labels[n]), n)
+        if len(own) < grid * grid:
+            break
+        chosen.append(list(own.values()))
+        waiting = [n for n in waiting if n not in chosen[-1]]
+    if not chosen:
+        raise ValueError(
+            f"images must have {grid * grid} classes or more, got "
+            f"{len(set(labels.tolist()))}."
+        )
+    scenes = np.zeros((len(chosen), *images.shape[1:]), np.float32)
+    for scene, own in zip(scenes, chosen, strict=True):
+        for n, (top, left, bottom, right) in zip(own, cells, strict=True):
+            size = (int(bottom - top), int(right - left))
+            scene[top:bottom, left:right] = images_lib.resize(images[n], size)
+    targets = labels[np.array(chosen)].astype(np.int32)
+    return scenes, targets, np.broadcast_to(cells, (len(chosen), *cells.shape))
+
+
+def _several(truth, count):
+    """N arrays of boxes, one or more each."""
+    truth = [_boxes("truth", one) for one in truth]
+    if len(truth) != count or min(map(len, truth), default=0) < 1:
+        raise ValueError(
+            f"truth must have one or more boxes for each of {count} maps, got "
+            f"{[len(one) for one in truth][:8]}."
+        )
+    return truth
 
 
 def error_by_size(errors, truth, image_shape, edges=(0, 0.05, 0.1, 0.2, 0.4, 1)):

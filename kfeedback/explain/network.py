@@ -108,12 +108,14 @@ class Network:
         # σ(−s) = 1 − σ(s)
         return ops.concatenate([-scores, scores], -1) if self._is_single else scores
 
-    def input_map(self, images, targets, edit=None, **kwargs):
+    def input_map(self, images, targets, edit=None, *, objective=None, **kwargs):
         """The map max_c |∂s_k/∂I_c|, over the channels c of images.
 
         Args:
             images: `(B, H, W, C)`.
             targets: int32 `(B,)`, the classes k.
+            objective: function of scores and targets that is differentiated instead of
+                the score s_k.
             edit, **kwargs: as for `scores`.
 
         Returns:
@@ -121,19 +123,22 @@ class Network:
         """
 
         def score(x):
-            return take(self.scores(x, edit, **kwargs), targets)
+            return (objective or take)(self.scores(x, edit, **kwargs), targets)
 
         _, gradient = value_and_gradient(score, ops.cast(images, "float32"))
         return ops.max(ops.abs(gradient), axis=-1)
 
-    def last_maps(self, images, targets):
-        """The values of `features` for images, and ∂s_k of each: two lists."""
+    def last_maps(self, images, targets, objective=None):
+        """The values of `features` for images, and ∂s_k of each: two lists.
+
+        The arguments are as for `input_map`.
+        """
         outputs = self.features
         values = graph.rerun(self.model, images, outputs=list(outputs), training=False)
 
         def score(values):
             inputs = dict(zip(outputs, values, strict=True))
-            return take(self.scores(None, inputs=inputs), targets)
+            return (objective or take)(self.scores(None, inputs=inputs), targets)
 
         return values, value_and_gradient(score, values)[1]
 

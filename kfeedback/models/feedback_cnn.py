@@ -66,7 +66,7 @@ class FeedbackCNN(keras.Model):
         batch_size: int ≥ 1, image-target pairs that the methods compute at once.
         **feedback: the arguments of `kfeedback.explain.Feedback`, which says what they
             mean: `iterations`, `step_size`, `sparsity`, `update_rule`, `gate_layers`,
-            `start` and `normalize`.
+            `start`, `normalize`, `objective`, `readout` and `smoothing`.
 
     Call arguments: images `(B, H, W, C)`, values 0 to 255.
 
@@ -207,4 +207,6 @@ class FeedbackCNN(keras.Model):
         """The model of what `get_config` gave."""
         config = dict(config)
         backbone = keras.saving.deserialize_keras_object(config.pop("backbone"))
+        # What files say nothing of that were written before there was a choice.
+        config = {"objective": "score", "readout": "gradient"} | config
         return cls(backbone, **renamed.current(config))

@@ -6,7 +6,7 @@ gates are a list with one array a convolution, like its output.
 
 import numpy as np
 
-from tests.reference import conv2d, relu
+from tests.reference import conv2d, relu, softmax
 
 
 def forward(images, weights, gates):
@@ -25,11 +25,16 @@ def activations(images, weights):
     return [(r > 0).astype("float64") for r in forward(images, weights, shapes)[0]]
 
 
-def backward(images, weights, gates, targets, rule="gradient_ascent"):
+def backward(
+    images, weights, gates, targets, rule="gradient_ascent", objective="score"
+):
     """∂s_k/∂y of every layer, and ∂s_k/∂I; with the rule "recovering" on the way down
     through the gates that it finds instead of those given."""
-    outputs, _ = forward(images, weights, gates)
-    up = np.asarray(weights[-1][0], "float64").T[targets]
+    outputs, scores = forward(images, weights, gates)
+    shares = np.eye(scores.shape[1])[targets]
+    if objective == "contrast":
+        shares = shares - softmax(scores / scores.std(axis=1, keepdims=True))
+    up = shares @ np.asarray(weights[-1][0], "float64").T
     up = up.reshape(outputs[-1].shape)
     reached = []
     for number in reversed(range(len(outputs))):
@@ -53,10 +58,14 @@ def ascend(images, weights, targets, iterations, alpha, sparsity, gates):
     return gates
 
 
-def ascend_normalized(images, weights, targets, iterations, alpha, sparsity, gates):
+def ascend_normalized(
+    images, weights, targets, iterations, alpha, sparsity, gates, objective="score"
+):
     """The same with ∂s_k/∂z divided by its largest size in the layer and image."""
     for _ in range(iterations):
-        outputs, reached, _ = backward(images, weights, gates, targets)
+        outputs, reached, _ = backward(
+            images, weights, gates, targets, objective=objective
+        )
         found = [r * g for r, g in zip(outputs, reached, strict=True)]
         scales = [abs(g).max(axis=(1, 2, 3), keepdims=True) for g in found]
         gates = [
@@ -74,10 +83,30 @@ def prune(images, weights, targets, iterations, gates, rule):
     return gates
 
 
-def saliency(images, weights, targets, gates):
-    """max over channels of |∂s_k/∂I| at the binarized gates."""
+def saliency(images, weights, targets, gates, objective="score"):
+    """max over channels of |∂J/∂I| at the binarized gates."""
     binary = [(z > 0.5).astype("float64") for z in gates]
-    return abs(backward(images, weights, binary, targets)[2]).max(axis=-1)
+    found = backward(images, weights, binary, targets, objective=objective)[2]
+    return abs(found).max(axis=-1)
+
+
+def evidence(images, weights, targets, objective="score"):
+    """max(0, Σ_c y_c ∂J/∂y_c) of the last maps, without gates and not enlarged."""
+    ones = [np.ones(1)] * (len(weights) - 1)
+    outputs, reached, _ = backward(images, weights, ones, targets, objective=objective)
+    return relu((outputs[-1] * reached[-1]).sum(axis=-1))
+
+
+def blur(maps, sigma):
+    """Pixel by pixel: Σ over all others, each with the density of a Gaussian."""
+    result = np.zeros(maps.shape)
+    for i, j in np.ndindex(maps.shape[1:]):
+        rows = np.arange(maps.shape[1])[:, None] - i
+        columns = np.arange(maps.shape[2])[None, :] - j
+        weight = np.exp(-(rows**2 + columns**2) / (2 * sigma**2))
+        weight = weight / (2 * np.pi * sigma**2)
+        result[:, i, j] = (maps * weight).sum(axis=(1, 2))
+    return result
 
 
 def _conv_transposed(up, kernel, shape):

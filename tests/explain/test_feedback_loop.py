@@ -16,7 +16,9 @@ TARGETS = np.array([0, 2, 3], "int32")
 
 def loop(iterations, step_size=0.1, sparsity=0.02, **kwargs):
     """The loop with what the paper starts from."""
-    kwargs = {"start": "activations", "normalize": False, **kwargs}
+    own = {"start": "activations", "normalize": False}
+    own |= {"objective": "score", "readout": "gradient"}
+    kwargs = own | kwargs
     return Feedback(iterations, step_size, sparsity, **kwargs)
 
 

@@ -111,3 +111,47 @@ def test_boxes_outside_are_no_boxes_of_the_other_end(name):
     maps = np.ones((1, 20, 20))
     with pytest.raises(ValueError, match=r"truth must lie in the image, .* got -11"):
         getattr(metrics, name)(maps, np.array([[-11, -11, 30, 30]]))
+
+
+def test_average_precision_is_that_of_every_threshold():
+    rng = np.random.default_rng(0)
+    maps = rng.integers(0, 5, (3, 6, 7)).astype("float32")
+    truth = [np.array([[1, 1, 4, 5]]), np.array([[0, 0, 2, 2], [3, 3, 6, 7]])]
+    truth.append(np.array([[0, 0, 6, 7]]))
+    found = metrics.pixel_average_precision(maps, truth)
+    for one, boxes, value in zip(maps, truth, found, strict=True):
+        inside = np.zeros((6, 7), bool)
+        for top, left, bottom, right in boxes:
+            inside[top:bottom, left:right] = True
+        expected, before = 0.0, 0.0
+        for threshold in (4, 3, 2, 1, 0):
+            above = one >= threshold
+            recall = (above & inside).sum() / inside.sum()
+            if above.any():
+                expected += (above & inside).sum() / above.sum() * (recall - before)
+            before = recall
+        assert np.isclose(value, expected)
+    np.testing.assert_allclose(found[2], 1)
+    again = metrics.pixel_average_precision(maps**3, truth)
+    np.testing.assert_array_equal(again, found)
+
+
+def test_max_box_acc_v2_takes_the_best_of_all_components_and_objects():
+    maps = np.zeros((1, 10, 10), "float32")
+    maps[0, 0:2, 0:9], maps[0, 5:9, 5:9] = 1.0, 0.6
+    truth = [np.array([[5, 5, 9, 9], [0, 9, 1, 10]])]
+    found = metrics.max_box_accuracies_v2(maps, truth, [0.5, 0.8])
+    np.testing.assert_array_equal(found, [[1, 1, 1], [0, 0, 0]])
+
+
+def test_collages_show_each_class_once():
+    images = np.arange(6, dtype="float32")[:, None, None, None] * np.ones((1, 5, 4, 1))
+    labels = np.array([7, 7, 3, 4, 5, 3])
+    scenes, targets, boxes = metrics.collages(images, labels)
+    np.testing.assert_array_equal(targets, [[7, 3, 4, 5]])
+    wanted = [[0, 0, 2, 2], [0, 2, 2, 4], [2, 0, 5, 2], [2, 2, 5, 4]]
+    np.testing.assert_array_equal(boxes, [wanted])
+    for (top, left, bottom, right), value in zip(wanted, (0, 2, 3, 4), strict=True):
+        assert (scenes[0, top:bottom, left:right] == value).all()
+    with pytest.raises(ValueError, match="4 classes or more, got 3"):
+        metrics.collages(images[:4], labels[:4])

@@ -7,12 +7,19 @@ from keras import ops
 
 from kfeedback import checks
 from kfeedback.backend import loop_body, value_and_gradient
+from kfeedback.explain.evidence import blur, contrast, evidence
 from kfeedback.explain.methods.base import Method, register
 from kfeedback.explain.network import Network, take
 
 UPDATE_RULES = ("gradient_ascent", "recovering", "selective_pruning")
 
 STARTS = ("activations", "half")
+
+OBJECTIVES = ("contrast", "score")
+
+READOUTS = ("evidence", "gradient")
+
+_SPREAD = 1 / 8  # of the evidence, as `smoothing`
 
 
 @register("feedback")
@@ -22,17 +29,25 @@ class Feedback(Method):
     A gate z in 0 to 1 stands on every neuron behind a ReLU of the feature maps,
     y = z ∘ ReLU(x). For a class k, the loop maximizes over all gates at once
 
-        s_k(I, z) − λ ‖z‖₁,      z ← clip(z + α (g − λ), 0, 1),     g = ∂s_k/∂z
+        J(I, z) − λ ‖z‖₁,      z ← clip(z + α (g − λ), 0, 1),     g = ∂J/∂z
 
-    with I the image and s_k the score before the softmax or sigmoid. The gates end as
-    0 or 1, cut at 0.5, and the map is the gradient at these gates:
+    with I the image and J, of the scores s before the softmax, how far that of class k
+    is above its rivals:
 
-        M(i, j) = max_c |∂s_k/∂I(i, j, c)|
+        J = s_k − T log Σ_j exp(s_j / T),       T = the deviation of s over the classes
+
+    The gates end as 0 or 1, cut at 0.5. The map is the gradient at these gates, times
+    what the plain network finds for the class at a place of its last feature maps y:
+
+        M = G(max_c |∂J/∂I_c|) ∘ G'(E),         E = max(0, Σ_c y_c ∂J/∂y_c)
+
+    with G and G' Gaussians, and E enlarged to the image.
 
     Args:
         iterations: int ≥ 1, a forward and a backward pass each.
         step_size: α > 0.
-        sparsity: λ ≥ 0; with `normalize`, as a share of the largest g of a layer.
+        sparsity: λ ≥ 0; with `normalize`, as a share of the largest g of a layer. By
+            default 0.02 · min(1, 64² / (H W))² for images of H × W pixels.
         update_rule: `"gradient_ascent"`; or, of the authors' later work, `"recovering"`
             (z = 1 where the gradient that reaches the gate is positive, layer by layer
             on the way down) or `"selective_pruning"` (the same, all layers after the
@@ -44,6 +59,13 @@ class Feedback(Method):
             `"activations"`, at 1 there.
         normalize: bool, divides g by the largest |g| of an image in the layer: α and λ
             then mean the same in every layer and every network.
+        objective: `"contrast"`, J as above; or `"score"`, s_k in place of J for the
+            gates and their gradient. It is s_k throughout where sigmoids give classes
+            that do not exclude one another.
+        readout: `"evidence"`, M as above; or `"gradient"`, max_c |∂J/∂I_c| alone. E is
+            of J with either objective.
+        smoothing: deviation of G, as a share of the longer side of an image; that of G'
+            is an eighth. For `"evidence"` alone.
 
     Raises:
         TypeError: if an argument has another type.
@@ -55,10 +77,15 @@ class Feedback(Method):
         Feedback convolutional neural network for visual localization and segmentation,
         2019.
 
-    Departures: `start` and `normalize`. With the paper's own `"activations"` and
-    `False` the gates hardly move at the published α: a gradient of a deep layer is
-    orders of magnitude smaller than one of a shallow layer. Both, and λ, were chosen by
-    measurement (`applications/results/look_and_think_twice`).
+    Departures: `start`, `normalize`, `objective`, `readout` and the default λ. The
+    paper's rule is `Feedback(sparsity=λ, start="activations", normalize=False,
+    objective="score", readout="gradient")`; at the published α its gates hardly move,
+    as a gradient of a deep layer is orders of magnitude smaller than one of a shallow
+    layer. `start` and `normalize` were chosen by measurement on digits
+    (`applications/results/look_and_think_twice`), the rest on digits of 64 and
+    photographs of 224 pixels, λ at these two sizes only. On networks with batch norm
+    and linear bottlenecks the map can be worse than Grad-CAM's: gates of single neurons
+    remain noisy there.
 
     Example:
 
@@ -70,19 +97,27 @@ class Feedback(Method):
         self,
         iterations=10,
         step_size=0.1,
-        sparsity=0.02,
+        sparsity=None,
         update_rule="gradient_ascent",
         gate_layers=None,
         start="half",
         normalize=True,
+        objective="contrast",
+        readout="evidence",
+        smoothing=1 / 56,
     ):
         self.iterations = checks.integer("iterations", iterations)
         self.step_size = checks.number("step_size", step_size, above=0, below=math.inf)
-        self.sparsity = checks.number("sparsity", sparsity, least=0, below=math.inf)
+        if sparsity is not None:
+            checks.number("sparsity", sparsity, least=0, below=math.inf)
+        self.sparsity = sparsity
         self.update_rule = checks.one_of("update_rule", update_rule, UPDATE_RULES)
         self.gate_layers = gate_layers
         self.start = checks.one_of("start", start, STARTS)
         self.normalize = checks.boolean("normalize", normalize)
+        self.objective = checks.one_of("objective", objective, OBJECTIVES)
+        self.readout = checks.one_of("readout", readout, READOUTS)
+        self.smoothing = checks.number("smoothing", smoothing, least=0, most=1)
 
     def network(self, model):
         """The model with a gate on every ReLU, or on `gate_layers`."""
@@ -91,7 +126,19 @@ class Feedback(Method):
     def maps(self, network, images, targets, features):
         """One map an image: `(B, H, W)`."""
         gates = self.gates(network, images, targets, features)
-        return gated_map(network, images, targets, gates)
+        objective = self.objective_of(network)
+        found = gated_map(network, images, targets, gates, objective)
+        if self.readout == "gradient":
+            return found
+        found = blur(found, self.smoothing)
+        rivals = take if network.is_sigmoid else contrast
+        coarse = evidence(network, images, targets, rivals)
+        return found if coarse is None else found * blur(coarse, _SPREAD)
+
+    def objective_of(self, network):
+        """What the loop maximizes: a function of scores and targets."""
+        contrasts = self.objective == "contrast" and not network.is_sigmoid
+        return contrast if contrasts else take
 
     def gates(self, network, images, targets, features):
         """The gates that maximize the score of a class, before they are binarized.
@@ -106,18 +153,20 @@ class Feedback(Method):
             list of float32 tensors like `features`, between 0 and 1.
         """
         ascends = self.update_rule == "gradient_ascent"
+        objective = self.objective_of(network)
         start = 0.5 if ascends and self.start == "half" else 1.0
         gates = [start * ops.cast(x > 0, "float32") for x in features]
 
         def score(gates):
             gate = _GATES[self.update_rule]
-            return take(network.gated_scores(gates, images, features, gate), targets)
+            scores = network.gated_scores(gates, images, features, gate)
+            return objective(scores, targets)
 
         def update(_, gates):
             found = value_and_gradient(score, gates)[1]
             if not ascends:
                 return [ops.cast(g > 0, "float32") for g in found]
-            step, sparsity = self.step_size, self.sparsity
+            step, sparsity = self.step_size, self.sparsity_for(images)
             steps = [step / _scale(g) if self.normalize else step for g in found]
             return [
                 ops.clip(z + (g * step_of_layer - step * sparsity), 0.0, 1.0)
@@ -125,6 +174,14 @@ class Feedback(Method):
             ]
 
         return ops.fori_loop(0, self.iterations, loop_body(update), gates)
+
+    def sparsity_for(self, images):
+        """λ for images `(B, H, W, C)`."""
+        if self.sparsity is not None:
+            return self.sparsity
+        _, height, width, _ = ops.shape(images)
+        share = ops.minimum(1.0, 64 * 64 / ops.cast(height * width, "float32"))
+        return 0.02 * ops.square(share)
 
     def get_config(self):
         """The arguments, a dict, with the names of layers."""
@@ -136,10 +193,14 @@ class Feedback(Method):
         return {**super().get_config(), "gate_layers": layers}
 
 
-def gated_map(network, images, targets, gates):
+def gated_map(network, images, targets, gates, objective=None):
     """max over channels of |∂s_k/∂I| at the binarized gates: `(B, H, W)`."""
     binary = [ops.cast(z > 0.5, "float32") for z in gates]
-    return network.input_map(images, targets, lambda n, x: multiply(x, binary[n]))
+
+    def edit(n, x):
+        return multiply(x, binary[n])
+
+    return network.input_map(images, targets, edit, objective=objective)
 
 
 def multiply(features, gate):

@@ -2,11 +2,12 @@
 
 from keras import ops
 
-from kfeedback.explain.methods.base import Method, register
+from kfeedback.explain.methods.base import register
+from kfeedback.explain.methods.cam import CAM
 
 
 @register("grad_cam")
-class GradCAM(Method):
+class GradCAM(CAM):
     """Grad-CAM: the last feature maps, each weighted by its mean gradient.
 
         M = ReLU(Σ_c w_c A_c),        w_c = 1/Z Σ_ij ∂s_k/∂A_c(i, j)
@@ -28,30 +29,7 @@ class GradCAM(Method):
         maps = explain.saliency(model, images, method=explain.GradCAM())
     """
 
-    def network(self, model):
-        """The model, which must have feature maps of more than one pixel."""
-        network = super().network(model)
-        if not network.features:
-            raise ValueError(_no_map(network.model))
-        return network
-
-    def maps(self, network, images, targets, features):
-        """One map an image: `(B, H, W)`."""
-        size = tuple(ops.shape(images)[1:3])
-        total = 0.0
-        for x, gradient in zip(*network.last_maps(images, targets), strict=True):
-            if x.shape[1] == x.shape[2] == 1:  # of an image of unknown size
-                raise ValueError(_no_map(network.model))
-            weight = ops.mean(gradient, axis=(1, 2), keepdims=True)
-            cam = ops.relu(ops.sum(weight * x, axis=-1, keepdims=True))
-            cam = ops.cast(cam, "float32")
-            cam = ops.image.resize(cam, size, data_format="channels_last")
-            total = total + ops.squeeze(cam, axis=-1)
-        return total
-
-
-def _no_map(model):
-    return (
-        "model must have a feature map of more than one pixel before its classifier, "
-        f"got '{model.name}' without one."
-    )
+    def cam(self, maps, gradient):
+        """The maps, weighted: `(B, h, w, 1)`."""
+        weight = ops.mean(gradient, axis=(1, 2), keepdims=True)
+        return ops.sum(weight * maps, axis=-1, keepdims=True)

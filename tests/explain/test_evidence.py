@@ -1,0 +1,130 @@
+"""The default rule of feedback: contrast with rivals, and the evidence of a place."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers, ops
+
+from kfeedback.backend import compile_function, value_and_gradient
+from kfeedback.explain import Explainer, Feedback, evidence
+from kfeedback.explain.network import Network, take
+from tests.explain import common, reference
+
+TARGETS = np.array([0, 2, 3], "int32")
+
+
+def enlarged(maps, size):
+    found = ops.image.resize(maps[..., None].astype("float32"), size)
+    return ops.convert_to_numpy(found)[..., 0]
+
+
+@pytest.mark.parametrize("iterations", [1, 3, 10])
+@pytest.mark.parametrize("objective", ["score", "contrast"])
+def test_the_default_rule_is_that_of_the_reference(objective, iterations):
+    model, weights = common.three_layers()
+    images = common.images()
+    method = Feedback(iterations, objective=objective)
+    assert Feedback().objective == "contrast"
+    found = Explainer(model, method, preprocess="scale").saliency(images, TARGETS)
+    x = images / 255
+    gates = [0.5 * z for z in reference.activations(x, weights)]
+    gates = reference.ascend_normalized(
+        x, weights, TARGETS, iterations, 0.1, 0.02, gates, objective
+    )
+    fine = reference.saliency(x, weights, TARGETS, gates, objective)
+    fine = reference.blur(fine, method.smoothing * 9)
+    coarse = reference.evidence(x, weights, TARGETS, "contrast")
+    expected = fine * reference.blur(enlarged(coarse, (9, 9)), 9 / 8)
+    assert expected.max() > 1e-3
+    np.testing.assert_allclose(found, expected, atol=1e-5 * expected.max(), rtol=1e-3)
+
+
+def test_contrast_has_the_gradient_of_its_equation():
+    rng = np.random.default_rng(0)
+    scores = rng.normal(2, 5, (6, 7)).astype("float32")
+    targets = np.arange(6, dtype="int32")
+
+    def function(scores, targets):
+        return value_and_gradient(lambda s: evidence.contrast(s, targets), scores)
+
+    model = common.three_layers()[0]
+    values, found = compile_function(model, function)(scores, targets)
+    shares = np.exp(scores / scores.std(axis=1, keepdims=True))
+    shares = shares / shares.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(found, np.eye(7)[targets] - shares, atol=1e-5)
+    own = scores[np.arange(6), targets]
+    assert (ops.convert_to_numpy(values) < own).all() or own.min() < 0
+    again = compile_function(model, function)(1000 * scores, targets)[1]
+    np.testing.assert_allclose(again, found, atol=1e-5)  # whatever the scores' scale
+
+
+def test_equal_scores_are_no_reason_to_divide_by_zero():
+    values = evidence.contrast(ops.zeros((2, 4)), ops.convert_to_tensor([0, 1]))
+    np.testing.assert_allclose(values, [-np.log(4)] * 2, atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(7, 7), (5, 11), (11, 5)])
+def test_blur_is_a_gaussian_of_a_share_of_the_longer_side(shape):
+    maps = np.random.default_rng(0).uniform(size=(2, *shape)).astype("float32")
+    found = evidence.blur(ops.convert_to_tensor(maps), 0.1)
+    np.testing.assert_allclose(found, reference.blur(maps, 0.1 * max(shape)), atol=1e-5)
+    np.testing.assert_array_equal(evidence.blur(maps, 0), maps)
+
+
+def test_evidence_is_the_weighted_sum_of_the_last_maps():
+    model, weights = common.three_layers()
+    images = (common.images() / 255).astype("float32")
+    network = Network(model)
+
+    def function(images, targets):
+        return evidence.evidence(network, images, targets, take)
+
+    found = compile_function(model, function)(images, TARGETS)
+    expected = enlarged(reference.evidence(images, weights, TARGETS), (9, 9))
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_classes_that_do_not_exclude_one_another_have_no_rivals():
+    model, _ = common.three_layers()
+    logits = layers.Dense(4, activation="sigmoid", name="several")
+    several = keras.Model(model.input, logits(model.layers[-2].output))
+    logits.set_weights(model.layers[-1].get_weights())
+    images = common.images()
+    contrast, score = (
+        Explainer(several, Feedback(objective=name), preprocess="scale").saliency(
+            images, TARGETS
+        )
+        for name in ("contrast", "score")
+    )
+    np.testing.assert_array_equal(contrast, score)
+    single = Explainer(model, Feedback(), preprocess="scale").saliency(images, TARGETS)
+    assert abs(single - contrast).max() > 1e-3 * contrast.max()
+
+
+def test_the_papers_own_rule_is_the_gradient_where_gates_stay_open():
+    """Bit for bit: one step too short to close a gate."""
+    model, _ = common.three_layers()
+    images = common.images()
+    paper = Feedback(
+        1,
+        1e-6,
+        0.0,
+        start="activations",
+        normalize=False,
+        objective="score",
+        readout="gradient",
+    )
+    found, wanted = (
+        Explainer(model, method, preprocess="scale").saliency(images, TARGETS)
+        for method in (paper, "gradient")
+    )
+    np.testing.assert_array_equal(found, wanted)
+
+
+@pytest.mark.parametrize(
+    ("shape", "sparsity"), [((9, 9), 0.02), ((64, 64), 0.02), ((128, 64), 0.005)]
+)
+def test_sparsity_falls_with_the_square_of_the_pixels(shape, sparsity):
+    images = ops.zeros((1, *shape, 3))
+    np.testing.assert_allclose(Feedback().sparsity_for(images), sparsity, rtol=1e-6)
+    assert Feedback(sparsity=0.3).sparsity_for(images) == 0.3
