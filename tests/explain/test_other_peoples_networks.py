@@ -67,11 +67,13 @@ RELUS = {
 @pytest.mark.parametrize("written", RELUS)
 def test_a_relu_is_one_however_it_is_written(written, method):
     plain = maps_of(network(), method)
+    largest = plain.max()
+    assert largest > 0
     np.testing.assert_allclose(
-        maps_of(network(RELUS[written]), method), plain, atol=1e-6
+        maps_of(network(RELUS[written]), method), plain, atol=1e-4 * largest
     )
-    assert plain.max() > 1e-3
-    assert abs(plain - maps_of(network(), "gradient")).max() > 1e-4
+    gradient = maps_of(network(), "gradient")
+    assert abs(plain / largest - gradient / gradient.max()).max() > 0.1
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ from keras import ops
 
 from kfeedback import checks
 from kfeedback.backend import loop_body, value_and_gradient
-from kfeedback.explain.evidence import blur, contrast, evidence
 from kfeedback.explain.methods.base import Method, register
+from kfeedback.explain.methods.evidence import blur, contrast, evidence
 from kfeedback.explain.network import Network, take
 
 UPDATE_RULES = ("gradient_ascent", "recovering", "selective_pruning")
