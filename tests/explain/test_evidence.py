@@ -6,7 +6,8 @@ import pytest
 from keras import layers, ops
 
 from kfeedback.backend import compile_function, value_and_gradient
-from kfeedback.explain import Explainer, Feedback, evidence
+from kfeedback.explain import Explainer, Feedback
+from kfeedback.explain.methods import evidence
 from kfeedback.explain.network import Network, take
 from tests.explain import common, reference
 
