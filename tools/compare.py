@@ -70,8 +70,7 @@ def main(settings):
     with contextlib.ExitStack() as stack:
         calls, work = {}, None
         for precision in settings.precisions:
-            keras.config.set_dtype_policy(PRECISIONS[precision])
-            model = find_factory(settings.model)[0](**settings.kwargs)
+            model = build(settings, precision)
             work = work or count_multiply_adds(model)
             images = np.random.default_rng(0).standard_normal(
                 (settings.batch_size, *model.input_shape[1:]), "float32"
@@ -85,6 +84,16 @@ def main(settings):
     print("\n".join(align(cells)))
     for row in rows if settings.csv else ():
         append_row(settings.csv, row, "csv")
+
+
+def build(settings, precision):
+    """The model that computes in a precision."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(PRECISIONS[precision])
+    try:
+        return find_factory(settings.model)[0](**settings.kwargs)
+    finally:
+        keras.config.set_dtype_policy(before)
 
 
 def _calls(settings, model, images, precision, stack):
@@ -111,11 +120,7 @@ def _exported(settings, engine, precision, stack):
         return None  # its runtime has no bfloat16 on a processor
     folder = stack.enter_context(tempfile.TemporaryDirectory())
     path = pathlib.Path(folder, f"model{SUFFIXES[engine]}")
-    policy = keras.config.dtype_policy()
-    keras.config.set_dtype_policy("float32")
-    model = find_factory(settings.model)[0](**settings.kwargs)
-    kfeedback.serving.export_file(model, path)
-    keras.config.set_dtype_policy(policy)
+    kfeedback.serving.export_file(build(settings, "float32"), path)
     if engine == "onnx":
         import onnxruntime
 
