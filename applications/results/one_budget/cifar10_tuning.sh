@@ -1,8 +1,7 @@
 #!/usr/bin/env bash
 # Chooses the rate of LNIN in cifar10.sh: each on 10,000 training images for 3 epochs of
-# one cycle, measured on 5,000 others. Writes
-# cifar10_tuning.csv beside itself, and skips what has a row there. TFDS_DATA_DIR must
-# hold CIFAR-10.
+# one cycle, measured on 5,000 others. Writes cifar10_tuning.csv beside itself, and skips
+# what has a row there. TFDS_DATA_DIR must hold CIFAR-10.
 set -euo pipefail
 cd "$(dirname "$0")/../../.."
 PYTHON=${PYTHON:-.venv/bin/python}
