@@ -52,7 +52,8 @@ def _main(settings, devices):
     keras.utils.set_random_seed(settings.seed)
     policy = optimization.precision_policy(settings.mixed_precision)
     keras.config.set_dtype_policy(policy)
-    run.folder.mkdir(parents=True, exist_ok=True)
+    if devices.is_chief:
+        run.claim()
 
     with devices.chief_first():  # what is prepared or fitted the others find
         fit = data.fit_preprocess if devices.is_chief else data.read_preprocess

@@ -1,6 +1,7 @@
 """The folder of a run: which run it is, how far it is, and what came of it."""
 
 import csv
+import fcntl
 import io
 import json
 import os
@@ -51,6 +52,22 @@ class Run:
                     f"{self.folder} already, got {value!r}; another --output_dir holds "
                     "another run."
                 )
+
+    def claim(self):
+        """Makes the folder, and keeps other processes from training in it.
+
+        Raises:
+            ValueError: if one does. The claim ends with the process, however it ends.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._claim = (self.folder / ".claim").open("w")
+        try:
+            fcntl.flock(self._claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(
+                "--output_dir must be a folder in which no other process trains, got "
+                f"{self.folder}, in which one does."
+            ) from None
 
     @property
     def finished(self):
