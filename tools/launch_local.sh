@@ -20,9 +20,12 @@ shift
 
 ports=$(python3 - "$count" <<'PORTS'
 import socket, sys
-found = [socket.socket() for _ in range(int(sys.argv[1]))]
-for one in found:
-    one.bind(("127.0.0.1", 0))
+try:
+    found = [socket.socket() for _ in range(int(sys.argv[1]))]
+    for one in found:
+        one.bind(("127.0.0.1", 0))
+except OSError as error:
+    sys.exit(f"error: a port must be free for each worker, got: {error.strerror}.")
 print(*(one.getsockname()[1] for one in found))
 PORTS
 ) || exit 2

@@ -23,15 +23,24 @@ def read(flag, folder):
         )
     try:
         found = json.loads(path.read_text())
-        flags = dict(found["flags"])
+        flags = found["flags"] | {}
         for name in ("model_args", "backbone_args"):
             if isinstance(flags.get(name), str):
                 flags[name] = json.loads(flags[name] or "{}")
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f"--{flag} must be a folder that applications.train wrote, got {folder}, "
             f"whose run.json holds no flags ({error})."
         ) from error
+    errors = found.get("errors", [])
+    are_numbers = isinstance(errors, list) and all(
+        isinstance(error, int | float) for error in errors
+    )
+    if not are_numbers:
+        raise ValueError(
+            f"--{flag} must be a folder that applications.train wrote, got {folder}, "
+            f"whose run.json holds errors that are no numbers: {errors!r}."
+        )
     names = found.get("class_names")
     return {"flags": renamed.current(flags), "class_names": names}
 

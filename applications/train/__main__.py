@@ -49,11 +49,19 @@ def _main(settings, devices):
         say(f"The run in {run.folder} is finished already; nothing is done.")
         _say(run.finished, say)
         return
+    with run.claimed() if devices.is_chief else contextlib.nullcontext():
+        _train(settings, devices, run, say)
+
+
+def _train(settings, devices, run, say):
     keras.utils.set_random_seed(settings.seed)
     policy = optimization.precision_policy(settings.mixed_precision)
     keras.config.set_dtype_policy(policy)
+<<<<<<< HEAD
     if devices.is_chief:
         run.claim()
+=======
+>>>>>>> wt-16r
 
     with devices.chief_first():  # what is prepared or fitted the others find
         fit = data.fit_preprocess if devices.is_chief else data.read_preprocess
@@ -99,9 +107,10 @@ def _main(settings, devices):
             )
             network.save(run.folder / "model.keras")
             weights.save(network, run.folder / "weights.h5", **about)
-        run.write(errors=errors)
     if results:
         rows.append_row(results, _row(settings, errors, loop.seconds, test_info))
+    if devices.is_chief:  # finished only when all is written, the row too
+        run.write(errors=errors)
     _say(errors, say)
     devices.wait()
 

@@ -1,5 +1,6 @@
 """The folder of a run: which run it is, how far it is, and what came of it."""
 
+import contextlib
 import csv
 import fcntl
 import io
@@ -9,6 +10,11 @@ import pathlib
 
 from applications.common import machine, runs
 from kfeedback import renamed
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
 
 FREE = {"output_dir", "config", "verbose", "traceback", "keep"}
 FREE |= {"save_minutes", "save_batches", "wait_minutes"}
@@ -31,7 +37,7 @@ class Run:
         self._about = {"flags": settings.as_flags(), "commit": machine.commit()}
         # What ended before its first checkpoint was no run yet.
         left = [self.folder / name for name in ("checkpoints", "epochs.csv")]
-        if self._path.exists() and any(path.exists() for path in left):
+        if any(path.exists() for path in left):
             runs.read("output_dir", self.folder)  # whether it is one
             self._about = json.loads(self._path.read_text())
             self._compare(settings)
@@ -53,6 +59,7 @@ class Run:
                     "another run."
                 )
 
+<<<<<<< HEAD
     def claim(self):
         """Makes the folder, and keeps other processes from training in it.
 
@@ -68,6 +75,35 @@ class Run:
                 "--output_dir must be a folder in which no other process trains, got "
                 f"{self.folder}, in which one does."
             ) from None
+=======
+    @contextlib.contextmanager
+    def claimed(self):
+        """Makes the folder, and keeps other processes from training in it meanwhile.
+
+        Raises:
+            ValueError: if one trains there, or nothing can be written.
+        """
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            lock = (self.folder / ".lock").open("a")
+        except OSError as error:
+            raise ValueError(
+                "--output_dir must be a folder that can be written, got "
+                f"{self.folder} ({error.strerror})."
+            ) from error
+        with lock:
+            try:
+                if fcntl is not None:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise ValueError(
+                    "--output_dir must be a folder that no other process trains in, "
+                    f"got {self.folder}."
+                ) from error
+            except OSError:
+                pass  # a file system without locks
+            yield
+>>>>>>> wt-16r
 
     @property
     def finished(self):

@@ -1,0 +1,60 @@
+"""The folder of a run."""
+
+import json
+
+import pytest
+
+from applications.train.run import Run
+from applications.train.settings import Settings
+
+
+def settings(folder, **flags):
+    return Settings(output_dir=str(folder), model="lenet", **flags)
+
+
+def begun(folder):
+    """A folder in which a run has saved."""
+    Run(settings(folder)).write()
+    (folder / "checkpoints").mkdir()
+    return folder
+
+
+def test_one_process_at_a_time(tmp_path):
+    one, two = (Run(settings(tmp_path / "run")) for _ in range(2))
+    refused = pytest.raises(ValueError, match="no other process trains in")
+    with one.claimed(), refused, two.claimed():
+        pass
+    with two.claimed():
+        pass
+
+
+def test_a_file_is_no_folder(tmp_path):
+    file = tmp_path / "file"
+    file.write_text("")
+    for folder in (file, file / "below"):
+        refused = pytest.raises(ValueError, match="--output_dir must be a folder that")
+        with refused, Run(settings(folder)).claimed():
+            pass
+
+
+def test_checkpoints_without_run_json_are_not_gone_on_with(tmp_path):
+    begun(tmp_path)
+    Run(settings(tmp_path))
+    (tmp_path / "run.json").unlink()
+    with pytest.raises(ValueError, match="--output_dir must be a folder that appl"):
+        Run(settings(tmp_path, lr=0.5))
+
+
+@pytest.mark.parametrize("about", [{"flags": []}, {"flags": None}, [], {}])
+def test_damaged_run_json(tmp_path, about):
+    (begun(tmp_path) / "run.json").write_text(json.dumps(about))
+    with pytest.raises(ValueError, match="holds no flags"):
+        Run(settings(tmp_path))
+
+
+@pytest.mark.parametrize("errors", ["abc", ["abc"], {}])
+def test_damaged_errors(tmp_path, errors):
+    path = begun(tmp_path) / "run.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"errors": errors}))
+    with pytest.raises(ValueError, match="errors that are no numbers"):
+        Run(settings(tmp_path))
