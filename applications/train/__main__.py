@@ -57,11 +57,6 @@ def _train(settings, devices, run, say):
     keras.utils.set_random_seed(settings.seed)
     policy = optimization.precision_policy(settings.mixed_precision)
     keras.config.set_dtype_policy(policy)
-<<<<<<< HEAD
-    if devices.is_chief:
-        run.claim()
-=======
->>>>>>> wt-16r
 
     with devices.chief_first():  # what is prepared or fitted the others find
         fit = data.fit_preprocess if devices.is_chief else data.read_preprocess

@@ -2,7 +2,6 @@
 
 import contextlib
 import csv
-import fcntl
 import io
 import json
 import os
@@ -59,23 +58,6 @@ class Run:
                     "another run."
                 )
 
-<<<<<<< HEAD
-    def claim(self):
-        """Makes the folder, and keeps other processes from training in it.
-
-        Raises:
-            ValueError: if one does. The claim ends with the process, however it ends.
-        """
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self._claim = (self.folder / ".claim").open("w")
-        try:
-            fcntl.flock(self._claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ValueError(
-                "--output_dir must be a folder in which no other process trains, got "
-                f"{self.folder}, in which one does."
-            ) from None
-=======
     @contextlib.contextmanager
     def claimed(self):
         """Makes the folder, and keeps other processes from training in it meanwhile.
@@ -103,7 +85,6 @@ class Run:
             except OSError:
                 pass  # a file system without locks
             yield
->>>>>>> wt-16r
 
     @property
     def finished(self):

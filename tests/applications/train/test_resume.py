@@ -1,6 +1,5 @@
 """The same command goes on, whatever ended it."""
 
-import fcntl
 import json
 import os
 import re
@@ -123,15 +122,6 @@ def test_finished_epochs_without_a_checkpoint_are_no_new_start(whole, tmp_path):
         "applications.train", [[*FLAGS, f"--output_dir={tmp_path}"]]
     )
     assert code == 1 and "--output_dir must hold the checkpoints of its run" in text
-
-
-def test_two_processes_do_not_train_in_one_folder(tmp_path):
-    command = [*FLAGS, f"--output_dir={tmp_path}"]
-    with (tmp_path / ".claim").open("w") as other:
-        fcntl.flock(other, fcntl.LOCK_EX)
-        ((code, text),) = run_each("applications.train", [command])
-    assert code == 1 and "in which no other process trains" in text
-    assert len(text.strip().splitlines()) == 1, text
 
 
 @pytest.mark.slow
