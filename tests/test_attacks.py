@@ -288,7 +288,7 @@ BAD = {
     "from_logits must": lambda: attacks.Attack(_linear(), from_logits=True),
     "predictions": lambda: attacks.Attack(_linear(), predictions="first"),
     "batch_size": lambda: attacks.Attack(_linear(), batch_size=0),
-    "at least 2": lambda: _attack(model=_linear(classes=1), labels=[0, 0]),
+    "two classes or more": lambda: _attack(model=_linear(classes=1), labels=[0, 0]),
 }
 
 

@@ -85,7 +85,10 @@ def image_input(input_tensor, input_shape, default_shape, minimum, dtype=None):
                 f"{type(input_tensor).__name__}."
             )
         shape = tuple(input_tensor.shape[1:])
-        if input_shape is not None and tuple(input_shape) != shape:
+        given = input_shape
+        if isinstance(given, tuple | list):  # NumPy's integers are equal to Python's
+            given = tuple(given)
+        if given is not None and given != shape:
             raise ValueError(
                 f"input_shape must be that of input_tensor, {shape}, "
                 f"got {input_shape!r}."
