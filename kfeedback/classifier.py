@@ -168,7 +168,8 @@ def posterior_end(model):
             neither posteriors nor scores.
     """
     end = _End(model)
-    kind = _kind_of(end.outputs())
+    posterior = end.outputs()
+    kind = _kind_of(posterior)
     if kind is None:
         for node in graph.nearest(model.outputs, lambda node: True):
             activation = getattr(node.operation, "activation", None)
@@ -179,14 +180,21 @@ def posterior_end(model):
                 )
         return set()
     calls = [node.operation for node in graph.nodes(model.inputs, model.outputs)]
+    cause = None
     for node in reversed(end.calls):
-        once = sum(node.operation is other for other in calls) == 1
-        if once and end.makes_posterior(node.operation, kind):
+        if sum(node.operation is other for other in calls) > 1:
+            continue
+        try:
+            scores = end.outputs([node.operation])
+        except Exception as error:  # whatever a layer raises without its activation
+            cause = cause or error
+            continue
+        if _is_posterior_of(scores, posterior, kind):
             return {node.operation}
     raise ValueError(
         "model must have one posterior, so that there are scores before it, got "
         f"'{model.name}', in which no single layer makes a {kind} of scores."
-    )
+    ) from cause
 
 
 class _End:
@@ -233,18 +241,14 @@ class _End:
             )
         return ops.convert_to_numpy(ops.cast(found, "float32"))
 
-    def makes_posterior(self, operation, kind):
-        """Whether what a layer has before its activation are the scores."""
-        posterior = self.outputs()
-        try:
-            scores = self.outputs([operation])
-        except Exception:  # whatever an operation raises without its activation
-            return False
-        function = ops.sigmoid if kind == "sigmoid" else ops.softmax
-        if scores.shape != posterior.shape:
-            return False
-        again = ops.convert_to_numpy(function(ops.convert_to_tensor(scores)))
-        return bool(np.allclose(again, posterior, atol=_PRECISION))
+
+def _is_posterior_of(scores, posterior, kind):
+    """Whether a softmax or sigmoid of scores is the posterior."""
+    if scores.shape != posterior.shape:
+        return False
+    function = ops.sigmoid if kind == "sigmoid" else ops.softmax
+    again = ops.convert_to_numpy(function(ops.convert_to_tensor(scores)))
+    return bool(np.allclose(again, posterior, atol=_PRECISION))
 
 
 def _moderate(random, shape):

@@ -84,7 +84,8 @@ def _train(settings, devices, run, say):
             say(devices.describe(settings.batch_size, settings.lr))
         board = None
         if settings.tensorboard and devices.is_chief:
-            board = Board(model, network, run.folder / "tensorboard")
+            images = _first_images(test)
+            board = Board(model, network, images, run.folder / "tensorboard")
         loop = _loop(settings, run, model, train, test, steps, devices, board)
         run.require_checkpoint(loop.restore(say))
         if loop.history and devices.is_chief:
@@ -120,7 +121,7 @@ def _loop(settings, run, model, train, test, steps, devices, board):
         if devices.is_chief:
             run.write_history(history)
         if board is not None:
-            board.write(history[-1] | speed, _first_images(test))
+            board.write(history[-1] | speed)
 
     return Loop(
         model,

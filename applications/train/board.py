@@ -20,23 +20,24 @@ class Board:
     Args:
         model: compiled, with an axis of timesteps.
         network: the network of `kfeedback.models` in it.
+        images: a few, preprocessed, `(B, H, W, C)`.
         folder: of the logs.
 
     Raises:
         ImportError: without TensorBoard.
     """
 
-    def __init__(self, model, network, folder):
+    def __init__(self, model, network, images, folder):
         if importlib.util.find_spec("tensorboard") is None:
             raise ImportError("--tensorboard needs pip install kfeedback[plots].")
         self._scores = keras.callbacks.TensorBoard(str(folder))
         self._scores.set_model(model)
-        self._pictures = Pictures(network, pathlib.Path(folder, "feedback"))
+        self._pictures = Pictures(network, images, pathlib.Path(folder, "feedback"))
 
-    def write(self, row, images):
-        """Adds the scores of an epoch, and what feedback does to a few images."""
+    def write(self, row):
+        """Adds the scores of an epoch, and what feedback does to the images."""
         self._scores.on_epoch_end(row["epoch"], row)
-        self._pictures.write(row["epoch"], images)
+        self._pictures.write(row["epoch"])
 
 
 class Pictures:
@@ -48,29 +49,32 @@ class Pictures:
 
     Args:
         model: a network of `kfeedback.models`; of another there is nothing to show.
+        images: preprocessed, `(B, H, W, C)`.
         folder: of TensorBoard's logs.
     """
 
-    def __init__(self, model, folder):
+    def __init__(self, model, images, folder):
+        self._images = images
         self._rows, tensors = _rows(model)
         self._maps = keras.Model(model.inputs[0], tensors) if tensors else None
         self._folder, self._writer = str(folder), None
 
-    def write(self, epoch, images):
-        """Adds the page of an epoch, counted from 0, for preprocessed images."""
+    def write(self, epoch):
+        """Adds the page of an epoch, counted from 0."""
         if self._maps is None:
             return
         import tensorflow as tf
 
         if self._writer is None:
             self._writer = tf.summary.create_file_writer(self._folder)
-        page = tf.image.decode_png(self.draw(images), channels=3)
+        page = tf.image.decode_png(self.draw(), channels=3)
         with self._writer.as_default():
             tf.summary.image("feedback", page[None], step=epoch)
         self._writer.flush()
 
-    def draw(self, images):
+    def draw(self):
         """The page of now as a PNG."""
+        images = self._images
         found = self._maps(images, training=False)
         found = [keras.ops.convert_to_numpy(one).astype("float32") for one in found]
         rows = [("image", figures.picture(images))]

@@ -1,5 +1,7 @@
 """Which calls of a model are ReLUs: by Keras' names, or by what they do to numbers."""
 
+import warnings
+
 import keras
 import numpy as np
 from keras import ops
@@ -93,7 +95,12 @@ def _acts_as_relu(function, node):
     try:
         y = function(ops.cast(x, node.outputs[0].dtype))
         y = ops.convert_to_numpy(ops.cast(y, "float32"))
-    except Exception:  # a layer of somebody's own raises whatever it likes
+    except Exception as error:  # a layer of somebody's own raises whatever it likes
+        warnings.warn(
+            f"'{node.operation.name}' counts as no ReLU: it could not be tried on "
+            f"numbers ({type(error).__name__}: {error}).",
+            stacklevel=2,
+        )
         return False
     if y.shape != x.shape:
         return False

@@ -146,3 +146,11 @@ def get_method(identifier, **arguments):
 
 def _repeat(x, count):
     return x if count == 1 else ops.repeat(x, count, axis=0)
+
+
+def fixed_shape(images):
+    """`(H, W, C)` of images; raises a ValueError where one is not known."""
+    shape = tuple(images.shape[1:])
+    if None in shape:
+        raise ValueError(f"images must have a fixed size, got {(None, *shape)}.")
+    return shape

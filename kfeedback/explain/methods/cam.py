@@ -31,16 +31,39 @@ class CAM(Method):
 
     def maps(self, network, images, targets, features):
         """One map an image: `(B, H, W)`."""
-        size = tuple(ops.shape(images)[1:3])
-        total = 0.0
-        for x, gradient in zip(*self.pairs(network, images, targets), strict=True):
-            if x.shape[1] == x.shape[2] == 1:  # of an image of unknown size
-                raise ValueError(_no_map(network.model))
-            x, gradient = ops.cast(x, "float32"), ops.cast(gradient, "float32")
-            cam = ops.relu(self.cam(x, gradient))
-            cam = ops.image.resize(cam, size, data_format="channels_last")
-            total = total + ops.squeeze(cam, axis=-1)
-        return total
+        found = enlarged(images, self.pairs(network, images, targets), self.cam)
+        if found is None:
+            raise ValueError(_no_map(network.model))
+        return found
+
+
+def enlarged(images, pairs, cam):
+    """The sum of the positive parts of maps, each enlarged to the images bilinearly.
+
+    Args:
+        images: `(B, H, W, C)`.
+        pairs: two lists, feature maps `(B, h, w, C)` and what weighs them.
+        cam: function of one of each that gives `(B, h, w, 1)`.
+
+    Returns:
+        float32 `(B, H, W)`, or `None` if no map has more than one pixel, as can be
+        where the model takes images of any size.
+    """
+    size, total = tuple(ops.shape(images)[1:3]), None
+    for x, weights in zip(*pairs, strict=True):
+        if x.shape[1] == x.shape[2] == 1:
+            continue
+        x, weights = ops.cast(x, "float32"), ops.cast(weights, "float32")
+        one = ops.relu(cam(x, weights))
+        one = ops.image.resize(one, size, data_format="channels_last")
+        one = ops.squeeze(one, axis=-1)
+        total = one if total is None else total + one
+    return total
+
+
+def at_places(maps, gradient):
+    """What every place adds, `Σ_c A_c ∂s_k/∂A_c`: `(B, h, w, 1)`."""
+    return ops.sum(gradient * maps, axis=-1, keepdims=True)
 
 
 def _no_map(model):

@@ -4,6 +4,7 @@ import math
 
 from keras import ops
 
+from kfeedback.explain.methods.cam import at_places, enlarged
 from kfeedback.explain.network import take
 
 
@@ -46,19 +47,7 @@ def evidence(network, images, targets, objective):
         float32 `(B, H, W)`, enlarged bilinearly, the sum where there are several last
         maps; or `None` where there is none of more than one pixel.
     """
-    size = tuple(ops.shape(images)[1:3])
-    total = None
-    found = network.last_maps(images, targets, objective)
-    for y, gradient in zip(*found, strict=True):
-        if y.shape[1] == y.shape[2] == 1:  # of an image of unknown size
-            continue
-        one = ops.relu(ops.sum(y * gradient, axis=-1, keepdims=True))
-        one = ops.image.resize(
-            ops.cast(one, "float32"), size, data_format="channels_last"
-        )
-        one = ops.squeeze(one, axis=-1)
-        total = one if total is None else total + one
-    return total
+    return enlarged(images, network.last_maps(images, targets, objective), at_places)
 
 
 def blur(maps, deviation):

@@ -1,9 +1,7 @@
 """HiResCAM of Draelos and Carin."""
 
-from keras import ops
-
 from kfeedback.explain.methods.base import register
-from kfeedback.explain.methods.cam import CAM
+from kfeedback.explain.methods.cam import CAM, at_places
 
 
 @register("hires_cam")
@@ -28,4 +26,4 @@ class HiResCAM(CAM):
 
     def cam(self, maps, gradient):
         """The maps, weighted: `(B, h, w, 1)`."""
-        return ops.sum(gradient * maps, axis=-1, keepdims=True)
+        return at_places(maps, gradient)

@@ -5,8 +5,7 @@ from keras import ops
 
 from kfeedback import checks
 from kfeedback.backend import loop_body
-from kfeedback.explain.methods.base import Method, register
-from kfeedback.explain.methods.smooth_grad import fixed_shape
+from kfeedback.explain.methods.base import Method, fixed_shape, register
 from kfeedback.explain.network import take
 
 

@@ -5,7 +5,7 @@ from keras import ops
 
 from kfeedback import checks
 from kfeedback.backend import loop_body
-from kfeedback.explain.methods.base import Method, get_method, register
+from kfeedback.explain.methods.base import Method, fixed_shape, get_method, register
 
 
 @register("smooth_grad")
@@ -66,11 +66,3 @@ class SmoothGrad(Method):
         zeros = ops.zeros_like(images[..., 0])
         total = ops.fori_loop(0, self.samples, loop_body(add), zeros)
         return total / self.samples
-
-
-def fixed_shape(images):
-    """`(H, W, C)` of images; raises a ValueError where one is not known."""
-    shape = tuple(images.shape[1:])
-    if None in shape:
-        raise ValueError(f"images must have a fixed size, got {(None, *shape)}.")
-    return shape

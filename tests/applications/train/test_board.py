@@ -29,16 +29,16 @@ NETWORKS = {
 @pytest.mark.parametrize("name", NETWORKS)
 def test_shows_each_call_of_feedback(name, tmp_path):
     build, rows = NETWORKS[name]
-    pictures = Pictures(build(), tmp_path / "logs")
+    pictures = Pictures(build(), IMAGES, tmp_path / "logs")
     assert len(pictures._rows) == rows
-    pictures.write(0, IMAGES)
+    pictures.write(0)
     assert (tmp_path / "logs").exists() == bool(rows)
     if rows:
-        assert pictures.draw(IMAGES).startswith(b"\x89PNG")
+        assert pictures.draw().startswith(b"\x89PNG")
 
 
 def test_a_gate_of_zero_adds_nothing(tmp_path):
-    pictures = Pictures(vgg(), tmp_path)
+    pictures = Pictures(vgg(), IMAGES, tmp_path)
     arrays = [np.asarray(one) for one in pictures._maps(IMAGES)]
     for _, look, places in pictures._rows:
         assert not look(*(arrays[place] for place in places)).any()
@@ -49,10 +49,9 @@ def test_writes_scores_and_pictures(tmp_path):
 
     network = LRNet(LeNet(), timesteps=2, return_sequences=True)
     network.compile(loss="mse")
-    board = Board(network, network, tmp_path)
-    images = IMAGES[:, :28, :28, :1]
+    board = Board(network, network, IMAGES[:, :28, :28, :1], tmp_path)
     for epoch in range(2):
-        board.write({"epoch": epoch, "loss_t1": 0.5, "loss_t2": 0.25}, images)
+        board.write({"epoch": epoch, "loss_t1": 0.5, "loss_t2": 0.25})
     events = event_accumulator.EventAccumulator(str(tmp_path / "feedback")).Reload()
     assert [one.step for one in events.Tensors("feedback")] == [0, 1]
     events = event_accumulator.EventAccumulator(str(tmp_path / "train"))
