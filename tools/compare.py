@@ -16,7 +16,6 @@ import pathlib
 import runpy
 import statistics
 import tempfile
-from collections.abc import Mapping
 
 import keras
 import numpy as np
@@ -26,10 +25,9 @@ from applications.common import machine
 from applications.common.command_line import launch
 from applications.common.multiply_adds import count_multiply_adds
 from applications.common.rows import align, append_row
-from applications.common.settings import Settings as Base
 from applications.common.settings import as_text, field
 from tools import timing
-from tools.costs import FORWARDS, MODES
+from tools.costs import FORWARDS, Measured
 from tools.factories import find_factory
 
 PRECISIONS = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
@@ -37,17 +35,9 @@ SUFFIXES = {"openvino": ".xml", "onnx": ".onnx"}
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings(Base):
+class Settings(Measured):
     """The flags of tools.compare."""
 
-    model: str | None = field(
-        None,
-        "A family of kfeedback, or the dotted name of a model factory.",
-        required=True,
-    )
-    kwargs: Mapping = field(dict, "Its arguments.")
-    batch_size: int = field(16, "Images.", least=1)
-    mode: tuple[str, ...] = field(MODES, "What to time.", choices=MODES)
     precisions: tuple[str, ...] = field(
         tuple(PRECISIONS), "In which to compute.", choices=tuple(PRECISIONS)
     )
@@ -55,12 +45,10 @@ class Settings(Base):
         ("keras",), "What computes.", choices=("keras", *SUFFIXES)
     )
     peer: str | None = field(None, "A file whose `make()` gives a torch.nn.Module.")
-    repeats: int = field(7, "Timings of each.", least=1)
-    seconds: float = field(1.0, "Least duration of one timing.", above=0)
-    csv: str | None = field(None, "File that gets a row for each.")
 
     def check(self):
         """Refuses a peer that is no file."""
+        super().check()
         if self.peer and not pathlib.Path(self.peer).is_file():
             raise ValueError(f"--peer must be a file, got {self.peer!r}.")
 
@@ -77,8 +65,8 @@ def main(settings):
             )
             for mode, engine, call in _calls(settings, model, images, precision, stack):
                 calls[mode, precision, engine] = call
-        times = _times(calls, settings)
-    rows = _rows(settings, times, work)
+        times, reached = _times(calls, settings)
+    rows = _rows(settings, times, reached, work)
     cells = [[*rows[0]][:7], *([str(v) for v in row.values()][:7] for row in rows)]
     print(f"{machine.hardware()}, {settings.model}, batch {settings.batch_size}")
     print("\n".join(align(cells)))
@@ -167,14 +155,19 @@ def _peer_call(settings, mode, images, precision):
 
 
 def _times(calls, settings):
-    """Seconds of each call and of plain convolutions, one a repeat, and their work."""
+    """Seconds of each call, one a repeat, and what plain convolutions reach.
+
+    Returns:
+        a dict from the keys of `calls` to lists, and one from precisions to operations
+        a second.
+    """
     plain, work = {}, {}
     for precision in settings.precisions:
         found, operations = timing.convolutions(PRECISIONS[precision])
         plain |= {(precision, *name): call for name, call in found.items()}
         work |= {(precision, *name): one for name, one in operations.items()}
     times = timing.time_interleaved(calls | plain, settings.repeats, settings.seconds)
-    times["machine"] = {
+    reached = {
         precision: max(
             work[name] / statistics.median(times[name])
             for name in plain
@@ -182,16 +175,13 @@ def _times(calls, settings):
         )
         for precision in settings.precisions
     }
-    return times
+    return {name: times[name] for name in calls}, reached
 
 
-def _rows(settings, times, work):
+def _rows(settings, times, reached, work):
     """A dict for each thing that was timed."""
     rows = []
-    for key, seconds in times.items():
-        if not isinstance(key, tuple) or key[0] not in MODES:
-            continue
-        mode, precision, engine = key
+    for (mode, precision, engine), seconds in times.items():
         speed = settings.batch_size / statistics.median(seconds)
         operations = 2 * FORWARDS[mode] * work * speed
         peer = times.get((mode, precision, "peer"))
@@ -201,7 +191,7 @@ def _rows(settings, times, work):
             "engine": engine,
             "images_per_s": f"{speed:.2f}",
             "best_images_per_s": f"{settings.batch_size / min(seconds):.2f}",
-            "share": f"{operations / times['machine'][precision]:.3f}",
+            "share": f"{operations / reached[precision]:.3f}",
             "to_peer": "",
         }
         if peer:

@@ -42,8 +42,8 @@ COLUMNS = (
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings(Base):
-    """What to measure."""
+class Measured(Base):
+    """Of tools that time a model."""
 
     model: str | None = field(
         None,
@@ -51,6 +51,25 @@ class Settings(Base):
         required=True,
     )
     kwargs: Mapping = field(dict, "Its arguments.")
+    batch_size: int = field(32, "Images.", least=1)
+    mode: tuple[str, ...] = field(MODES, "What to time.", choices=MODES)
+    repeats: int = field(5, "Timings of each.", least=1)
+    seconds: float = field(0.5, "Least duration of one timing.", above=0, below=3600)
+    csv: str | None = field(None, "File that gets the rows.")
+
+    def check(self):
+        """Refuses a file in no folder."""
+        super().check()
+        if self.csv and not pathlib.Path(self.csv).parent.is_dir():
+            raise ValueError(
+                f"--csv must be a file in a folder that exists, got {self.csv!r}."
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings(Measured):
+    """What to measure."""
+
     timesteps: tuple[int, ...] = field(
         (),
         "Values of T, for a factory with an argument timesteps; 1 by default.",
@@ -59,18 +78,13 @@ class Settings(Base):
     input_shape: tuple[int, ...] = field(
         (), "H,W,C of an image; the model's own by default.", least=1, different=False
     )
-    batch_size: int = field(32, "Images.", least=1)
-    mode: tuple[str, ...] = field(MODES, "What to time.", choices=MODES)
     dtype: str = field(
         "float32", "Dtype policy.", choices=("float32", "mixed_bfloat16")
     )
     jit_compile: bool = field(False, "XLA; JAX always has it.")
-    repeats: int = field(5, "Timings of each.", least=1)
-    seconds: float = field(0.5, "Least duration of one timing.", above=0, below=3600)
     fresh_process: bool = field(
         True, "Run each T once in a process of its own, for memory and first run."
     )
-    csv: str | None = field(None, "File that gets one row for every T.")
 
     @property
     def counts(self):
@@ -83,10 +97,7 @@ class Settings(Base):
         backend = keras.backend.backend()
         if backend not in ("tensorflow", "jax"):
             raise ValueError(f"KERAS_BACKEND must be tensorflow or jax, got {backend}.")
-        if self.csv and not pathlib.Path(self.csv).parent.is_dir():
-            raise ValueError(
-                f"--csv must be a file in a folder that exists, got {self.csv!r}."
-            )
+        super().check()
         for name in ("timesteps", "input_shape"):
             if name in self.kwargs:
                 raise ValueError(

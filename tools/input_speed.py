@@ -7,13 +7,16 @@ r"""Compares the speed of the input with that of training on one batch in memory
 Takes the flags of applications.train and prints images/s of the input alone, of
 training on one batch over and over, and of training on the input: medians of --repeats,
 which take turns. Before that it streams --images, epoch after epoch, and prints the
-greatest memory of the process so far. A run is not written.
+greatest memory of the process so far; at the end it prints what share of the time
+checkpoints take at --save_minutes. A run is not written.
 """
 
 import dataclasses
 import itertools
+import pathlib
 import resource
 import statistics
+import tempfile
 import time
 
 import keras
@@ -23,6 +26,7 @@ from applications.common.command_line import launch
 from applications.common.machine import hardware
 from applications.common.rows import append_row
 from applications.common.settings import changed, field
+from applications.train.checkpoints import Checkpoints
 from applications.train.network import build, with_timesteps
 from applications.train.settings import Settings as Training
 
@@ -91,9 +95,28 @@ def main(settings):
         f"images/s: input {found['input']:.1f}, training on one batch "
         f"{found['training']:.1f}, on the input {found['both']:.1f}, that is {share}"
     )
+    seconds = _save_seconds(model, settings.repeats)
+    share = seconds / (60 * settings.save_minutes)
+    row |= {"save_s": f"{seconds:.3f}", "save_share": f"{share:.5f}"}
+    print(
+        f"a checkpoint takes {seconds:.2f} s, {share:.2%} of the time at one every "
+        f"{settings.save_minutes:g} minutes"
+    )
     if settings.csv:
         row |= {"hardware": hardware(), "flags": settings.command_line()}
         append_row(settings.csv, row)
+
+
+def _save_seconds(model, repeats):
+    """Seconds that one checkpoint of a compiled model takes, a median."""
+    variables, times = [*model.variables, *model.optimizer.variables], []
+    with tempfile.TemporaryDirectory() as folder:
+        checkpoints = Checkpoints(pathlib.Path(folder), variables, keep=2)
+        for _ in range(repeats):
+            start = time.perf_counter()
+            checkpoints.save({})
+            times.append(time.perf_counter() - start)
+    return statistics.median(times)
 
 
 def _full(batches, size, info):
