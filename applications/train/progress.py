@@ -75,7 +75,7 @@ class Progress:
             print(f"Epoch {epoch + 1}/{self._epochs}", flush=True)
             self._bar, self._bar_epoch = keras.utils.Progbar(self._steps), epoch
             self._bar.stateful_metrics = {*logs, "images_per_s"}
-        values = [(name, float(value)) for name, value in logs.items()]
+        values = [(name, float(value)) for name, value in _shown(logs)]
         speed = self._epoch_done * self._batch_size / self._seconds()
         self._bar.update(batch, [*values, ("images_per_s", round(speed, 1))])
 
@@ -100,7 +100,7 @@ class Progress:
         took = time.monotonic() - self._start
         left = datetime.timedelta(seconds=round(took / self._done * left))
         if self._verbose:
-            scores = [f"{k} {v:.4f}" for k, v in row.items() if k != "epoch"]
+            scores = [f"{k} {v:.4f}" for k, v in _shown(row)]
             line = f"epoch {row['epoch'] + 1}/{self._epochs}: {', '.join(scores)}; "
             line += f"{speed:.1f} images/s, {100 * waiting:.1f} % of the time waiting "
             start = "\n" if self._has_bar else ""
@@ -109,6 +109,15 @@ class Progress:
 
     def _seconds(self):
         return max(time.monotonic() - self._epoch_start, 1e-9)
+
+
+def _shown(logs):
+    """What is worth a line: the losses of timesteps are for `epochs.csv` and pictures."""
+    return [
+        (name, value)
+        for name, value in logs.items()
+        if name != "epoch" and "loss_t" not in name
+    ]
 
 
 class _Watched(keras.utils.PyDataset):

@@ -38,7 +38,7 @@ class FeedbackCNN(keras.Model):
     """Look and Think Twice: says where in an image a classifier sees a class.
 
     Gates on the ReLUs of the feature maps open where a neuron speaks for the class, and
-    the map is the gradient of the class's score at these gates:
+    the map is the gradient at these gates times the evidence of the last feature maps:
     `kfeedback.explain.Feedback` has the equations.
 
     The network has no weights of its own: nothing of the backbone is changed, and
