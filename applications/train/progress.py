@@ -112,7 +112,7 @@ class Progress:
 
 
 def _shown(logs):
-    """What is worth a line: the losses of timesteps are for `epochs.csv` and pictures."""
+    """What is worth a line; the losses of timesteps stand in `epochs.csv`."""
     return [
         (name, value)
         for name, value in logs.items()
