@@ -10,8 +10,9 @@ export TF_CPP_MIN_LOG_LEVEL ?= 3
 demo: install
 	$(BIN)/python -m applications.demo
 
-# Two processes, each with whole files: a fixture of a file is made once.
-PYTEST := $(BIN)/python -m pytest --numprocesses=2 --dist=loadfile
+# Two processes, each with whole files: a fixture of a file is made once. In their order,
+# as by numbers of tests the few long ones would come last, one process idle.
+PYTEST := $(BIN)/python -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder
 
 test: install
 	$(PYTEST)
