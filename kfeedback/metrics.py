@@ -97,6 +97,7 @@ class ExactMatch(keras.metrics.MeanMetricWrapper):
     def __init__(self, threshold=0.5, name="exact_match"):
         self.threshold = checks.number("threshold", threshold, least=0, below=1)
         super().__init__(self._matches, name=name)
+        self._direction = "up"  # by which callbacks know what is better
 
     def _matches(self, y_true, y_pred):
         y_true, y_pred = (ops.convert_to_tensor(y) for y in (y_true, y_pred))
