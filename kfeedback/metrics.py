@@ -29,7 +29,8 @@ class TimestepMetric(keras.metrics.Metric):
 
     def __init__(self, metric, timestep=-1, name=None):
         timestep = checks.integer("timestep", timestep, least=None)
-        if metric in ("accuracy", "acc"):
+        self._shorthand = metric if metric in ("accuracy", "acc") else None
+        if self._shorthand:
             metric = keras.metrics.MeanMetricWrapper(_accuracy, name=metric)
             metric._direction = "up"
         metric = known("metric", metric, keras.metrics.get)
@@ -72,7 +73,7 @@ class TimestepMetric(keras.metrics.Metric):
     def get_config(self):
         """The constructor's arguments."""
         return {
-            "metric": keras.metrics.serialize(self.metric),
+            "metric": self._shorthand or keras.metrics.serialize(self.metric),
             "timestep": self.timestep,
             "name": self.name,
         }

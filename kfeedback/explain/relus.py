@@ -19,7 +19,7 @@ _OTHER += ("lambda", "<lambda>", "softplus", "softsign", "tanh")
 _MOST_CALLS = 8  # that are taken for one ReLU
 
 # Operations of Keras that can be a ReLU, by what else they are given.
-_CAN_BE = ("Clip", "Maximum")
+_CAN_BE = ("Clip", "Maximum", "Threshold")
 
 
 def is_relu(node):
@@ -94,10 +94,9 @@ def may_hide_one(node):
     operation = node.operation
     if not graph.layer_has_weights(operation) or len(node.outputs[0].shape) != 4:
         return False
-    if getattr(operation, "activation", None) is not None:
-        return False
     package = type(operation).__module__.split(".")[0]
     known = package in ("keras", "kfeedback")
+    known = known or getattr(operation, "activation", None) is not None
     return getattr(operation, "has_relus_inside", not known)
 
 
