@@ -539,6 +539,14 @@ def test_a_feedback_cnn_is_not_saved_as_h5(tmp_path, suffix):
             net.save(path)
         one_sentence(error)
     assert not list(tmp_path.iterdir())
+    outer = keras.Sequential([keras.Input((28, 28, 1)), layers.Rescaling(2.0), net])
+    for save in (
+        lambda path: keras.saving.save_model(net, path),
+        lambda path: outer.save(path),
+    ):
+        with pytest.raises(ValueError, match=r"must end in \.keras") as error:
+            save(tmp_path / f"b{suffix}")
+        one_sentence(error)
     net.save(tmp_path / "a.keras")
 
 

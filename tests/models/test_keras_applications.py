@@ -114,8 +114,10 @@ def test_architecture(row, tmp_path):
     np.testing.assert_allclose(every[:, 0], posterior, rtol=1e-3, atol=1e-5)
 
     # Early exit.
+    predictor = kfeedback.early_exit(net, 1e-3)
     for threshold, timestep in ((1e-3, 1), (1.0, 2)):
-        found, timesteps = kfeedback.early_exit(net, threshold).predict(images)
+        predictor.threshold = threshold
+        found, timesteps = predictor.predict(images)
         assert set(timesteps) == {timestep}
         np.testing.assert_allclose(found, every[:, timestep - 1], rtol=1e-3, atol=1e-5)
 
