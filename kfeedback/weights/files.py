@@ -94,15 +94,16 @@ def save(model, path, *, compress=False, dtype=None, **about):
     temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
     variables = _keys.keyed(model)
     _keys.check_stable(model)
-    counted = json.dumps(_keys.counted(model)).encode()
+    counted = _keys.counted(model)
     feedback = _model.feedback_variables(model)
     try:
         with h5py.File(temporary, "w", userblock_size=_seal.BLOCK) as file:
             extents = []
             for name, value in attributes.items():
                 file.attrs[name] = value
-            if len(counted) <= _LONGEST:
-                file.attrs["counted"] = np.bytes_(counted)
+            text = json.dumps(counted).encode()
+            if len(counted) > 1 and len(text) <= _LONGEST:
+                file.attrs["counted"] = np.bytes_(text)
             for name, variable in variables.items():
                 value = _stored(name, np.asarray(variable.numpy()), dtype)
                 filters = {}
