@@ -216,7 +216,8 @@ def _gated_sites(network, calls, gate_layers):
     maps = _maps_before_dense(calls)
     if gate_layers is not None:
         return _listed(network.model, calls, maps, gate_layers)
-    several = relus.of_several(network.model, calls)
+    seen = {id(site.output) for site in network.relus}
+    several = relus.of_several(network.model, calls, seen)
     if several:
         raise ValueError(
             "model must make each ReLU by one call, such as keras.layers.ReLU, got "

@@ -39,7 +39,7 @@ def is_other(node):
     return _name(node.operation) in _OTHER
 
 
-def of_several(model, calls):
+def of_several(model, calls, seen):
     """The last call of each ReLU that a model makes of several calls: a list.
 
     Such as `ops.where(x > 0, x, 0)` or `(x + ops.abs(x)) / 2`. What is measured are the
@@ -48,30 +48,30 @@ def of_several(model, calls):
     Args:
         model: a functional `keras.Model`.
         calls: all its calls, in an order to run them.
+        seen: ids of what ReLUs of one call give, which end a search.
     """
-    place, found = {id(node): n for n, node in enumerate(calls)}, []
-
-    def is_plain(node):
-        operation = node.operation
-        has_parts = graph.layer_has_weights(operation) or graph.has_graph(operation)
-        whole = node.is_input or is_relu(node) or any(node is one for one in found)
-        return not (has_parts or whole)
-
+    place, found = {}, []
+    for n, node in enumerate(calls):
+        has_parts = graph.layer_has_weights(node.operation)
+        has_parts = has_parts or graph.has_graph(node.operation)
+        if not has_parts and not any(id(x) in seen for x in node.outputs):
+            place[id(node)] = n
     for node in calls:
         if len(node.outputs) != 1 or len(node.outputs[0].shape) != 4:
             continue
         inner, count = node, 1
         sources = {}  # of the calls up to here, tensors by their ids
-        while count <= _MOST_CALLS and is_plain(inner):
+        while count <= _MOST_CALLS and id(inner) in place:
             for x in inner.outputs:
                 sources.pop(id(x), None)
             sources |= {id(x): x for x in inner.input_tensors}
             if count > 1 and len(sources) == 1 and _is_one(model, sources, node):
                 found.append(node)
+                del place[id(node)]
                 break
             if not sources:
                 break
-            makers = map(graph.producer, sources.values())
+            makers = [graph.producer(x) for x in sources.values()]
             inner = max(makers, key=lambda maker: place.get(id(maker), -1))
             count += 1
     return found
@@ -83,10 +83,13 @@ def _is_one(model, sources, node):
     output = node.outputs[0]
     if x.shape != output.shape:
         return False
-    return _acts_as_relu(
-        lambda value: graph.rerun(model, {x: value}, outputs=output, training=False),
-        node,
-    )
+
+    def run(value):
+        return graph.rerun(model, {x: value}, outputs=output, training=False)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of what cannot be tried; most is no ReLU
+        return _acts_as_relu(run, node)
 
 
 def may_hide_one(node):
