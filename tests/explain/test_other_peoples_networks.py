@@ -104,7 +104,7 @@ class TwoInputs(layers.Layer):
 SEVERAL = {
     "where": (lambda x: ops.where(x > 0, x, 0.0), "where"),
     "mask": (lambda x: x * ops.cast(x > 0, "float32"), "multiply"),
-    "mean": (lambda x: (x + ops.abs(x)) / 2, "divide"),
+    "mean": (lambda x: (x + ops.abs(x)) / 2, "true_divide"),
     "minimum": (lambda x: -ops.minimum(-x, 0.0), "negative"),
     "layers": (
         lambda x: layers.Maximum(name="most")([x, layers.Rescaling(0.0)(x)]),
