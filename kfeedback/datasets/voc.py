@@ -65,7 +65,7 @@ def _listed(folder, split):
     listed = folder / "ImageSets" / "Main" / f"{split}.txt"
     if not listed.is_file():
         raise ValueError(f"split must be 'all' or name {listed}, got {split!r}.")
-    lines = listed.read_text("utf-8", "surrogateescape").splitlines()
+    lines = listed.read_text("utf-8-sig", "surrogateescape").splitlines()
     stems = [line.split()[0] for line in lines if line.strip()]
     if not stems:
         raise ValueError(f"split must name a file with lines, got {str(listed)!r}.")

@@ -320,14 +320,8 @@ def error_by_size(errors, truth, image_shape, edges=(0, 0.05, 0.1, 0.2, 0.4, 1))
     for low, high in itertools.pairwise(edges):
         chosen = errors[(share > low) & (share <= high)]
         error = float(chosen.mean()) if len(chosen) else float("nan")
-        rows.append(
-            {
-                "from": float(low),
-                "to": float(high),
-                "count": len(chosen),
-                "error": error,
-            }
-        )
+        bounds = {"from": float(low), "to": float(high)}
+        rows.append(bounds | {"count": len(chosen), "error": error})
     return rows
 
 
@@ -356,6 +350,10 @@ def _curve_area(predict, images, maps, targets, steps, baseline, insert):
         first = (rank < pixels * step / steps)[..., None]
         shown = np.where(first == insert, images, blank)
         posterior = np.asarray(predict(shown))
+        if targets.min() < 0 or targets.max() >= posterior.shape[1]:
+            raise ValueError(
+                f"targets must be from 0 to {posterior.shape[1] - 1}, got {targets}."
+            )
         curve.append(posterior[np.arange(len(maps)), targets])
     curve = np.asarray(curve, np.float64)
     return (curve[1:] + curve[:-1]).mean(axis=0) / 2
@@ -392,4 +390,6 @@ def _boxes(name, boxes):
         )
     if (boxes < 0).any():  # which would count from the other end
         raise ValueError(f"{name} must lie in the image, from 0 on, got {boxes.min()}.")
+    for box in boxes[(boxes[:, 2:] < boxes[:, :2]).any(axis=1)]:
+        raise ValueError(f"{name} must end behind their start, got {box.tolist()}.")
     return boxes

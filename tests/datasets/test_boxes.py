@@ -119,6 +119,12 @@ def test_boxes_that_end_before_they_start_are_refused(voc, box):
         load_boxes(voc, "all")
 
 
+def test_a_list_with_a_byte_order_mark(voc):
+    listed = voc / "ImageSets" / "Main" / "windows.txt"
+    listed.write_bytes(b"\xef\xbb\xbfa\r\nb\r\n")
+    assert len(list(stream_boxes(voc, "windows"))) == 2
+
+
 def test_hidden_annotations_are_none(voc):
     (voc / "Annotations" / "._a.xml").write_bytes(b"\0\5\x16\7")
     (voc / "Annotations" / ".ipynb_checkpoints").mkdir()

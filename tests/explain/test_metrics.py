@@ -98,6 +98,30 @@ def test_errors_by_size():
             lambda m, b: metrics.deletion(None, m[..., None], m, np.array([0])),
             "targets must be one int class",
         ),
+        *(
+            (
+                lambda m, b, measure=measure, target=target: measure(
+                    lambda x: np.ones((len(x), 3)),
+                    m[..., None],
+                    m,
+                    np.array([0, target]),
+                ),
+                "targets must be from 0 to 2",
+            )
+            for measure in (metrics.deletion, metrics.insertion)
+            for target in (-1, 3)
+        ),
+        *(
+            (
+                lambda m, b, measure=measure: measure(m, b[:, [2, 1, 0, 3]] + 1),
+                r"truth must end behind their start, got \[3, 1, 1, 3\]",
+            )
+            for measure in (metrics.pointing_game, metrics.energy_in_box)
+        ),
+        (
+            lambda m, b: metrics.pixel_average_precision(m, [b[:, [0, 3, 2, 1]]] * 2),
+            "truth must end behind their start",
+        ),
     ],
 )
 def test_bad_arguments(call, match):
