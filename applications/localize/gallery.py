@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 
 from applications.common.figures import grid, save, show
+from applications.localize.measures import boxes_at
 from kfeedback import images
 
 SIDE = 192  # about the height of a picture
@@ -35,39 +36,42 @@ class Example:
     answers: dict
 
 
-def choose(settings, explainers, energies, test):
-    """Some of the images, with what every method finds.
+def choose(settings, explainers, energies, shown, names):
+    """Some images, with what every method finds.
 
     Args:
         settings: `Settings`.
         explainers: dict from method to `Explainer`.
         energies: dict from method to the share of energy of its boxes.
-        test: `BoxedImages`.
+        shown: list of `BoxedImage`; the class of the first object is asked for.
+        names: of the classes, or an empty list.
 
     Returns:
         list of `Example`.
     """
-    count = len(test.labels)
-    chosen = np.linspace(0, count - 1, min(settings.gallery, count)).astype(int)
-    chosen = np.unique(chosen)
-    pictures = test.images[test.index[chosen]].astype(np.float32)
-    originals = [test.originals[test.index[n]] for n in chosen]
-    labels, size = test.labels[chosen], test.images.shape[1:3]
+    pictures = np.stack([one.image for one in shown]).astype(np.float32)
+    originals = [one.original for one in shown]
+    labels = np.array([one.labels[0] for one in shown])
+    truth = [one.boxes[one.labels == one.labels[0]] for one in shown]
+    size = pictures.shape[1:3]
     examples = [
-        Example(_name(test, label), _picture(image, test.boxes[n]), {}, {}, {})
-        for n, image, label in zip(chosen, pictures, labels, strict=True)
+        Example(_name(names, label), _picture(image, own, ()), {}, {}, {})
+        for image, label, own in zip(pictures, labels, truth, strict=True)
     ]
     for method, explainer in explainers.items():
         maps = explainer.saliency(pictures, labels)
-        boxes = explainer.localize(pictures, labels, energy=energies[method])
+        boxes = boxes_at(maps, energies[method])
+        for n, example in enumerate(examples):
+            example.maps[method] = _heat(maps[n], truth[n], boxes[n : n + 1])
+        if not settings.top:
+            continue
         looks = settings.look_twice(explainer, originals, size)
         for n, example in enumerate(examples):
-            example.maps[method] = _heat(maps[n], test.boxes[chosen[n]], boxes[n])
             top, left, bottom, right = looks["boxes"][n, 0]
             crop = images.resize(originals[n][top:bottom, left:right], size)
-            example.crops[method] = _picture(crop)
+            example.crops[method] = _picture(crop, (), ())
             example.answers[method] = [
-                f"{look} look: {_name(test, looks[f'{key}classes'][n, 0])}, "
+                f"{look} look: {_name(names, looks[f'{key}classes'][n, 0])}, "
                 f"{looks[f'{key}scores'][n, 0]:.2f}"
                 for look, key in (("first", "first_"), ("second", ""))
             ]
@@ -90,18 +94,19 @@ def draw(examples, path):
     save(figure, path)
 
 
-def _name(test, label):
-    return test.class_names[label] if test.class_names else str(label)
+def _name(names, label):
+    return names[label] if names else str(label)
 
 
-def _picture(image, *boxes):
-    """An image enlarged, RGB, with the true box and the found one drawn on it."""
+def _picture(image, truth, found):
+    """An image enlarged, RGB, with the true boxes and the found ones drawn on it."""
     factor = max(1, round(SIDE / len(image)))
     large = np.repeat(np.repeat(image, factor, axis=0), factor, axis=1)
     large = np.clip(large, 0, 255).astype(np.uint8)
     if large.shape[-1] == 1:
         large = np.repeat(large, 3, axis=-1)
-    for box, color in zip(boxes, (_TRUE, _FOUND), strict=False):
+    colored = [(box, _TRUE) for box in truth] + [(box, _FOUND) for box in found]
+    for box, color in colored:
         if (box[2:] > box[:2]).all():
             top, left, bottom, right = np.asarray(box) * factor
             inside = large[top + 2 : bottom - 2, left + 2 : right - 2].copy()

@@ -69,10 +69,12 @@ def _cells(example):
     image = _tag(example.image, f"image with {name}")
     cells = [f"{image}<p>true class {name}</p>"]
     for method, picture in example.maps.items():
-        answers = "<br>".join(map(html.escape, example.answers[method]))
-        found = _tag(picture, f"map by {method}")
-        crop = _tag(example.crops[method], f"crop by {method}")
-        cells.append(f"{found}{crop}<p>{answers}</p>")
+        cell = _tag(picture, f"map by {method}")
+        if method in example.crops:
+            answers = "<br>".join(map(html.escape, example.answers[method]))
+            crop = _tag(example.crops[method], f"crop by {method}")
+            cell += f"{crop}<p>{answers}</p>"
+        cells.append(cell)
     return cells
 
 

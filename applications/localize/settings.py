@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import pathlib
 from collections.abc import Mapping
 
 from applications.common.data import Dataset
@@ -22,7 +23,7 @@ _LOOP += ("gate_layers", "objective", "readout", "smoothing")
 class Settings(Experiment, Dataset):
     """The flags of applications.localize."""
 
-    FROM_RUN = ("dataset", "preprocessing", "data_dir", "image_size")
+    FROM_RUN = ("dataset", "preprocessing", "data_dir", "image_size", "center_crop")
 
     run: str | None = _model(
         None, "Folder that applications.train wrote; this or --model is given."
@@ -31,7 +32,7 @@ class Settings(Experiment, Dataset):
         None, "A classifier that Keras can load, a .keras file; this or --run is given."
     )
     class_names: tuple[str, ...] = _model(
-        (), "A name per class of the model, for a folder."
+        (), "A name per class of the model, for a folder; or a file, a name a line."
     )
     methods: tuple[str, ...] = _method(
         _COMPARED, "The saliency methods to compare.", choices=_METHODS
@@ -42,6 +43,9 @@ class Settings(Experiment, Dataset):
     examples: int = _method(1000, "Images of --eval_split.", least=1)
     tuning_split: str = _method("train", "The examples to choose thresholds on.")
     tuning_examples: int = _method(500, "Images to tune on.", least=1)
+    collages: int = _method(
+        0, "Scenes of four images of --eval_split, each asked for in turn.", least=0
+    )
     iterations: int = _loop(10, "How many updates of the gates.", least=1)
     step_size: float = _loop(0.1, "α, the size of a step of the gates.", above=0)
     sparsity: float | None = _loop(
@@ -71,7 +75,7 @@ class Settings(Experiment, Dataset):
     )
     margin: float = _look(0.25, "Added to a box for the second look.", least=0)
     square: bool = _look(True, "Cut out squares instead of boxes.")
-    top: int = _look(5, "Classes and boxes of a second look.", least=1)
+    top: int = _look(5, "Classes and boxes of a second look; 0 for none.", least=0)
     gallery: int = field(
         6, "Images on the page; 0 for no page and gallery.", least=0, group="output"
     )
@@ -93,6 +97,13 @@ class Settings(Experiment, Dataset):
             )
         if self.model is not None:
             self.require_unfitted("--model")
+
+    def names(self):
+        """The names of --class_names, or `None`."""
+        if len(self.class_names) == 1 and pathlib.Path(self.class_names[0]).is_file():
+            text = pathlib.Path(self.class_names[0]).read_text("utf-8")
+            return [line.strip() for line in text.splitlines() if line.strip()]
+        return list(self.class_names) or None
 
     def method(self, name):
         """A saliency method of `kfeedback.explain`, with what the flags say of it."""
