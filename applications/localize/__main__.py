@@ -13,9 +13,9 @@ and a box is right that fits any of these. Thresholds and energy shares are chos
 what the model takes; the second look cuts out of them as they were before. Images come
 in a stream: memory is the same for ten and for fifty thousand.
 
-Into --output_dir go `localize.csv`, one row per method with all metrics; `gallery.png`;
-and `localize.html`, one page with image, map, box and second look per method that opens
-without a server.
+Into --output_dir go `localize.csv`, one row per method with all metrics; `gallery.png`
+and `looks.png`, maps, boxes and second looks of some images; and `localize.html`, one
+page with all of it that opens without a server.
 """
 
 import itertools
@@ -98,13 +98,12 @@ def main(settings):
     print(rows.format_table([{k: x[k] for k in ("method", *_SHOWN)} for x in lines]))
     if shown:
         energies = {name: one.energy for name, one in measures.items()}
-        examples = gallery.choose(
-            settings, explainers, energies, shown, test.class_names
+        pictures = gallery.draw(
+            settings, explainers, energies, shown, test.class_names, output
         )
-        gallery.draw(examples, output / "gallery.png")
-        page.write(examples, about, lines, output / "localize.html")
-        for name in ("gallery.png", "localize.html"):
-            print(f"wrote {output / name}")
+        page.write(pictures, about, lines, output / "localize.html")
+        for path in (*pictures, output / "localize.html"):
+            print(f"wrote {path}")
 
 
 def _line(settings, about, method, measures):

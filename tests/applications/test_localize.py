@@ -75,7 +75,14 @@ def results(place):
     splits = ["--eval_split=test", "--tuning_split=tune"]
     out = f"--output_dir={place / 'out'}"
     lines = {
-        "all": [*common, *splits, out, "--gallery=2", "--top=2"],
+        "all": [
+            *common,
+            *splits,
+            out,
+            f"--methods={','.join(METHODS)}",
+            "--gallery=2",
+            "--top=2",
+        ],
         "two": [
             *common,
             *splits,
@@ -115,10 +122,6 @@ class _Page(html.parser.HTMLParser):
         self.headings |= {data} if self.in_heading else set()
 
 
-def _pictures(method):
-    return [f"map by {method}", f"crop by {method}"]
-
-
 def test_it_writes_rows_gallery_and_page(place, results):
     code, output = results["all"]
     assert code == 0, output
@@ -130,24 +133,26 @@ def test_it_writes_rows_gallery_and_page(place, results):
     feedback = rows[METHODS.index("feedback")]
     assert feedback["images"] == feedback["targets"] == "6"
     # The squares are all that the model looks at.
-    assert float(feedback["tuned_error"]) == 0
-    assert float(feedback["pointing_game"]) == 1
-    assert float(feedback["energy_in_box"]) > 0.8
-    assert float(feedback["first_look"]) == 0
+    for row in (feedback, rows[METHODS.index("gradient")]):
+        assert float(row["localization_error"]) == float(row["max_box_error"]) == 0
+        assert float(row["pointing_game"]) == 1 and float(row["pxap"]) > 0.9
+        assert float(row["energy_in_box"]) > 0.8
+        assert float(row["first_look"]) == float(row["first_look_top"]) == 0
+        assert float(row["seconds_per_map"]) > 0 and row["collage_pxap"] == ""
     for row in rows:
         assert 0 <= float(row["deletion"]) <= 1 and 0 <= float(row["insertion"]) <= 1
-    with Image.open(place / "out" / "gallery.png") as picture:
-        assert picture.width > 300
+    for name in ("gallery", "looks"):
+        with Image.open(place / "out" / f"{name}.png") as picture:
+            assert picture.width > 200 * len(METHODS)
     page = _Page()
     page.feed((place / "out" / "localize.html").read_text(encoding="utf-8"))
-    assert len(page.images) == 2 * (1 + 2 * len(METHODS))
-    assert page.images[:3] == ["image with red", *_pictures(METHODS[0])]
+    assert page.images == ["gallery", "looks"]
     assert all(link.startswith("data:image/png;base64,") for link in page.links)
     # All columns but date, commit, what all rows share, and what no one looks for.
     metrics = len(feedback) - 2 - 7 - 3
     assert {"localization error", "second look", "deletion"} <= page.headings
     assert page.headings >= {method.replace("_", " ") for method in METHODS}
-    assert page.rows == 1 + 2 + 1 + metrics
+    assert page.rows == 1 + metrics
 
 
 _PEAK = """
