@@ -80,13 +80,14 @@ def main(settings):
     for chunk in chunks(tuning, "tuning"):
         for one in measures.values():
             one.tune(chunk)
-    wanted = set(np.linspace(0, len(test) - 1, settings.gallery).astype(int))
-    shown, seen = [], 0
+    right, wrong = [], []
     for chunk in chunks(test, "measuring"):
-        for one in measures.values():
-            one.add(chunk)
-        shown += [x for n, x in enumerate(chunk.examples, seen) if n in wanted]
-        seen += len(chunk.examples)
+        errors = {name: one.add(chunk) for name, one in measures.items()}
+        for n, example in enumerate(chunk.examples):
+            missed = errors[settings.first][chunk.index == n].any()
+            kept = wrong if missed else right
+            kept += [example] * (len(kept) < settings.gallery / 2)
+    shown = (right + wrong)[: settings.gallery]
     about["targets"] = next(iter(measures.values())).targets
     lines = []
     for name, one in measures.items():

@@ -6,8 +6,9 @@ from applications.localize.measures import boxes_at
 from kfeedback import explain, images
 
 CAPTIONS = {
-    "gallery": "Dashed is the true box, blue the one that a method finds for the true "
-    "class on its map; a map is brighter the more a pixel matters.",
+    "gallery": "The first images whose box is right, by feedback if it is there, and "
+    "the first where it is wrong. Dashed is the true box, blue the one that a method "
+    "finds for the true class on its map; a map is brighter the more a pixel matters.",
     "looks": "Blue is what the second look sees for the first look's best class; below "
     "stand the answers of both looks and their scores.",
 }

@@ -66,15 +66,15 @@ class Measures:
         self._right += right * len(maps)
 
     def add(self, chunk):
-        """Measures some images."""
+        """Measures some images; says of which targets the tuned box is wrong."""
         pictures, truth = chunk.pictures, chunk.boxes
         start = time.perf_counter()
         maps = self._explainer.saliency(pictures, chunk.labels, verbose=False)
         self._add("seconds_per_map", time.perf_counter() - start, len(maps))
         errors = metrics.localization_errors(boxes_at(maps, 0.95), truth)
         self._add_by_size("localization_error", errors, truth, chunk)
-        found = boxes_at(maps, self.energy)
-        self._add("tuned_error", metrics.localization_errors(found, truth))
+        tuned = metrics.localization_errors(boxes_at(maps, self.energy), truth)
+        self._add("tuned_error", tuned)
         for threshold, iou in zip(self.thresholds, IOUS, strict=True):
             right = metrics.max_box_accuracies_v2(maps, truth, [threshold], [iou])
             self._add("max_box_error", (1 - right.item()) * len(maps), len(maps))
@@ -92,6 +92,7 @@ class Measures:
         if self._settings.top:
             self._add_looks(chunk)
         self.targets += len(maps)
+        return tuned
 
     def add_collages(self, scenes, targets, cells):
         """Measures scenes, of which every class is asked for in turn."""
@@ -111,7 +112,7 @@ class Measures:
         }
         row |= {name: mean(name) for name in _SHARES}
         for name in _BY_SIZE:
-            row[name] = mean(name, 100)  # an error at 95 % keeps its place
+            row[name] = mean(name, 100)
             row |= {f"{name}_size_{n}": mean(f"{name}_size_{n}", 100) for n in sizes}
         return row | {"seconds_per_map": mean("seconds_per_map")}
 

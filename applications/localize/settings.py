@@ -77,7 +77,10 @@ class Settings(Experiment, Dataset):
     square: bool = _look(True, "Cut out squares instead of boxes.")
     top: int = _look(5, "Classes and boxes of a second look; 0 for none.", least=0)
     gallery: int = field(
-        6, "Images on the page; 0 for no page and gallery.", least=0, group="output"
+        6,
+        "Images on the page, half of them missed, as far as there are; 0 for no page.",
+        least=0,
+        group="output",
     )
 
     def check(self):
@@ -104,6 +107,11 @@ class Settings(Experiment, Dataset):
             text = pathlib.Path(self.class_names[0]).read_text("utf-8")
             return [line.strip() for line in text.splitlines() if line.strip()]
         return list(self.class_names) or None
+
+    @property
+    def first(self):
+        """The method that says which images go well, which badly: feedback, if any."""
+        return "feedback" if "feedback" in self.methods else self.methods[0]
 
     def method(self, name):
         """A saliency method of `kfeedback.explain`, with what the flags say of it."""
