@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from applications.common.data import Dataset
 from applications.common.settings import Experiment, field
 from kfeedback import explain
+from kfeedback.explain import second_look
 
 _model = functools.partial(field, group="model")
 _method = functools.partial(field, group="methods")
@@ -71,10 +72,16 @@ class Settings(Experiment, Dataset):
         (), "Layers with gates; every ReLU by default."
     )
     look_energy: float = _look(
-        0.95, "Share of a map's energy that is cut out.", above=0, most=1
+        0.8, "Share of a map's energy that is cut out.", above=0, most=1
     )
-    margin: float = _look(0.25, "Added to a box for the second look.", least=0)
+    margin: float = _look(0.0, "Added to a box for the second look.", least=0)
     square: bool = _look(True, "Cut out squares instead of boxes.")
+    combine: str = _look(
+        "looks",
+        "Of all looks or of the crops alone (the paper's) the best pairs of class and "
+        "confidence, or the mean of all looks.",
+        choices=second_look.COMBINATIONS,
+    )
     top: int = _look(5, "Classes and boxes of a second look; 0 for none.", least=0)
     gallery: int = field(
         6,
@@ -132,5 +139,6 @@ class Settings(Experiment, Dataset):
             energy=self.look_energy,
             margin=self.margin,
             square=self.square,
+            combine=self.combine,
             size=size,
         )

@@ -16,9 +16,9 @@ def look_twice(
     images,
     *,
     top=5,
-    energy=0.95,
+    energy=0.8,
     margin=0.0,
-    square=False,
+    square=True,
     combine="looks",
     size=None,
     verbose="auto",
@@ -26,8 +26,8 @@ def look_twice(
     """Classifies, crops what matters for each of the best classes, and again.
 
     The boxes of the `top` classes of the whole image are cut out of the original,
-    resized to the model's input and classified; of the top · top pairs of class and
-    confidence the best distinct classes are the answer.
+    resized to the model's input and classified. Every look gives its `top` pairs of
+    class and confidence; the best distinct classes among them are the answer.
 
     Args:
         explainer: `explain.Explainer`.
@@ -38,6 +38,9 @@ def look_twice(
         energy: as for `Explainer.localize`.
         margin: ≥ 0, what is added to a box on each side, as a share of it.
         square: bool, cut out the least square around a box.
+        combine: whose pairs compete: `"looks"`, those of the first look and the crops;
+            `"crops"`, those of the crops alone; or `"mean"`, those of the mean of all
+            posteriors.
         size: `(H, W)` of both looks; by default the model's own, if it has one.
         verbose: as for `Explainer.saliency`.
 
@@ -53,11 +56,15 @@ def look_twice(
         Cao et al., Look and think twice: capturing top-down visual attention with
         feedback convolutional neural networks, 2015.
 
-    Departures: `margin` and `square`.
+    Departures: `margin`, `square` and `combine`; the paper's rule is
+    `look_twice(explainer, images, energy=0.95, square=False, combine="crops")`. The
+    defaults were chosen on half of 400 photographs, with boxes by feedback. Objects of
+    photographs mostly stand in the middle: there a second look at the middle is worth
+    as much as one at the boxes.
 
     Example:
 
-        looks = explainer.look_twice(photographs, top=5, margin=0.25)
+        looks = explainer.look_twice(photographs)
         answer = looks["classes"][:, 0]
     """
     top = min(checks.integer("top", top), explainer.network.classes)
