@@ -22,9 +22,10 @@ def open_folder(folder, split, class_names, count):
         split, class_names, count: as in `kfeedback.datasets.stream_boxes`.
 
     Returns:
-        `(examples, names)`: a function that gives an iterator over `(image, labels,
-        boxes)`, uint8 `(H, W, 3)`, a list of k ints and float64 `(k, 4)` in pixels, as
-        annotated; and the names of all classes, as a list.
+        `(examples, names, total)`: a function that gives an iterator over `(image,
+        labels, boxes)`, uint8 `(H, W, 3)`, a list of k ints and float64 `(k, 4)` in
+        pixels, as annotated; the names of all classes, as a list; and the number of
+        images.
 
     Raises:
         ValueError: if an annotation or image is missing or damaged; the error names it.
@@ -58,7 +59,7 @@ def open_folder(folder, split, class_names, count):
                 np.array([box for _, box in objects], float).reshape(-1, 4),
             )
 
-    return examples, names
+    return examples, names, len(files)
 
 
 def _listed(folder, split):

@@ -190,6 +190,34 @@ def test_a_stream_gives_one_image_after_another(voc):
         next(stream)
 
 
+def test_a_center_crop_takes_boxes_along(voc):
+    """Of 40×20 pixels the square of 20 from column 10 on, at half its size."""
+    annotate(voc, "a", ("dog", 11, 3, 20, 20), ("cat", 1, 1, 9, 9))
+    stream = stream_boxes(voc, "all", image_size=10, center_crop=1)
+    assert len(stream) == 3 and len(stream_boxes(voc, "all", count=2)) == 2
+    first, second, _ = stream
+    assert first.image.shape == (10, 10, 3) and first.original.shape == (20, 40, 3)
+    assert first.labels.tolist() == [2] and first.boxes.tolist() == [[1, 0, 10, 5]]
+    assert second.boxes.tolist() == [[2, 0, 4, 10]]  # cut off on both sides
+    with pytest.raises(ValueError, match="center_crop must be a number > 0 and ≤ 1"):
+        stream_boxes(voc, "all", center_crop=2)
+
+
+def test_a_center_crop_is_that_of_training(voc):
+    from kfeedback.datasets import load
+
+    rng = np.random.default_rng(0)
+    for name, size in (("a", (61, 40)), ("b", (31, 77)), ("c", (9, 7))):
+        noise = rng.integers(0, 256, (*size, 3), dtype=np.uint8)
+        Image.fromarray(noise).save(voc / "JPEGImages" / f"{name}.jpg")
+    (voc / "split").mkdir()
+    (voc / "split" / "class").symlink_to(voc / "JPEGImages")
+    batches, _ = load(voc, "split", image_size=12, center_crop=0.7)
+    ((expected, _),) = batches
+    found = load_boxes(voc, "all", image_size=12, center_crop=0.7)
+    np.testing.assert_array_equal(found.images, expected)
+
+
 def test_a_stream_keeps_no_image(voc):
     """An image takes 3 MB here: the memory for 40 is that for 4."""
     Image.new("RGB", (1000, 1000)).save(voc / "JPEGImages" / "a.jpg")
