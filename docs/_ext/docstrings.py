@@ -11,6 +11,7 @@ import inspect
 import pprint
 import re
 import sys
+import textwrap
 import types
 
 TITLES = {
@@ -52,7 +53,7 @@ class Section:
             elif found:
                 found[-1][1].append(line)
         return [
-            (names, [first, *inspect.cleandoc("\n".join(["", *rest])).split("\n")])
+            (names, [first, *textwrap.dedent("\n".join(rest)).split("\n")])
             for names, (first, *rest) in found
         ]
 
@@ -190,7 +191,9 @@ def to_rst(text, public=()):
             out += ["", f".. rubric:: {TITLES[section.title]}", ""]
         if section.title in LISTS:
             for names, lines in section.entries():
-                out.append(", ".join(f"``{name.strip()}``" for name in names.split(",")))
+                out.append(
+                    ", ".join(f"``{name.strip()}``" for name in names.split(","))
+                )
                 out += [f"    {line}".rstrip() for line in _prose(lines, public)] + [""]
         elif section.title == "Example":
             out += _block(section.lines)

@@ -8,7 +8,9 @@ import docstrings
 def _write_pages(app):
     folder = pathlib.Path(app.confdir) / "api"
     modules = docstrings.public_modules()
-    wanted = {f"{name}.rst": docstrings.page(module) for name, module in modules.items()}
+    wanted = {
+        f"{name}.rst": docstrings.page(module) for name, module in modules.items()
+    }
     for old in folder.glob("*.rst"):
         if old.name not in wanted:
             old.unlink()

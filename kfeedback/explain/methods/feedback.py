@@ -136,7 +136,11 @@ class Feedback(Method):
         return found if coarse is None else found * blur(coarse, _SPREAD)
 
     def objective_of(self, network):
-        """What the loop maximizes: a function of scores and targets."""
+        """What the loop maximizes: a function of scores and targets.
+
+        Args:
+            network: what `network` gave.
+        """
         contrasts = self.objective == "contrast" and not network.is_sigmoid
         return contrast if contrasts else take
 
@@ -176,7 +180,11 @@ class Feedback(Method):
         return ops.fori_loop(0, self.iterations, loop_body(update), gates)
 
     def sparsity_for(self, images):
-        """λ for images `(B, H, W, C)`."""
+        """λ for images `(B, H, W, C)`.
+
+        Args:
+            images: tensor; only their size matters.
+        """
         if self.sparsity is not None:
             return self.sparsity
         _, height, width, _ = ops.shape(images)
