@@ -218,12 +218,27 @@ def _prose(lines, public):
             block = [line]
         elif line:
             paragraph.append(line)
+        elif paragraph and paragraph[0].startswith("|"):
+            out += _table(paragraph, public)
+            paragraph = []
         else:
             out += [*_inline("\n".join(paragraph), public).split("\n"), ""]
             paragraph = []
     if block:
         out += _block(inspect.cleandoc("\n".join(["", *block])).split("\n"))
     return out
+
+
+def _table(lines, public):
+    """A Markdown table."""
+    head, _, *body = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in lines
+    ]
+    out = [".. list-table::", "   :header-rows: 1", ""]
+    for row in [head, *body]:
+        for place, cell in enumerate(row):
+            out.append(f"   {' ' if place else '*'} - {_inline(cell, public)}")
+    return [*out, ""]
 
 
 def _block(lines):
@@ -257,9 +272,10 @@ def page(module):
     name = module.__name__
     out = [name, "=" * len(name), "", *to_rst(module.__doc__), ""]
     found = members(module)
-    if found:
+    called = [member for member, value in found.items() if callable(value)]
+    if called:
         out += [".. autosummary::", "   :nosignatures:", ""]
-        out += [f"   {name}.{member}" for member in found] + [""]
+        out += [f"   ~{name}.{member}" for member in called] + [""]
     for member, value in found.items():
         if callable(value):
             kind = "class" if inspect.isclass(value) else "function"
