@@ -74,7 +74,7 @@ class Explainer:
         return _joined(parts, len(images), single=np.ndim(targets) < 2)
 
     def localize(
-        self, images, targets=None, *, energy=0.95, components=False, verbose="auto"
+        self, images, targets=None, *, energy=None, components=False, verbose="auto"
     ):
         """The box of a class: the least that holds the foreground of its map.
 
@@ -82,7 +82,7 @@ class Explainer:
 
         Args:
             images, targets, verbose: as for `saliency`.
-            energy: that share, > 0 and ≤ 1.
+            energy: that share, > 0 and ≤ 1; by default the method's own `energy`.
             components: bool, the boxes of all connected components of the foreground
                 instead.
 
@@ -99,7 +99,8 @@ class Explainer:
 
             top, left, bottom, right = explainer.localize(images)[0]
         """
-        energy = np.float32(boxes.check_energy(energy))
+        energy = self.method.energy if energy is None else boxes.check_energy(energy)
+        energy = np.float32(energy)
         single = np.ndim(targets) < 2
 
         def mask(maps):

@@ -22,7 +22,7 @@ def localize(
     targets=None,
     *,
     method="feedback",
-    energy=0.95,
+    energy=None,
     components=False,
     **kwargs,
 ):

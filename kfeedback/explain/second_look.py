@@ -14,7 +14,7 @@ def look_twice(
     images,
     *,
     top=5,
-    energy=0.95,
+    energy=None,
     margin=0.0,
     square=False,
     size=None,

@@ -59,7 +59,8 @@ class FeedbackCNN(keras.Model):
         classifier_activation: activation of a backbone given by name.
         name: name of the model.
         top: int ≥ 1, how many of the best classes `call` explains.
-        energy: share of a map's energy that `call`'s boxes hold, > 0 and ≤ 1.
+        energy: share of a map's energy that `call`'s boxes hold, > 0 and ≤ 1; by
+                default 0.9, or 0.95 with `readout="gradient"`.
         preprocess: `None`, a mode of `preprocess_input`, or a function in `keras.ops`:
             from images of 0 to 255 to what the backbone takes. (A model with a function
             cannot be saved as `.keras`.)
@@ -105,7 +106,7 @@ class FeedbackCNN(keras.Model):
         name="feedback_cnn",
         *,
         top=5,
-        energy=0.95,
+        energy=None,
         preprocess=None,
         batch_size=16,
         **feedback,
@@ -130,7 +131,9 @@ class FeedbackCNN(keras.Model):
             batch_size=batch_size,
         )
         self.top = min(checks.integer("top", top), self.explainer.network.classes)
-        self.energy = explain.boxes.check_energy(energy)
+        self.energy = self.explainer.method.energy
+        if energy is not None:
+            self.energy = explain.boxes.check_energy(energy)
         self.build(self.backbone.input_shape)
 
     def build(self, input_shape):

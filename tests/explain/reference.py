@@ -6,7 +6,7 @@ gates are a list with one array a convolution, like its output.
 
 import numpy as np
 
-from tests.reference import conv2d, relu, softmax
+from tests.reference import conv2d, relu
 
 
 def forward(images, weights, gates):
@@ -33,7 +33,7 @@ def backward(
     outputs, scores = forward(images, weights, gates)
     shares = np.eye(scores.shape[1])[targets]
     if objective == "contrast":
-        shares = shares - softmax(scores / scores.std(axis=1, keepdims=True))
+        shares = rivals(images, weights, targets)
     up = shares @ np.asarray(weights[-1][0], "float64").T
     up = up.reshape(outputs[-1].shape)
     reached = []
@@ -45,6 +45,15 @@ def backward(
             up * gate * (outputs[number] > 0), weights[number][0], below
         )
     return outputs, reached, up
+
+
+def rivals(images, weights, targets):
+    """What of each score is in J: that of the class, less those of its rivals."""
+    ones = [np.ones(1)] * (len(weights) - 1)
+    plain = forward(images, weights, ones)[1]
+    own = np.eye(plain.shape[1])[targets]
+    odds = np.exp(plain / plain.std(axis=1, keepdims=True)) * (1 - own)
+    return own - odds / odds.sum(axis=1, keepdims=True)
 
 
 def ascend(images, weights, targets, iterations, alpha, sparsity, gates):

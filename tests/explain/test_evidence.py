@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from keras import layers, ops
 
-from kfeedback.backend import compile_function, value_and_gradient
+from kfeedback.backend import compile_function
 from kfeedback.explain import Explainer, Feedback
 from kfeedback.explain.methods import evidence
 from kfeedback.explain.network import Network, take
@@ -33,35 +33,62 @@ def test_the_default_rule_is_that_of_the_reference(objective, iterations):
         x, weights, TARGETS, iterations, 0.1, 0.02, gates, objective
     )
     fine = reference.saliency(x, weights, TARGETS, gates, objective)
-    fine = reference.blur(fine, method.smoothing * 9)
+    fine = np.sqrt(reference.blur(fine, method.smoothing * 9))
     coarse = reference.evidence(x, weights, TARGETS, "contrast")
-    expected = fine * reference.blur(enlarged(coarse, (9, 9)), 9 / 8)
+    expected = fine * reference.blur(enlarged(coarse, (9, 9)), 9 / 16)
     assert expected.max() > 1e-3
     np.testing.assert_allclose(found, expected, atol=1e-5 * expected.max(), rtol=1e-3)
 
 
-def test_contrast_has_the_gradient_of_its_equation():
+def test_contrast_is_that_of_its_equation():
     rng = np.random.default_rng(0)
-    scores = rng.normal(2, 5, (6, 7)).astype("float32")
+    plain = rng.normal(2, 5, (6, 7)).astype("float32")
+    gated = rng.normal(2, 5, (6, 7)).astype("float32")
     targets = np.arange(6, dtype="int32")
+    expected = []
+    for own, scores, k in zip(plain, gated, targets, strict=True):
+        odds = np.exp(own / own.std())
+        odds[k] = 0
+        expected.append(scores[k] - (odds / odds.sum() * scores).sum())
+    for scale in (1, 1000):  # p is the same whatever the scores' scale
+        found = evidence.contrast(ops.convert_to_tensor(scale * plain), targets)
+        np.testing.assert_allclose(found(gated, targets), expected, rtol=1e-4)
 
-    def function(scores, targets):
-        return value_and_gradient(lambda s: evidence.contrast(s, targets), scores)
 
-    model = common.three_layers()[0]
-    values, found = compile_function(model, function)(scores, targets)
-    shares = np.exp(scores / scores.std(axis=1, keepdims=True))
-    shares = shares / shares.sum(axis=1, keepdims=True)
-    np.testing.assert_allclose(found, np.eye(7)[targets] - shares, atol=1e-5)
-    own = scores[np.arange(6), targets]
-    assert (ops.convert_to_numpy(values) < own).all() or own.min() < 0
-    again = compile_function(model, function)(1000 * scores, targets)[1]
-    np.testing.assert_allclose(again, found, atol=1e-5)  # whatever the scores' scale
+def test_contrast_does_not_saturate_however_far_a_class_is_ahead():
+    plain = ops.convert_to_tensor([[900.0, 1.0, 2.0, -3.0]])
+    targets = ops.convert_to_tensor([0], "int32")
+    found = evidence.contrast(plain, targets)
+    far, near = (
+        found(ops.convert_to_tensor([[s, 0.0, 0, 0]]), targets) for s in (9.0, 8.0)
+    )
+        found(ops.convert_to_tensor([[s, 0.0, 0, 0]]), targets) for s in (9, 8)
+    )
+    np.testing.assert_allclose(far - near, [1.0], rtol=1e-6)
+    np.testing.assert_allclose(found(plain, targets), [900.0], rtol=1e-2)
 
 
 def test_equal_scores_are_no_reason_to_divide_by_zero():
-    values = evidence.contrast(ops.zeros((2, 4)), ops.convert_to_tensor([0, 1]))
-    np.testing.assert_allclose(values, [-np.log(4)] * 2, atol=1e-6)
+    targets = ops.convert_to_tensor([0, 1], "int32")
+    found = evidence.contrast(ops.ones((2, 4)), targets)
+    scores = ops.convert_to_tensor([[3.0, 0, 0, 6], [0, 3, 9, 0]])
+    np.testing.assert_allclose(found(scores, targets), [1.0, 0.0], atol=1e-6)
+
+
+def test_a_box_holds_the_share_of_energy_of_its_method():
+    model, _ = common.three_layers()
+    images = common.images()
+    for method, energy in (
+        (Feedback(3), 0.9),
+        (Feedback(3, readout="gradient"), 0.95),
+        ("gradient", 0.95),
+    ):
+        explainer = Explainer(model, method, preprocess="scale")
+        np.testing.assert_array_equal(
+            explainer.localize(images, TARGETS),
+            explainer.localize(images, TARGETS, energy=energy),
+        )
+        assert explainer.method.energy == energy
 
 
 @pytest.mark.parametrize("shape", [(7, 7), (5, 11), (11, 5)])

@@ -28,9 +28,12 @@ class Method(abc.ABC):
 
     Attributes:
         name: the string that stands for the method with its defaults.
+        energy: the share of a map's energy that a box holds where none is given: 0.95,
+            as in "Look and think twice", unless a method says another.
     """
 
     name = None
+    energy = 0.95
 
     @abc.abstractmethod
     def maps(self, network, images, targets, features):

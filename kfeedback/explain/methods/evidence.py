@@ -5,29 +5,30 @@ import math
 from keras import ops
 
 from kfeedback.explain.methods.cam import at_places, enlarged
-from kfeedback.explain.network import take
 
 
-def contrast(scores, targets):
+def contrast(plain, targets):
     """How far a class's score is above those of its rivals, to be differentiated.
 
-        J = s_k − T log Σ_j exp(s_j / T)
+        J(s) = s_k − Σ_j p_j s_j,      p = softmax over j ≠ k of s°_j / T
 
-    with T the standard deviation of the scores s over the classes, taken as a constant.
-    The gradient ∂J/∂s_j = [j = k] − softmax(s / T)_j does not depend on the scale of
-    the scores: in every network it stands against the same share of rivals.
+    with s° the scores of the plain network and T their standard deviation over the
+    classes. The scale of the scores does not change p. As p is a constant, J never
+    saturates, however far the gates raise s_k above the rivals.
 
     Args:
-        scores: float32 `(B, classes)`.
+        plain: float32 `(B, classes)`, s°.
         targets: int32 `(B,)`, the classes k.
 
     Returns:
-        float32 `(B,)`.
+        function of scores s and targets that gives J, float32 `(B,)`.
     """
-    deviation = ops.stop_gradient(ops.std(scores, axis=-1, keepdims=True))
+    deviation = ops.std(plain, axis=-1, keepdims=True)
     deviation = ops.where(deviation > 0, deviation, ops.ones_like(deviation))
-    rivals = ops.logsumexp(scores / deviation, axis=-1)
-    return take(scores, targets) - ops.squeeze(deviation, -1) * rivals
+    own = ops.one_hot(targets, plain.shape[-1], dtype="float32")
+    rivals = ops.softmax(ops.where(own > 0, -math.inf, plain / deviation), axis=-1)
+    weights = ops.stop_gradient(own - rivals)
+    return lambda scores, targets: ops.sum(weights * scores, axis=-1)
 
 
 def evidence(network, images, targets, objective):

@@ -19,7 +19,7 @@ OBJECTIVES = ("contrast", "score")
 
 READOUTS = ("evidence", "gradient")
 
-_SPREAD = 1 / 8  # of the evidence, as `smoothing`
+_SPREAD = 1 / 16  # of the evidence, as `smoothing`
 
 
 @register("feedback")
@@ -32,16 +32,18 @@ class Feedback(Method):
         J(I, z) − λ ‖z‖₁,      z ← clip(z + α (g − λ), 0, 1),     g = ∂J/∂z
 
     with I the image and J, of the scores s before the softmax, how far that of class k
-    is above its rivals:
+    is above its rivals in the plain network, whose scores are s°:
 
-        J = s_k − T log Σ_j exp(s_j / T),       T = the deviation of s over the classes
+        J = s_k − Σ_j p_j s_j,                  p = softmax over j ≠ k of s°_j / T
 
-    The gates end as 0 or 1, cut at 0.5. The map is the gradient at these gates, times
-    what the plain network finds for the class at a place of its last feature maps y:
+    T is the deviation of s° over the classes. The gates end as 0 or 1, cut at 0.5. The
+    map is the root of the gradient at these gates, times what the plain network finds
+    for the class at a place of its last feature maps y:
 
-        M = G(max_c |∂J/∂I_c|) ∘ G'(E),         E = max(0, Σ_c y_c ∂J/∂y_c)
+        M = √G(max_c |∂J/∂I_c|) ∘ G'(E),        E = max(0, Σ_c y_c ∂J/∂y_c)
 
-    with G and G' Gaussians, and E enlarged to the image.
+    with G and G' Gaussians, and E enlarged to the image. A box holds 90 % of its
+    energy.
 
     Args:
         iterations: int ≥ 1, a forward and a backward pass each.
@@ -65,7 +67,7 @@ class Feedback(Method):
         readout: `"evidence"`, M as above; or `"gradient"`, max_c |∂J/∂I_c| alone. E is
             of J with either objective.
         smoothing: deviation of G, as a share of the longer side of an image; that of G'
-            is an eighth. For `"evidence"` alone.
+            is a sixteenth. For `"evidence"` alone.
 
     Raises:
         TypeError: if an argument has another type.
@@ -104,7 +106,7 @@ class Feedback(Method):
         normalize=True,
         objective="contrast",
         readout="evidence",
-        smoothing=1 / 56,
+        smoothing=1 / 28,
     ):
         self.iterations = checks.integer("iterations", iterations)
         self.step_size = checks.number("step_size", step_size, above=0, below=math.inf)
@@ -125,39 +127,37 @@ class Feedback(Method):
 
     def maps(self, network, images, targets, features):
         """One map an image: `(B, H, W)`."""
-        gates = self.gates(network, images, targets, features)
-        objective = self.objective_of(network)
+        contrasts = take
+        if not network.is_sigmoid:
+            contrasts = contrast(network.scores(images), targets)
+        objective = contrasts if self.objective == "contrast" else take
+        gates = self.gates(network, images, targets, features, objective)
         found = gated_map(network, images, targets, gates, objective)
         if self.readout == "gradient":
             return found
-        found = blur(found, self.smoothing)
-        rivals = take if network.is_sigmoid else contrast
-        coarse = evidence(network, images, targets, rivals)
+        found = ops.sqrt(blur(found, self.smoothing))
+        coarse = evidence(network, images, targets, contrasts)
         return found if coarse is None else found * blur(coarse, _SPREAD)
 
-    def objective_of(self, network):
-        """What the loop maximizes: a function of scores and targets.
+    @property
+    def energy(self):
+        """The share of a map's energy that a box holds where none is given."""
+        return 0.9 if self.readout == "evidence" else Method.energy
 
-        Args:
-            network: what `network` gave.
-        """
-        contrasts = self.objective == "contrast" and not network.is_sigmoid
-        return contrast if contrasts else take
-
-    def gates(self, network, images, targets, features):
-        """The gates that maximize the score of a class, before they are binarized.
+    def gates(self, network, images, targets, features, objective=take):
+        """The gates that maximize an objective, before they are binarized.
 
         Args:
             network: what `network` gave.
             images: `(B, H, W, C)`.
             targets: int32 `(B,)`.
             features: the output of every site for them, from `first_pass`.
+            objective: function of scores and targets that gives J `(B,)`.
 
         Returns:
             list of float32 tensors like `features`, between 0 and 1.
         """
         ascends = self.update_rule == "gradient_ascent"
-        objective = self.objective_of(network)
         start = 0.5 if ascends and self.start == "half" else 1.0
         gates = [start * ops.cast(x > 0, "float32") for x in features]
 
