@@ -230,9 +230,10 @@ def _prose(lines, public):
 
 
 def _table(lines, public):
-    """A Markdown table."""
+    """A Markdown table; a row may go on in the next line."""
+    rows = "\n".join(lines).replace("\n|", "\n\n|").split("\n\n")
     head, _, *body = [
-        [cell.strip() for cell in line.strip("|").split("|")] for line in lines
+        [" ".join(cell.split()) for cell in row.strip("|").split("|")] for row in rows
     ]
     out = [".. list-table::", "   :header-rows: 1", ""]
     for row in [head, *body]:
