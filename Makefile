@@ -24,9 +24,9 @@ lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-# Runs all guides, draws their pictures; a warning is an error. Open docs/_build/index.html.
+# Runs all guides, draws their pictures; a warning is an error. Open docs/_build/html/index.html.
 docs: install
-	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet -c docs . docs/_build
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet -c docs . docs/_build/html
 
 install: $(VENV)/.installed
 
