@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: demo test test-all lint docs install clean
+.PHONY: demo test test-all lint docs package install clean
 
 demo: install
 	$(BIN)/python -m applications.demo
@@ -27,6 +27,12 @@ lint: install
 # Runs all guides, draws their pictures; a warning is an error. Open docs/_build/html/index.html.
 docs: install
 	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet -c docs . docs/_build/html
+
+# A wheel and an sdist, each tried in an empty environment.
+package: install
+	rm -rf dist
+	$(BIN)/python -m build
+	$(BIN)/python -m tools.package_smoke dist/*
 
 install: $(VENV)/.installed
 
