@@ -6,8 +6,9 @@ import sys
 
 ROOT = pathlib.Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "docs" / "_ext")]
-# For the guides, which run in a temporary folder.
+# For the guides, which run in a temporary folder and call `python`.
 os.environ["PYTHONPATH"] = str(ROOT)
+os.environ["PATH"] = f"{pathlib.Path(sys.executable).parent}:{os.environ['PATH']}"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 
