@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: demo test test-all lint install clean
+.PHONY: demo test test-all lint docs package install clean
 
 demo: install
 	$(BIN)/python -m applications.demo
@@ -24,6 +24,16 @@ lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
+# Runs all guides, draws their pictures; a warning is an error. Open docs/_build/html/index.html.
+docs: install
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet -c docs . docs/_build/html
+
+# A wheel and an sdist, each tried in an empty environment.
+package: install
+	rm -rf dist
+	$(BIN)/python -m build
+	$(BIN)/python -m tools.package_smoke dist/*
+
 install: $(VENV)/.installed
 
 $(VENV)/.installed: setup.cfg pyproject.toml
@@ -33,4 +43,4 @@ $(VENV)/.installed: setup.cfg pyproject.toml
 	touch $@
 
 clean:
-	rm -rf $(VENV) build demo_output *.egg-info
+	rm -rf $(VENV) build dist demo_output docs/_build *.egg-info

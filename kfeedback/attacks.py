@@ -138,7 +138,12 @@ class Attack:
         )
 
     def fgsm(self, images, labels, epsilon, first=0):
-        """Returns the images of `kfeedback.attacks.fgsm`."""
+        """Returns the images of `kfeedback.attacks.fgsm`.
+
+        Args:
+            images, labels, epsilon: as for `kfeedback.attacks.fgsm`.
+            first: of no effect, as nothing is random; so that it can stand for `pgd`.
+        """
         del first  # nothing is random
         images, labels, epsilon = self._check(images, labels, epsilon)
         return self._each_batch(images, labels, epsilon, images, 1, epsilon)
@@ -158,6 +163,11 @@ class Attack:
 
         With `first`, the number of the first image, a data set can be attacked in
         parts.
+
+        Args:
+            images, labels, epsilon, step_size, steps, random_start, seed: as for
+                `kfeedback.attacks.pgd`.
+            first: int ≥ 0, the number of the first image in its data set.
         """
         step_size = checks.number("step_size", step_size, above=0, below=np.inf)
         steps = checks.integer("steps", steps)

@@ -199,7 +199,14 @@ def jpeg(images, quality):
 
 
 def start_noise(images, epsilon, seed, first=0):
-    """Noise uniform in -epsilon to epsilon, where an attack on image i may start."""
+    """Noise uniform in -epsilon to epsilon, where an attack on image i may start.
+
+    Args:
+        images: `(N, H, W, C)`.
+        epsilon: the largest absolute value, on the scale of the images.
+        seed: int ≥ 0.
+        first: int ≥ 0, the number of the first image in its data set.
+    """
     noise = np.empty(images.shape, np.float32)
     for one, random in zip(noise, _randoms(seed, _START, first), strict=False):
         one[:] = random.uniform(-epsilon, epsilon, one.shape)
@@ -208,6 +215,11 @@ def start_noise(images, epsilon, seed, first=0):
 
 def checked_images(images, name="images", least_rank=4, most_rank=4):
     """A float32 copy of images.
+
+    Args:
+        images: array of numbers from 0 to 255.
+        name: what the error calls them.
+        least_rank, most_rank: how many axes they may have.
 
     Raises:
         ValueError: if their rank is another or a value is not in 0 to 255.

@@ -74,7 +74,11 @@ def decode(source, *, channels=3, name=None):
 
 
 def pillow(what):
-    """The module `PIL.Image`; an ImportError says what is done by it."""
+    """The module `PIL.Image`; an ImportError says what is done by it.
+
+    Args:
+        what: the start of the error's sentence: what is done.
+    """
     try:
         from PIL import Image
     except ImportError as error:
@@ -96,12 +100,20 @@ def _pixels(image):
 
 
 def is_png(contents):
-    """Whether bytes start as a PNG: bool, of a string tensor a tensor."""
+    """Whether bytes start as a PNG: bool, of a string tensor a tensor.
+
+    Args:
+        contents: bytes, or a string tensor.
+    """
     return _starts(contents, _PNG)
 
 
 def is_jpeg(contents):
-    """Whether bytes start as a JPEG: bool, of a string tensor a tensor."""
+    """Whether bytes start as a JPEG: bool, of a string tensor a tensor.
+
+    Args:
+        contents: bytes, or a string tensor.
+    """
     return _starts(contents, _JPEG)
 
 

@@ -100,6 +100,11 @@ def _with_reduction(loss, reduction):
 def known(argument, identifier, get):
     """What `get` of Keras finds for a name, function or object.
 
+    Args:
+        argument: what it is, `"loss"` or `"metric"`, for the error.
+        identifier: a name, function or object.
+        get: `keras.losses.get` or `keras.metrics.get`.
+
     Raises:
         ValueError: if it finds nothing; `argument` is what the error calls it.
     """
@@ -117,6 +122,9 @@ def known(argument, identifier, get):
 
 def timesteps_of(y_pred):
     """The static number of timesteps of `(B, T, ...)`.
+
+    Args:
+        y_pred: tensor `(B, T, ...)`.
 
     Raises:
         ValueError: if there is no such axis.

@@ -51,7 +51,13 @@ class TimestepMetric(keras.metrics.Metric):
         return self.metric.variables
 
     def update_state(self, y_true, y_pred, sample_weight=None):
-        """Adds one batch."""
+        """Adds one batch.
+
+        Args:
+            y_true: labels `(B, ...)`, as the metric takes them.
+            y_pred: `(B, T, ...)`, the predictions of all timesteps.
+            sample_weight: `None`, or `(B,)`.
+        """
         timesteps = timesteps_of(y_pred)
         if not -timesteps <= self.timestep < timesteps:
             raise ValueError(

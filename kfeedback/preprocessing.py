@@ -160,6 +160,9 @@ class ZCAWhitening:
     def save(self, path):
         """Writes an `.npz` file; its name gets that ending if it has none, `~` is home.
 
+        Args:
+            path: where to.
+
         Raises:
             ValueError: if nothing was fitted.
         """
@@ -174,6 +177,9 @@ class ZCAWhitening:
     @classmethod
     def load(cls, path):
         """Reads what `save` wrote.
+
+        Args:
+            path: where from.
 
         Raises:
             ValueError: if the file holds other arrays, or arrays of another type or

@@ -4,6 +4,7 @@ Reads one JSON object a line, `{"model": path, "inputs": npz, "outputs": npz}`, 
 answers each with one line that starts with `ANSWER`.
 """
 
+import contextlib
 import json
 import sys
 import traceback
@@ -36,4 +37,5 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    with contextlib.suppress(KeyboardInterrupt):  # of whoever started it
+        main()

@@ -1,15 +1,32 @@
-"""The pages: their links lead somewhere, and the README stays short."""
+"""The pages: links lead somewhere, blocks are run, names and numbers are there."""
 
+import importlib.util
+import inspect
 import pathlib
 import re
+import sys
+
+import keras
+import matplotlib
+import numpy as np
+import pytest
+
+import kfeedback
+from tests import harness
 
 ROOT = pathlib.Path(__file__).parents[1]
-PAGES = [
-    *ROOT.glob("*.md"),
-    *ROOT.glob("docs/**/*.md"),
-    *ROOT.glob("applications/results/**/*.md"),
-]
+DOCS = sorted(path for path in ROOT.glob("docs/**/*.md") if "_build" not in path.parts)
+RESULTS = sorted(ROOT.glob("applications/results/**/*.md"))
+PAGES = [*ROOT.glob("*.md"), *DOCS, *RESULTS]
 MOST_WORDS = 1200
+# Directives of a page that hold no code.
+NO_CODE = ("{toctree}", "{literalinclude}", "{eval-rst}")
+
+_spec = importlib.util.spec_from_file_location(
+    "docstrings", ROOT / "docs" / "_ext" / "docstrings.py"
+)
+docstrings = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(docstrings)
 
 
 def _anchors(page):
@@ -19,14 +36,25 @@ def _anchors(page):
     }
 
 
+def _blocks(page):
+    """`(language, code, the comment before it)` of each fenced block."""
+    pattern = r"(?:^<!-- ([^\n]+) -->\n)?^```([^\n]*)\n(.*?)^```$"
+    return [
+        (language.split(" ")[0], code, comment)
+        for comment, language, code in re.findall(pattern, page, re.M | re.S)
+    ]
+
+
 def test_links():
     count = 0
     for page in PAGES:
-        for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        text = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.M | re.S)
+        for link in re.findall(r"\]\(([^)\s]+)\)", text):
             if re.match(r"https?:", link):
                 continue
             path, _, anchor = link.partition("#")
-            target = (page.parent / path).resolve() if path else page
+            folder = ROOT if path.startswith("/") else page.parent
+            target = (folder / path.lstrip("/")).resolve() if path else page
             assert target.exists(), (page, link)
             if anchor:
                 assert anchor in _anchors(target), (page, link)
@@ -43,4 +71,139 @@ def test_every_result_is_on_its_page():
 
 
 def test_the_readme_is_short():
-    assert len((ROOT / "README.md").read_text().split()) <= MOST_WORDS
+    text = (ROOT / "README.md").read_text()
+    assert len(text.split()) <= MOST_WORDS
+    assert text.count("![") == 1
+    assert "![" in "\n".join(text.split("\n")[:8])
+
+
+# --- Code ----------------------------------------------------------------------------
+
+
+def _not_run(text):
+    """The blocks that nothing runs and that do not say why."""
+    found = []
+    for language, code, comment in _blocks(text):
+        is_run = language in ("{code-cell}", *NO_CODE)
+        reason = re.match(r"not run: \S+ \S+", comment)
+        if not is_run and not reason:
+            found.append(code)
+    return found
+
+
+@pytest.mark.parametrize("page", DOCS, ids=lambda page: page.stem)
+def test_every_block_is_run_or_says_why_not(page):
+    assert not _not_run(page.read_text())
+
+
+def test_a_block_that_is_not_run_is_found():
+    assert _not_run("text\n\n```python\nimport keras\n```\n") == ["import keras\n"]
+    assert _not_run("<!-- not run: -->\n```\nmake\n```\n") == ["make\n"]
+    assert not _not_run("<!-- not run: needs a server -->\n```\nmake\n```\n")
+    assert not _not_run("```{code-cell}\nimport keras\n```\n")
+
+
+@harness.tensorflow_only
+def test_the_readme_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    matplotlib.use("Agg")
+    random = np.random.default_rng(0)
+    keras.utils.save_img("mine.jpg", random.uniform(0, 255, (300, 400, 3)))
+    kfeedback.models.backbones.LeNet().save("my_model.keras")
+    names = {
+        "images": random.uniform(size=(16, 28, 28, 1)).astype("float32"),
+        "labels": random.integers(10, size=16),
+    }
+    count = 0
+    for language, code, comment in _blocks((ROOT / "README.md").read_text()):
+        if language == "python":
+            # The weights of VGG16 are a download.
+            exec(code.replace('weights="imagenet"', "weights=None"), names)
+            count += 1
+        else:
+            assert comment.startswith("not run: ")
+    assert count == 3
+    assert keras.utils.load_img("where.png").size[0] > 100
+    assert names["posteriors"].shape == (16, 10)
+
+
+def test_a_picture_of_an_own_image_takes_five_lines():
+    first = _blocks((ROOT / "README.md").read_text())[0]
+    assert "where.png" in first[1]
+    assert sum(map(bool, first[1].split("\n"))) <= 5
+
+
+# --- Names ---------------------------------------------------------------------------
+
+
+def _public():
+    """`(module, name, value)` of every public name."""
+    return [
+        (module, name, value)
+        for module in docstrings.public_modules().values()
+        for name, value in docstrings.members(module).items()
+    ]
+
+
+@harness.tensorflow_only
+def test_every_public_name_has_a_place_on_a_page():
+    modules = docstrings.public_modules()
+    assert {"kfeedback", "kfeedback.layers", "kfeedback.explain.metrics"} <= set(
+        modules
+    )
+    for module in modules.values():
+        page = docstrings.page(module)
+        for name in docstrings.members(module):
+            assert re.search(rf"^\.\. .+:: {module.__name__}\.{name}$", page, re.M)
+
+
+@harness.tensorflow_only
+def test_every_argument_has_a_description():
+    missing, count = {}, 0
+    for module, name, value in _public():
+        if not callable(value):
+            continue
+        where, full = sys.modules[value.__module__], f"{module.__name__}.{name}"
+        asked = {full: (value, None)}
+        if inspect.isclass(value):
+            for method, function in docstrings.methods(value).items():
+                asked[f"{full}.{method}"] = function, value
+        for asked_name, (function, owner) in asked.items():
+            count += 1
+            found = docstrings.undescribed(function, where, owner)
+            if found or not function.__doc__:
+                missing[asked_name] = found
+    assert not missing
+    assert count > 200
+
+
+def test_an_argument_without_a_description_is_found():
+    def known(images, sigma, *rest):
+        """Blurs.
+
+        Args:
+            images: what to blur.
+            *rest: more.
+        """
+
+    assert docstrings.undescribed(known, kfeedback) == {"sigma"}
+
+
+# --- Numbers -------------------------------------------------------------------------
+
+
+def _numbers(text):
+    """Numbers with two decimals, as percentages have them; no versions."""
+    return set(re.findall(r"(?<!Python ≥ )(?<![\d.])\d+\.\d\d(?![\d.])", text))
+
+
+@pytest.mark.parametrize(
+    "page",
+    [ROOT / "README.md", ROOT / "docs" / "results.md", *ROOT.glob("docs/papers/*.md")],
+    ids=lambda page: page.stem,
+)
+def test_numbers_are_those_of_the_results(page):
+    measured = set().union(*(_numbers(path.read_text()) for path in RESULTS))
+    found = _numbers(page.read_text())
+    assert found
+    assert found <= measured, found - measured

@@ -15,7 +15,8 @@ A run can be broken off at any moment: the same command goes on from the last ch
 in --output_dir, as if nothing had happened. After SIGTERM or SIGINT it saves one first,
 and exits with 143 or 130.
 
-With --distribution several devices or hosts share every batch: see docs/training.md.
+With --distribution several devices or hosts share every batch: see
+docs/reference/many_devices.md.
 """
 
 import contextlib

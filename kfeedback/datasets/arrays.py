@@ -245,7 +245,12 @@ class ArrayDataset(keras.utils.PyDataset):
         return self.batch(self.epoch, index)
 
     def batch(self, epoch, index):
-        """The batch `index` of the epoch `epoch`: a pure function."""
+        """The batch `index` of the epoch `epoch`: a pure function.
+
+        Args:
+            epoch: int ≥ 0.
+            index: int ≥ 0, less than the number of batches.
+        """
         if not 0 <= index < len(self):
             raise IndexError(f"There are {len(self)} batches, got index {index}.")
         planned, plan = self._plan
@@ -265,7 +270,12 @@ class ArrayDataset(keras.utils.PyDataset):
         return images, self.labels[order]
 
     def of_epoch(self, epoch, batch=0):
-        """The batches of one epoch from a batch on, as a `keras.utils.PyDataset`."""
+        """The batches of one epoch from a batch on, as a `keras.utils.PyDataset`.
+
+        Args:
+            epoch: int ≥ 0.
+            batch: int ≥ 0, the first one that is given.
+        """
         return _Rest(self, epoch, batch)
 
     def on_epoch_begin(self):

@@ -7,7 +7,11 @@ from kfeedback import checks
 
 
 def check_energy(energy):
-    """Returns a share of energy; raises a ValueError unless it is > 0 and ≤ 1."""
+    """Returns a share of energy; raises a ValueError unless it is > 0 and ≤ 1.
+
+    Args:
+        energy: a number.
+    """
     return checks.number("energy", energy, above=0, most=1)
 
 
@@ -100,6 +104,10 @@ def iou(boxes, others):
 
 
 def area(boxes):
-    """Pixels in boxes `(..., 4)`: float64 `(...)`."""
+    """Pixels in boxes `(..., 4)`: float64 `(...)`.
+
+    Args:
+        boxes: (top, left, bottom, right), ends excluded.
+    """
     boxes = np.asarray(boxes, np.float64)
     return np.clip(boxes[..., 2:] - boxes[..., :2], 0, None).prod(axis=-1)

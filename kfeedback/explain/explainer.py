@@ -120,11 +120,20 @@ class Explainer:
         return [own[0] for own in found] if single else found
 
     def look_twice(self, images, **kwargs):
-        """`kfeedback.explain.second_look.look_twice(self, images, **kwargs)`."""
+        """`kfeedback.explain.second_look.look_twice(self, images, **kwargs)`.
+
+        Args:
+            images, **kwargs: as there.
+        """
         return second_look.look_twice(self, images, **kwargs)
 
     def predict(self, images, *, verbose="auto"):
-        """The posterior of images `(N, H, W, C)`: float32 `(N, classes)`."""
+        """The posterior of images `(N, H, W, C)`: float32 `(N, classes)`.
+
+        Args:
+            images: as for `saliency`.
+            verbose: `True`, `False`, or `"auto"` for a progress bar if it takes long.
+        """
         images = _check_images(images, self.network.model)
         size = _chunk_size(self.batch_size, len(images))
         run = self._compile(("predict", size), self._posterior)
@@ -138,12 +147,23 @@ class Explainer:
         """What a method's `explain` gives, for tensors `(B, H, W, C)` of 0 to 255.
 
         It is not compiled, and may stand inside a graph.
+
+        Args:
+            images: tensor `(B, H, W, C)`.
+            targets: int32 tensor `(B, K)`, or `None` for the best `top` classes.
+            top: int, then the K.
         """
         images = self._prepared(images)
         return self.method.explain(self.network, images, targets, top)
 
     def parts(self, count, size, verbose):
-        """Slices of `count` images, `size` at a time, with a progress bar."""
+        """Slices of `count` images, `size` at a time, with a progress bar.
+
+        Args:
+            count: int, how many images there are.
+            size: int ≥ 1.
+            verbose: `True`, `False` or `"auto"`.
+        """
         if verbose != "auto":
             checks.boolean("verbose", verbose)
         start, bar = time.monotonic(), None

@@ -4,7 +4,15 @@ from kfeedback.explain.explainer import Explainer
 
 
 def saliency(model, images, targets=None, *, method="feedback", **kwargs):
-    """`Explainer(model, method, **kwargs).saliency(images, targets)`."""
+    """`Explainer(model, method, **kwargs).saliency(images, targets)`.
+
+    Args:
+        model: a functional `keras.Model`, as for `Explainer`.
+        images, targets: as for `Explainer.saliency`.
+        method: a method, or the name of one.
+        **kwargs: `preprocess` and `batch_size` of `Explainer`, `verbose` not among
+            them.
+    """
     return Explainer(model, method, **kwargs).saliency(images, targets)
 
 
@@ -18,7 +26,14 @@ def localize(
     components=False,
     **kwargs,
 ):
-    """`Explainer(model, method, **kwargs).localize(images, targets, …)`."""
+    """`Explainer(model, method, **kwargs).localize(images, targets, …)`.
+
+    Args:
+        model: a functional `keras.Model`, as for `Explainer`.
+        images, targets, energy, components: as for `Explainer.localize`.
+        method: a method, or the name of one.
+        **kwargs: `preprocess` and `batch_size` of `Explainer`.
+    """
     return Explainer(model, method, **kwargs).localize(
         images, targets, energy=energy, components=components
     )
@@ -27,6 +42,12 @@ def localize(
 def look_twice(
     model, images, *, method="feedback", preprocess=None, batch_size=16, **kwargs
 ):
-    """`Explainer(model, method, …).look_twice(images, **kwargs)`."""
+    """`Explainer(model, method, …).look_twice(images, **kwargs)`.
+
+    Args:
+        model: a functional `keras.Model`, as for `Explainer`.
+        images, **kwargs: as for `Explainer.look_twice`.
+        method, preprocess, batch_size: as for `Explainer`.
+    """
     explainer = Explainer(model, method, preprocess=preprocess, batch_size=batch_size)
     return explainer.look_twice(images, **kwargs)

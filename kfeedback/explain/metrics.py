@@ -87,7 +87,8 @@ def max_box_accuracies(maps, truth, thresholds=THRESHOLDS):
 def pointing_game(maps, truth):
     """Whether the brightest pixel of a map lies in a box: bool `(N,)`.
 
-    Of several equally bright ones the first is taken; a map of zeros never does.
+    Of several equally bright ones the first is taken; a map of zeros never does. The
+    arguments are those of `max_box_accuracies`.
 
     Reference:
         Zhang et al., Top-down neural attention by excitation backprop, 2016 (who also
@@ -103,7 +104,10 @@ def pointing_game(maps, truth):
 
 
 def energy_in_box(maps, truth):
-    """The share of a map's sum that lies in the boxes: float64 `(N,)`, 0 for zeros."""
+    """The share of a map's sum that lies in the boxes, 0 for zeros: float64 `(N,)`.
+
+    The arguments are those of `max_box_accuracies`.
+    """
     maps, truth = _maps_and_boxes(maps, truth)
     inside = np.array(
         [

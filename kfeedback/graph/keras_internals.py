@@ -11,6 +11,9 @@ from keras import tree
 def producer(tensor):
     """The call that gives a symbolic tensor.
 
+    Args:
+        tensor: a `keras.KerasTensor` of a functional model.
+
     Returns:
         an object with `operation`, `input_tensors`, `outputs` and `is_input`.
     """
@@ -44,10 +47,18 @@ def takes_training(operation):
 
 
 def all_layers(model):
-    """The layers of a model at any depth, itself included."""
+    """The layers of a model at any depth, itself included.
+
+    Args:
+        model: a `keras.Model`.
+    """
     return model._flatten_layers()
 
 
 def has_calls(model):
-    """Whether a model has a graph of calls, as a functional one does."""
+    """Whether a model has a graph of calls, as a functional one does.
+
+    Args:
+        model: a `keras.Model`.
+    """
     return bool(getattr(model, "_nodes", None))

@@ -43,7 +43,11 @@ def require_graph(model, argument="model"):
 
 
 def has_graph(layer):
-    """Whether a layer is a model that computes what its graph of layers says."""
+    """Whether a layer is a model that computes what its graph of layers says.
+
+    Args:
+        layer: any `keras.layers.Layer`.
+    """
     if not isinstance(layer, keras.Model) or not getattr(layer, "inputs", None):
         return False
     owner = next(cls for cls in type(layer).__mro__ if "call" in vars(cls))
@@ -51,7 +55,12 @@ def has_graph(layer):
 
 
 def check_channels_last(model, argument="model"):
-    """Raises a ValueError for a model of which a layer has its channels first."""
+    """Raises a ValueError for a model of which a layer has its channels first.
+
+    Args:
+        model: a functional `keras.Model`.
+        argument: what the error calls it.
+    """
     for layer in model.layers:
         if getattr(layer, "data_format", None) == "channels_first":
             raise ValueError(
@@ -61,18 +70,31 @@ def check_channels_last(model, argument="model"):
 
 
 def layer_has_weights(operation):
-    """Whether an operation is a layer with weights."""
+    """Whether an operation is a layer with weights.
+
+    Args:
+        operation: a `keras.Operation`, of which layers are a kind.
+    """
     return bool(getattr(operation, "weights", None))
 
 
 def input_like(model):
-    """A new symbolic input with the shape, dtype and name of the model's own."""
+    """A new symbolic input with the shape, dtype and name of the model's own.
+
+    Args:
+        model: a functional `keras.Model` of one input.
+    """
     old = model.inputs[0]
     return keras.Input(batch_shape=old.shape, dtype=old.dtype, name=old.name)
 
 
 def get_layer(model, name, argument="layer"):
     """The layer of that name.
+
+    Args:
+        model: a functional `keras.Model`.
+        name: of the layer.
+        argument: what the error calls the name.
 
     Raises:
         ValueError: if there is none; `argument` is what the error calls the name.
@@ -88,6 +110,11 @@ def get_layer(model, name, argument="layer"):
 
 def get_layers(model, layers, argument="layers"):
     """The layers that an argument lists: layers, names, or one of them alone.
+
+    Args:
+        model: a functional `keras.Model`.
+        layers: a layer, its name, or a list of such.
+        argument: what the error calls them.
 
     Raises:
         TypeError: if it is no such list; `argument` is what the error calls it.
@@ -115,6 +142,10 @@ def layer_outputs(model, layer):
     """The symbolic outputs of a layer, one for each call that the model makes.
 
     Later passes come later: the calls are in the order of how many calls lead to them.
+
+    Args:
+        model: a functional `keras.Model`.
+        layer: a layer of it, or its name.
     """
     layer = get_layer(model, layer) if isinstance(layer, str) else layer
     found = [
@@ -131,12 +162,21 @@ def nodes(inputs, outputs):
     """The calls on the way from symbolic inputs to outputs, in an order to run them.
 
     Each has `operation`, `input_tensors` and `outputs`.
+
+    Args:
+        inputs: list of symbolic tensors.
+        outputs: list of symbolic tensors that depend on them.
     """
     return keras_internals.calls_in_order(inputs, outputs)
 
 
 def nearest(tensors, wanted):
-    """The nearest calls that are `wanted(node)`, on every way back from tensors."""
+    """The nearest calls that are `wanted(node)`, on every way back from tensors.
+
+    Args:
+        tensors: list of symbolic tensors.
+        wanted: function from a call to bool.
+    """
     found, waiting, seen = [], list(tensors), set()
     while waiting:
         node = keras_internals.producer(waiting.pop(0))
@@ -151,7 +191,12 @@ def nearest(tensors, wanted):
 
 
 def operation_names(inputs, outputs):
-    """The names of all operations from inputs to outputs, the inputs' own included."""
+    """The names of all operations from inputs to outputs, the inputs' own included.
+
+    Args:
+        inputs: list of symbolic tensors.
+        outputs: list of symbolic tensors that depend on them.
+    """
     sources = {keras_internals.producer(tensor).operation.name for tensor in inputs}
     if all(any(x is source for source in inputs) for x in outputs):
         return sources
@@ -159,6 +204,11 @@ def operation_names(inputs, outputs):
 
 
 def free_name(taken, name):
-    """`name`, or with a number behind it if it is among the names `taken`."""
+    """`name`, or with a number behind it if it is among the names `taken`.
+
+    Args:
+        taken: set of names.
+        name: the one that is wanted.
+    """
     candidates = itertools.chain([name], (f"{name}_{n}" for n in itertools.count(1)))
     return next(candidate for candidate in candidates if candidate not in taken)

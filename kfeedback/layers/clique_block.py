@@ -145,6 +145,10 @@ class CliqueBlock(Layer):
     def kernel(self, source, target):
         """`W_{source, target}`, `(side, side, in, filters)`; source 0 is the input.
 
+        Args:
+            source: int, from 0 on, the layer that is read.
+            target: int, from 1 on, the layer that reads.
+
         Raises:
             ValueError: if the block has no such kernel.
         """

@@ -163,11 +163,19 @@ class ConvLSTMGates(OldNames, Layer):
         return self.beta + 0.0 * self.bias
 
     def is_by_batch(self, training):
-        """Whether `call` normalizes by the statistics of the batch."""
+        """Whether `call` normalizes by the statistics of the batch.
+
+        Args:
+            training: bool, or `None` for no.
+        """
         return self.batch_norm and bool(training) and self.trainable
 
     def folded(self, timestep=0):
-        """`(kernel, shift)` of the convolution that is W with moving statistics."""
+        """`(kernel, shift)` of the convolution that is W with moving statistics.
+
+        Args:
+            timestep: int ≥ 0, whose moving statistics.
+        """
         kernel, bias = ops.convert_to_tensor(self.kernel), self.bias
         if not self.batch_norm:
             return kernel, ops.convert_to_tensor(bias)

@@ -29,7 +29,12 @@ class GroupedConv2D(keras.layers.Conv2D):
     """
 
     def convolution_op(self, inputs, kernel):
-        """The convolution without its bias."""
+        """The convolution without its bias.
+
+        Args:
+            inputs: the maps, as `call` takes them.
+            kernel: `(height, width, C / groups, filters)`.
+        """
         axis = 1 if self.data_format == "channels_first" else -1
         # The function of the base class takes the groups from the shapes.
         convolve = super().convolution_op

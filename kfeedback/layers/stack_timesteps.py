@@ -9,7 +9,7 @@ class StackTimesteps(keras.layers.Layer):
     """Stacks the outputs of T passes, `(B, ...)` each, to `(B, T, ...)`.
 
     Args:
-        **kwargs: arguments of `keras.layers.Layer`.
+        *args, **kwargs: arguments of `keras.layers.Layer`.
 
     Call arguments:
         outputs: list of T tensors of one shape.

@@ -144,7 +144,11 @@ class FeedbackCNN(keras.Model):
         self.built = True
 
     def call(self, images):
-        """What the docstring of the class says."""
+        """What the docstring of the class says.
+
+        Args:
+            images: `(B, H, W, C)`, values 0 to 255.
+        """
         found = self.explainer.explain(images, top=self.top)
         foreground = explain.boxes.foreground(found["maps"], self.energy)
         return {
@@ -156,15 +160,27 @@ class FeedbackCNN(keras.Model):
         }
 
     def saliency(self, images, targets=None, **kwargs):
-        """`kfeedback.explain.Explainer.saliency`."""
+        """`kfeedback.explain.Explainer.saliency`.
+
+        Args:
+            images, targets, **kwargs: as there.
+        """
         return self.explainer.saliency(images, targets, **kwargs)
 
     def localize(self, images, targets=None, **kwargs):
-        """`kfeedback.explain.Explainer.localize`."""
+        """`kfeedback.explain.Explainer.localize`.
+
+        Args:
+            images, targets, **kwargs: as there.
+        """
         return self.explainer.localize(images, targets, **kwargs)
 
     def look_twice(self, images, **kwargs):
-        """`kfeedback.explain.Explainer.look_twice`."""
+        """`kfeedback.explain.Explainer.look_twice`.
+
+        Args:
+            images, **kwargs: as there.
+        """
         return self.explainer.look_twice(images, **kwargs)
 
     @property
@@ -177,13 +193,21 @@ class FeedbackCNN(keras.Model):
         return {"saliency": self.call}
 
     def save(self, filepath, *args, **kwargs):
-        """As `keras.Model.save`, but not as `.h5`, which Keras could not load."""
+        """As `keras.Model.save`, but not as `.h5`, which Keras could not load.
+
+        Args:
+            filepath, *args, **kwargs: as there.
+        """
         if str(filepath).endswith((".h5", ".hdf5")):
             raise ValueError(f"{_NO_H5}, got '{filepath}'.")
         return super().save(filepath, *args, **kwargs)
 
     def export(self, filepath, *args, **kwargs):
-        """As `keras.Model.export`, also before the first call."""
+        """As `keras.Model.export`, also before the first call.
+
+        Args:
+            filepath, *args, **kwargs: as there.
+        """
         own = keras.InputSpec(dtype="float32", shape=self.backbone.input_shape)
         kwargs.setdefault("input_signature", [own])
         return super().export(filepath, *args, **kwargs)

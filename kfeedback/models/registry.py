@@ -46,6 +46,10 @@ class Family:
 def get(name, argument="model"):
     """The `Family` of a name.
 
+    Args:
+        name: what programs and the argument `backbone` call it.
+        argument: what the error calls the name.
+
     Raises:
         ValueError: if there is none; `argument` is what the error calls the name.
     """
@@ -63,7 +67,11 @@ def backbones():
 
 
 def factories(package):
-    """Dict from its own name to each factory that a file of a package defines."""
+    """Dict from its own name to each factory that a file of a package defines.
+
+    Args:
+        package: the name of one, as `"kfeedback.models"`.
+    """
     return {
         one.factory.__name__: one.factory
         for one in families().values()
@@ -73,6 +81,10 @@ def factories(package):
 
 def attribute(package, name):
     """The factory of that name of one of a package's files, for its `__getattr__`.
+
+    Args:
+        package: the name of one.
+        name: of the factory.
 
     Raises:
         AttributeError: if there is none.

@@ -59,7 +59,11 @@ _TYPES = {"arguments": dict, "classes": int, "class_names": list}  # others are 
 
 
 def check_weights(weights):
-    """Raises a ValueError unless `weights` is `None`, a tag, or the path of a file."""
+    """Raises a ValueError unless `weights` is `None`, a tag, or the path of a file.
+
+    Args:
+        weights: what was given as such.
+    """
     if weights is not None:
         registry.check_tag(weights)
 

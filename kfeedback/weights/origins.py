@@ -43,6 +43,9 @@ def origin(model):
 
     The arguments are all of those that have a JSON form, but for `weights`,
     `input_tensor` and `name`; a backbone is an origin itself.
+
+    Args:
+        model: any `keras.Model`.
     """
     return json.loads(getattr(model, "_kfeedback_origin", "{}"))
 

@@ -50,7 +50,11 @@ class Method(abc.ABC):
         """
 
     def network(self, model):
-        """A model as the method calls it: by default without gates."""
+        """A model as the method calls it: by default without gates.
+
+        Args:
+            model: a functional `keras.Model` that classifies.
+        """
         return Network(model, gated=False)
 
     def explain(self, network, images, targets=None, top=1):
@@ -100,7 +104,11 @@ class Method(abc.ABC):
 
 
 def register(name):
-    """A decorator for a method's class: from now on the string stands for it."""
+    """A decorator for a method's class: from now on the string stands for it.
+
+    Args:
+        name: the string, which must be free.
+    """
 
     def add(cls):
         cls.name = name

@@ -16,10 +16,22 @@ class CAM(Method):
 
     @abc.abstractmethod
     def cam(self, maps, gradient):
-        """The map of feature maps `(B, h, w, C)` and ∂s_k of them: `(B, h, w, 1)`."""
+        """The map of feature maps `(B, h, w, C)` and ∂s_k of them: `(B, h, w, 1)`.
+
+        Args:
+            maps: feature maps `(B, h, w, C)`.
+            gradient: what `pairs` gave for them, in most methods the gradient `(B, h,
+                w, C)`.
+        """
 
     def pairs(self, network, images, targets):
-        """The last feature maps, and what stands for their gradients: two lists."""
+        """The last feature maps, and what stands for their gradients: two lists.
+
+        Args:
+            network: what `network` gave.
+            images: `(B, H, W, C)`, as the model takes them.
+            targets: int32 `(B,)`.
+        """
         return network.last_maps(images, targets)
 
     def network(self, model):

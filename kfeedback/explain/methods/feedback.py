@@ -106,7 +106,7 @@ class Feedback(Method):
         normalize=True,
         objective="contrast",
         readout="evidence",
-        smoothing=1 / 56,
+        smoothing=1 / 28,
     ):
         self.iterations = checks.integer("iterations", iterations)
         self.step_size = checks.number("step_size", step_size, above=0, below=math.inf)
@@ -180,7 +180,11 @@ class Feedback(Method):
         return ops.fori_loop(0, self.iterations, loop_body(update), gates)
 
     def sparsity_for(self, images):
-        """λ for images `(B, H, W, C)`."""
+        """λ for images `(B, H, W, C)`.
+
+        Args:
+            images: tensor; only their size matters.
+        """
         if self.sparsity is not None:
             return self.sparsity
         _, height, width, _ = ops.shape(images)

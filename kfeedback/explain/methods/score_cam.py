@@ -32,7 +32,12 @@ class ScoreCAM(CAM):
     """
 
     def cam(self, maps, weights):
-        """The maps, weighted: `(B, h, w, 1)`."""
+        """The maps, weighted: `(B, h, w, 1)`.
+
+        Args:
+            maps: `(B, h, w, C)`.
+            weights: `(B, 1, 1, C)`.
+        """
         return ops.sum(weights * maps, axis=-1, keepdims=True)
 
     def pairs(self, network, images, targets):
