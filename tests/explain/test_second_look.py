@@ -18,10 +18,9 @@ def test_look_twice_crops_the_original_and_ranks_the_pairs():
     found = explainer.look_twice(image[None], top=2, **EXACT)
     assert found["first_classes"].tolist() == [[0, 1]]
     assert found["boxes"].shape == (1, 2, 4) and found["boxes"].dtype == np.int32
-    # The gradient of class 1 lies where channel 1 is: the gates elsewhere are closed.
-    # (Shrinking by half blurs it into the next pixels, one of the smaller image each.)
+    # The map of class 1 lies where channel 1 is: the gates elsewhere are closed.
     top, left, bottom, right = found["boxes"][0, 1]
-    assert (top, left, bottom, right) == (6, 0, 16, 10)
+    assert (top, left, bottom, right) == (8, 0, 16, 8)
     assert found["classes"].tolist() == [[1, 0]]
     # Whole gray levels, as whoever reads an image file sees them.
     crop = ops.round(ops.image.resize(image[6:, :10], (8, 8), antialias=True))
