@@ -60,7 +60,7 @@ nb_execution_raise_on_error = True
 nb_execution_in_temp = True
 nb_execution_timeout = 120
 nb_output_stderr = "remove"
-nb_mime_priority_overrides = [("html", "text/plain", 0)]
+nb_merge_streams = True
 
 html_theme = "furo"
 html_title = f"kfeedback {version}"
