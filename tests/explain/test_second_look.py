@@ -22,9 +22,8 @@ def test_look_twice_crops_the_original_and_ranks_the_pairs():
     top, left, bottom, right = found["boxes"][0, 1]
     assert (top, left, bottom, right) == (8, 0, 16, 8)
     assert found["classes"].tolist() == [[1, 0]]
-    # Whole gray levels, as whoever reads an image file sees them.
-    crop = ops.round(ops.image.resize(image[6:, :10], (8, 8), antialias=True))
-    expected = explainer.predict(ops.convert_to_numpy(crop)[None])[0]
+    crop = image[8:, :8]
+    expected = explainer.predict(crop[None])[0]
     np.testing.assert_allclose(found["scores"][0, 0], expected[1], atol=1e-6)
     assert (np.diff(found["scores"], axis=1) <= 0).all()
     listed = explainer.look_twice([image, image[:12, :14]], top=2, **EXACT)
