@@ -29,7 +29,8 @@ class TimestepMetric(keras.metrics.Metric):
 
     def __init__(self, metric, timestep=-1, name=None):
         timestep = checks.integer("timestep", timestep, least=None)
-        if metric in ("accuracy", "acc"):
+        self._shorthand = metric if metric in ("accuracy", "acc") else None
+        if self._shorthand:
             metric = keras.metrics.MeanMetricWrapper(_accuracy, name=metric)
             metric._direction = "up"
         metric = known("metric", metric, keras.metrics.get)
@@ -78,7 +79,7 @@ class TimestepMetric(keras.metrics.Metric):
     def get_config(self):
         """The constructor's arguments."""
         return {
-            "metric": keras.metrics.serialize(self.metric),
+            "metric": self._shorthand or keras.metrics.serialize(self.metric),
             "timestep": self.timestep,
             "name": self.name,
         }
@@ -103,6 +104,7 @@ class ExactMatch(keras.metrics.MeanMetricWrapper):
     def __init__(self, threshold=0.5, name="exact_match"):
         self.threshold = checks.number("threshold", threshold, least=0, below=1)
         super().__init__(self._matches, name=name)
+        self._direction = "up"  # by which callbacks know what is better
 
     def _matches(self, y_true, y_pred):
         y_true, y_pred = (ops.convert_to_tensor(y) for y in (y_true, y_pred))

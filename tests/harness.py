@@ -84,6 +84,9 @@ def randomize(layer, seed=0):
         else:
             value = random.normal(0, 0.1, shape)
         variable.assign(value.astype("float32"))
+    for one in layer._flatten_layers():
+        if isinstance(one, keras.layers.Normalization):
+            one.finalize_state()  # it keeps what follows from its weights
     return layer
 
 

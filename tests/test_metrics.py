@@ -5,6 +5,7 @@ import keras
 import numpy as np
 import pytest
 
+from kfeedback.layers import StackTimesteps
 from kfeedback.losses import TimestepLoss
 from kfeedback.metrics import ExactMatch, TimestepMetric
 from tests import harness, reference
@@ -265,3 +266,34 @@ def test_exact_match_refuses_labels_that_are_no_vectors():
     with pytest.raises(ValueError) as error:
         ExactMatch()(np.array([1, 0]), np.array([[0.2, 0.9], [0.8, 0.1]]))
     harness.assert_one_sentence(error.value, "y_true")
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_callbacks_know_that_more_matches_are_better(tmp_path, wrapped):
+    x = inputs = keras.Input((4,))
+    dense = keras.layers.Dense(3, activation="sigmoid")
+    metric = ExactMatch(name="matches")
+    loss = keras.losses.BinaryCrossentropy()
+    if wrapped:
+        outputs = StackTimesteps()([dense(x), dense(x)])
+        metric, loss = TimestepMetric(metric), TimestepLoss(loss)
+    else:
+        outputs = dense(x)
+    model = keras.Model(inputs, outputs)
+    model.compile("sgd", loss, metrics=[metric])
+    model.save(tmp_path / "a.keras")
+    model = keras.models.load_model(tmp_path / "a.keras")
+    stop = keras.callbacks.EarlyStopping("val_matches")
+    data = np.zeros((4, 4)), np.ones((4, 3))
+    model.fit(*data, validation_data=data, callbacks=[stop], verbose=0)
+    assert stop.monitor_op(1.0, 0.0)
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "acc", "sparse_categorical_accuracy"])
+def test_a_reloaded_metric_knows_which_way_is_better(metric):
+    metric = TimestepMetric(metric, 1)
+    config = json.loads(json.dumps(keras.metrics.serialize(metric)))
+    again = keras.metrics.deserialize(config)
+    assert again.name == metric.name and again._direction == "up"
+    again.update_state(SPARSE, PREDICTIONS)
+    np.testing.assert_allclose(float(again.result()), RIGHT[:, 1].mean(), rtol=1e-6)

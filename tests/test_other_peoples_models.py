@@ -278,6 +278,27 @@ def test_export_sees_through_nesting(tmp_path):
     np.testing.assert_array_equal(found["timesteps"], expected[1])
 
 
+@harness.tensorflow_only
+def test_names_that_begin_with_an_underscore_are_exported(tmp_path):
+    """Keras itself cannot: TensorFlow writes no variable of such a name."""
+    import tensorflow as tf
+
+    x = inputs = keras.Input((28, 28, 1), name="_image")
+    x = layers.Conv2D(4, 5, 2, activation="relu", name="_conv_stem")(x)
+    x = layers.BatchNormalization(name="-norm")(x)
+    x = layers.GlobalAveragePooling2D(name="_pool")(x)
+    outputs = layers.Dense(3, activation="softmax", name="_scores")(x)
+    net = kfeedback.LRNet(keras.Model(inputs, outputs), return_sequences=True)
+    harness.randomize(net)
+    names = [v.value.name for v in net.variables]
+    assert any(name.startswith("_conv_stem") for name in names)
+    path = kfeedback.serving.export(net, tmp_path / "m", warmup_batches=())
+    served = tf.saved_model.load(str(path)).signatures["timesteps"]
+    found = served(images=tf.constant(IMAGES))["probabilities"]
+    np.testing.assert_allclose(found, net(IMAGES), atol=1e-5)
+    assert [v.value.name for v in net.variables] == names
+
+
 def test_early_exit_of_a_fixed_batch_size():
     image = keras.Input(batch_shape=(4, 28, 28, 1))
     backbone = backbones.LeNet(input_tensor=image)
@@ -539,6 +560,14 @@ def test_a_feedback_cnn_is_not_saved_as_h5(tmp_path, suffix):
             net.save(path)
         one_sentence(error)
     assert not list(tmp_path.iterdir())
+    outer = keras.Sequential([keras.Input((28, 28, 1)), layers.Rescaling(2.0), net])
+    for save in (
+        lambda path: keras.saving.save_model(net, path),
+        lambda path: outer.save(path),
+    ):
+        with pytest.raises(ValueError, match=r"must end in \.keras") as error:
+            save(tmp_path / f"b{suffix}")
+        one_sentence(error)
     net.save(tmp_path / "a.keras")
 
 

@@ -13,6 +13,7 @@ from absl import flags, logging
 from applications.common import runs
 from applications.common.settings import as_text
 from kfeedback import renamed
+from kfeedback.datasets.sources import said
 
 CONFIGS = pathlib.Path(__file__).parents[1] / "configs"
 _HELP = {"-h", "-help", "--help", "--helpfull", "--helpshort"}
@@ -28,10 +29,13 @@ def launch(main, settings_class):
         main(parse(settings_class, sys.argv[1:]))
     except subprocess.CalledProcessError as error:
         sys.exit(error.returncode)  # it has said itself what was wrong
-    except (ValueError, TypeError, ImportError, OSError) as error:
-        if {"--traceback", "--traceback=true"} & {*sys.argv}:
+    except Exception as error:
+        known = isinstance(error, ValueError | TypeError | ImportError | OSError)
+        # What a data set raises while it is read comes wrapped by TensorFlow.
+        reason = str(error) if known else said(error)
+        if reason is None or {"--traceback", "--traceback=true"} & {*sys.argv}:
             raise
-        sys.exit(f"error: {error}")
+        sys.exit(f"error: {reason}")
 
 
 def parse(settings_class, arguments):

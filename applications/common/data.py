@@ -55,6 +55,13 @@ class Dataset(Preprocessing):
     image_size: int | None = _data(
         None, "Resize images to so many pixels squared.", least=1
     )
+    center_crop: float | None = _data(
+        None,
+        "Of images that are not cropped at random, so large a share of the shorter "
+        "side, a square, goes into --image_size.",
+        above=0,
+        most=1,
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,13 +75,6 @@ class Data(Dataset):
         "Classes to keep, by name, else by number from 0, in the order of the labels.",
     )
     batch_size: int = _data(128, "Images a step.", least=1)
-    center_crop: float | None = _data(
-        None,
-        "Of images that are not cropped at random, so large a share of the shorter "
-        "side, a square, goes into --image_size.",
-        above=0,
-        most=1,
-    )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,29 +7,35 @@ r"""Measures where a classifier looks: maps and boxes of several methods, compar
 
 The data set is one of TFDS whose examples have objects with boxes, or a folder in the
 form of VOC, whose names stand for the model's classes in the order of --class_names or
-else of the alphabet. The class of every object is given. Thresholds and energy shares
-are chosen on --tuning_split, never on --eval_split. Images are resized to --image_size,
-by default what the model takes; the second look cuts out of them as they were before.
+else of the alphabet. A target is a class of which an image has objects: it is given,
+and a box is right that fits any of these. Thresholds and energy shares are chosen on
+--tuning_split, never on --eval_split. Images are resized to --image_size, by default
+what the model takes; the second look cuts out of them as they were before. Images come
+in a stream: memory is the same for ten and for fifty thousand.
 
-Into --output_dir go `localize.csv`, one row per method with all metrics; `gallery.png`;
-and `localize.html`, one page with image, map, box and second look per method that opens
-without a server.
+Into --output_dir go `localize.csv`, one row per method with all metrics; `gallery.png`
+and `looks.png`, maps, boxes and second looks of some images; and `localize.html`, one
+page with all of it that opens without a server.
 """
 
+import itertools
 import logging
 import pathlib
+
+import numpy as np
 
 from applications.common import data, machine, rows
 from applications.common.command_line import launch
 from applications.common.models import load_model
-from applications.localize import gallery, measures, page
+from applications.localize import gallery, page
+from applications.localize.measures import Measures
 from applications.localize.settings import Settings
-from kfeedback.datasets.boxes import load_boxes
-from kfeedback.explain import Explainer
+from applications.localize.stream import chunks, open_stream
+from kfeedback.explain import Explainer, metrics
 
-_CHUNK = 64
 _SHOWN = ("localization_error", "tuned_error", "max_box_error", "pointing_game")
-_SHOWN += ("energy_in_box", "deletion", "insertion", "first_look", "second_look")
+_SHOWN += ("energy_in_box", "pxap", "deletion", "insertion", "first_look")
+_SHOWN += ("second_look", "seconds_per_map")
 
 
 def main(settings):
@@ -44,65 +50,77 @@ def main(settings):
         preprocess = settings.preprocessing
         model = load_model("model", settings.model)
     explainers = {
-        name: Explainer(
-            model, settings.method(name), preprocess=preprocess, batch_size=_CHUNK
-        )
+        name: Explainer(model, settings.method(name), preprocess=preprocess)
         for name in settings.methods
     }
     network = explainers[settings.methods[0]].network
-    tuning = _boxed(settings, network, settings.tuning_split, settings.tuning_examples)
-    test = _boxed(settings, network, settings.eval_split, settings.examples)
+    tuning, test = (
+        open_stream(settings, network, split, count)
+        for split, count in (
+            (settings.tuning_split, settings.tuning_examples),
+            (settings.eval_split, settings.examples),
+        )
+    )
     output.mkdir(parents=True, exist_ok=True)
+    results = settings.results or output / "localize.csv"
     about = {
         "experiment": settings.experiment_name,
         "dataset": settings.dataset,
         "eval_split": settings.eval_split,
-        "images": len(test.images),
-        "objects": len(test.labels),
+        "images": len(test),
+        "targets": 0,
         "tuning_split": settings.tuning_split,
-        "tuning_objects": len(tuning.labels),
+        "tuning_images": len(tuning),
     }
+    measures = {k: Measures(settings, explainer) for k, explainer in explainers.items()}
+    # Before hours of work: can rows be added, and are there scenes?
+    for name, one in measures.items():
+        rows.open_rows(results, _line(settings, about, name, one))[0].close()
+    scenes = _collages(settings.collages, test)
+    for chunk in chunks(tuning, "tuning"):
+        for one in measures.values():
+            one.tune(chunk)
+    right, wrong = [], []
+    for chunk in chunks(test, "measuring"):
+        errors = {name: one.add(chunk) for name, one in measures.items()}
+        for n, example in enumerate(chunk.examples):
+            missed = errors[settings.first][chunk.index == n].any()
+            kept = wrong if missed else right
+            kept += [example] * (len(kept) < settings.gallery / 2)
+    shown = (right + wrong)[: settings.gallery]
+    about["targets"] = next(iter(measures.values())).targets
     lines = []
-    for method, explainer in explainers.items():
-        measured = measures.measure(settings, explainer, tuning, test)
-        line = about | {"method": method} | measured
-        line |= {"hardware": machine.hardware(), "flags": settings.command_line()}
-        rows.append_row(settings.results or output / "localize.csv", line)
-        lines.append(line)
-    print(f"{settings.dataset}, {settings.eval_split}: {len(test.labels)} objects")
+    for name, one in measures.items():
+        if scenes:
+            one.add_collages(*scenes)
+        lines.append(_line(settings, about, name, one))
+        rows.append_row(results, lines[-1])
+    print(f"{settings.dataset}, {settings.eval_split}: {about['targets']} targets")
     print(rows.format_table([{k: x[k] for k in ("method", *_SHOWN)} for x in lines]))
-    if settings.gallery:
-        energies = {line["method"]: line["tuned_energy"] for line in lines}
-        examples = gallery.choose(settings, explainers, energies, test)
-        gallery.draw(examples, output / "gallery.png")
-        page.write(examples, about, lines, output / "localize.html")
-        for name in ("gallery.png", "localize.html"):
-            print(f"wrote {output / name}")
+    if shown:
+        energies = {name: one.energy for name, one in measures.items()}
+        pictures = gallery.draw(
+            settings, explainers, energies, shown, test.class_names, output
+        )
+        page.write(pictures, about, lines, output / "localize.html")
+        for path in (*pictures, output / "localize.html"):
+            print(f"wrote {path}")
 
 
-def _boxed(settings, network, split, count):
-    size = network.model.inputs[0].shape[1:3]
-    if settings.image_size:
-        size = settings.image_size, settings.image_size
-    try:
-        found = load_boxes(
-            settings.dataset,
-            split,
-            image_size=None if None in size else size,
-            data_dir=settings.data_dir,
-            class_names=list(settings.class_names) or None,
-            count=count,
-        )
-    except ValueError as error:
-        raise ValueError(f"--dataset={settings.dataset}: {error}") from error
-    names = found.class_names
-    if names and len(names) != network.classes:
-        raise ValueError(
-            f"--dataset must have the {network.classes} classes of the model, got "
-            f"{settings.dataset} with {len(names)}; --class_names names those of a "
-            "folder."
-        )
-    return found
+def _line(settings, about, method, measures):
+    line = about | {"method": method} | measures.row()
+    return line | {"hardware": machine.hardware(), "flags": settings.command_line()}
+
+
+def _collages(count, stream):
+    """So many scenes, or as many as eight images for each give."""
+    if not count:
+        return ()
+    pieces = [x for x in itertools.islice(stream, 8 * count) if len(x.labels)]
+    found = metrics.collages(
+        np.stack([x.image for x in pieces]), [x.labels[0] for x in pieces]
+    )
+    return tuple(array[:count] for array in found)
 
 
 if __name__ == "__main__":

@@ -10,98 +10,154 @@ from kfeedback.explain import boxes, metrics
 ENERGIES = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.97, 0.99)
 """Shares of energy to choose one from on the tuning split."""
 
-THRESHOLDS = tuple(n / 50 for n in range(1, 46))
+THRESHOLDS = tuple(n * n / 2500 for n in range(2, 49))
+"""Shares of the brightest pixel, more of them small: a gradient has few bright ones."""
+
+IOUS = (0.3, 0.5, 0.7)
+"""Those of MaxBoxAccV2."""
 
 SIZES = (0, 0.05, 0.1, 0.2, 0.4, 1)
 """Bounds of the objects' sizes, as shares of the image."""
 
 CURVES = 200
-"""Deletion and insertion, 22 predictions an object, are of so many objects."""
+"""Deletion and insertion, 22 predictions a target, are of so many targets."""
+
+_BY_SIZE = ("localization_error", "first_look", "second_look")
+_BY_SIZE += ("first_look_top", "second_look_top")
+_SHARES = ("pointing_game", "energy_in_box", "pxap", "deletion", "insertion")
+_SHARES += ("collage_pointing_game", "collage_energy_in_box", "collage_pxap")
 
 
-def measure(settings, explainer, tuning, test):
-    """All metrics of one method, as columns of a row."""
-    energy, threshold = tune(explainer, tuning)
-    start = time.perf_counter()
-    maps = explainer.saliency(test.images[test.index], test.labels)
-    seconds = time.perf_counter() - start
-    errors = metrics.localization_errors(boxes_at(maps, 0.95), test.boxes)
-    tuned = metrics.localization_errors(boxes_at(maps, energy), test.boxes)
-    accuracy = metrics.max_box_accuracies(maps, test.boxes, [threshold])[0]
-    pictures = test.images[test.index[:CURVES]].astype(np.float32)
-    curves = [
-        curve(
-            lambda images: explainer.predict(images, verbose=False),
-            pictures,
-            maps[:CURVES],
-            test.labels[:CURVES],
-            steps=10,
-        ).mean()
-        for curve in (metrics.deletion, metrics.insertion)
-    ]
-    row = {
-        "localization_error": _percent(errors),
-        "tuned_energy": energy,
-        "tuned_error": _percent(tuned),
-        "threshold": threshold,
-        "max_box_error": f"{100 * (1 - accuracy):.2f}",
-        "pointing_game": f"{metrics.pointing_game(maps, test.boxes).mean():.4f}",
-        "energy_in_box": f"{metrics.energy_in_box(maps, test.boxes).mean():.4f}",
-        "deletion": f"{curves[0]:.4f}",
-        "insertion": f"{curves[1]:.4f}",
-    }
-    shape = test.images.shape[1:3]
-    row |= _by_size("localization", errors, test.boxes, shape)
-    row |= second_look(settings, explainer, test)
-    row["maps_per_second"] = f"{len(maps) / seconds:.1f}"
-    return row
+class Measures:
+    """All metrics of one method, over however many images; it keeps sums alone.
 
+    Args:
+        settings: `Settings`.
+        explainer: `Explainer`.
 
-def tune(explainer, tuning):
-    """The share of energy and the threshold with the fewest errors."""
-    maps = explainer.saliency(tuning.images[tuning.index], tuning.labels)
-    errors = [
-        metrics.localization_errors(boxes_at(maps, energy), tuning.boxes).mean()
-        for energy in ENERGIES
-    ]
-    accuracies = metrics.max_box_accuracies(maps, tuning.boxes, THRESHOLDS)
-    return ENERGIES[int(np.argmin(errors))], THRESHOLDS[int(np.argmax(accuracies))]
+    Attributes:
+        targets: int, how many were measured.
+    """
+
+    def __init__(self, settings, explainer):
+        self._settings, self._explainer = settings, explainer
+        self._wrong = np.zeros(len(ENERGIES))
+        self._right = np.zeros((len(THRESHOLDS), len(IOUS)))
+        self._sums, self._counts = {}, {}
+        self.targets = 0
+
+    @property
+    def energy(self):
+        """The share of energy with the fewest errors in what was tuned on."""
+        return ENERGIES[int(np.argmin(self._wrong))]
+
+    @property
+    def thresholds(self):
+        """The best threshold there for each of `IOUS`."""
+        return [THRESHOLDS[n] for n in np.argmax(self._right, axis=0)]
+
+    def tune(self, chunk):
+        """Counts the errors at every share of energy and every threshold."""
+        maps = self._explainer.saliency(chunk.pictures, chunk.labels, verbose=False)
+        for n, energy in enumerate(ENERGIES):
+            found = boxes_at(maps, energy)
+            self._wrong[n] += metrics.localization_errors(found, chunk.boxes).sum()
+        right = metrics.max_box_accuracies_v2(maps, chunk.boxes, THRESHOLDS, IOUS)
+        self._right += right * len(maps)
+
+    def add(self, chunk):
+        """Measures some images; says of which targets the tuned box is wrong."""
+        pictures, truth = chunk.pictures, chunk.boxes
+        start = time.perf_counter()
+        maps = self._explainer.saliency(pictures, chunk.labels, verbose=False)
+        self._add("seconds_per_map", time.perf_counter() - start, len(maps))
+        errors = metrics.localization_errors(boxes_at(maps, 0.95), truth)
+        self._add_by_size("localization_error", errors, truth, chunk)
+        tuned = metrics.localization_errors(boxes_at(maps, self.energy), truth)
+        self._add("tuned_error", tuned)
+        for threshold, iou in zip(self.thresholds, IOUS, strict=True):
+            right = metrics.max_box_accuracies_v2(maps, truth, [threshold], [iou])
+            self._add("max_box_error", (1 - right.item()) * len(maps), len(maps))
+        self._add_shares("", maps, truth)
+        curves = max(0, CURVES - self.targets)
+        for curve in (metrics.deletion, metrics.insertion) if curves else ():
+            areas = curve(
+                lambda images: self._explainer.predict(images, verbose=False),
+                pictures[:curves],
+                maps[:curves],
+                chunk.labels[:curves],
+                steps=10,
+            )
+            self._add(curve.__name__, areas)
+        if self._settings.top:
+            self._add_looks(chunk)
+        self.targets += len(maps)
+        return tuned
+
+    def add_collages(self, scenes, targets, cells):
+        """Measures scenes, of which every class is asked for in turn."""
+        for scene, classes, truth in zip(scenes, targets, cells, strict=True):
+            maps = self._explainer.saliency(scene[None], classes[None], verbose=False)
+            self._add_shares("collage_", maps[0], truth)
+
+    def row(self):
+        """The columns of a row, empty where nothing was measured."""
+        mean, sizes = self._mean, range(1, len(SIZES))
+        row = {
+            "localization_error": mean("localization_error", 100),
+            "tuned_energy": self.energy,
+            "tuned_error": mean("tuned_error", 100),
+            "thresholds": " ".join(f"{share:g}" for share in self.thresholds),
+            "max_box_error": mean("max_box_error", 100),
+        }
+        row |= {name: mean(name) for name in _SHARES}
+        for name in _BY_SIZE:
+            row[name] = mean(name, 100)
+            row |= {f"{name}_size_{n}": mean(f"{name}_size_{n}", 100) for n in sizes}
+        return row | {"seconds_per_map": mean("seconds_per_map")}
+
+    def _add_looks(self, chunk):
+        """Errors of one look and of two, where images have one target."""
+        chosen = np.flatnonzero(np.bincount(chunk.index)[chunk.index] == 1)
+        if not len(chosen):
+            return
+        looks = self._settings.look_twice(
+            self._explainer,
+            [chunk.examples[chunk.index[n]].original for n in chosen],
+            chunk.images.shape[1:3],
+        )
+        truth = [chunk.boxes[n] for n in chosen]
+        for name, key in (("first_look", "first_classes"), ("second_look", "classes")):
+            wrong = looks[key] != chunk.labels[chosen, None]
+            self._add_by_size(name, wrong[:, 0], truth, chunk)
+            self._add_by_size(f"{name}_top", wrong.all(axis=1), truth, chunk)
+
+    def _add_shares(self, start, maps, truth):
+        self._add(f"{start}pointing_game", metrics.pointing_game(maps, truth))
+        self._add(f"{start}energy_in_box", metrics.energy_in_box(maps, truth))
+        self._add(f"{start}pxap", metrics.pixel_average_precision(maps, truth))
+
+    def _add_by_size(self, name, errors, truth, chunk):
+        self._add(name, errors)
+        rows = metrics.error_by_size(errors, truth, chunk.images.shape[1:3], SIZES)
+        for n, row in enumerate(rows, start=1):
+            if row["count"]:
+                self._add(f"{name}_size_{n}", row["error"] * row["count"], row["count"])
+
+    def _add(self, name, values, count=None):
+        """Adds values, or the sum of so many."""
+        count = len(values) if count is None else count
+        self._sums[name] = self._sums.get(name, 0.0) + float(np.sum(values))
+        self._counts[name] = self._counts.get(name, 0) + count
+
+    def _mean(self, name, factor=1):
+        if name not in self._sums:
+            return ""
+        mean = factor * self._sums[name] / self._counts[name]
+        return f"{mean:.{2 if factor == 100 else 4}f}"
 
 
 def boxes_at(maps, energy):
     """The smallest box around the foreground of each map `(N, H, W)`."""
-    parts = [
-        boxes.smallest_box(
-            boxes.foreground(ops.convert_to_tensor(maps[i : i + 256, None]), energy)
-        )
-        for i in range(0, len(maps), 256)
-    ]
-    return np.concatenate([ops.convert_to_numpy(part)[:, 0] for part in parts])
-
-
-def second_look(settings, explainer, test):
-    """Top-1 errors of one look and of two, by size, where images have one object."""
-    names = ("first_look", "second_look")
-    sizes = ["", *(f"_size_{n}" for n in range(1, len(SIZES)))]
-    row = {f"{name}{size}": "" for name in names for size in sizes}
-    if not np.array_equal(test.index, np.arange(len(test.images))):
-        return row
-    shape = test.images.shape[1:3]
-    looks = settings.look_twice(explainer, test.originals, shape)
-    for name, key in zip(names, ("first_classes", "classes"), strict=True):
-        wrong = looks[key][:, 0] != test.labels
-        row[name] = _percent(wrong)
-        row |= _by_size(name, wrong, test.boxes, shape)
-    return row
-
-
-def _by_size(name, errors, truth, shape):
-    rows = metrics.error_by_size(errors, truth, shape, SIZES)
-    return {
-        f"{name}_size_{n}": "" if row["count"] == 0 else f"{100 * row['error']:.2f}"
-        for n, row in enumerate(rows, start=1)
-    }
-
-
-def _percent(errors):
-    return f"{100 * np.mean(errors):.2f}"
+    mask = boxes.foreground(ops.convert_to_tensor(maps[:, None]), energy)
+    return ops.convert_to_numpy(boxes.smallest_box(mask))[:, 0]

@@ -2,11 +2,13 @@
 
 import dataclasses
 import functools
+import pathlib
 from collections.abc import Mapping
 
 from applications.common.data import Dataset
 from applications.common.settings import Experiment, field
 from kfeedback import explain
+from kfeedback.explain import second_look
 
 _model = functools.partial(field, group="model")
 _method = functools.partial(field, group="methods")
@@ -22,7 +24,7 @@ _LOOP += ("gate_layers", "objective", "readout", "smoothing")
 class Settings(Experiment, Dataset):
     """The flags of applications.localize."""
 
-    FROM_RUN = ("dataset", "preprocessing", "data_dir", "image_size")
+    FROM_RUN = ("dataset", "preprocessing", "data_dir", "image_size", "center_crop")
 
     run: str | None = _model(
         None, "Folder that applications.train wrote; this or --model is given."
@@ -31,7 +33,7 @@ class Settings(Experiment, Dataset):
         None, "A classifier that Keras can load, a .keras file; this or --run is given."
     )
     class_names: tuple[str, ...] = _model(
-        (), "A name per class of the model, for a folder."
+        (), "A name per class of the model, for a folder; or a file, a name a line."
     )
     methods: tuple[str, ...] = _method(
         _COMPARED, "The saliency methods to compare.", choices=_METHODS
@@ -42,6 +44,9 @@ class Settings(Experiment, Dataset):
     examples: int = _method(1000, "Images of --eval_split.", least=1)
     tuning_split: str = _method("train", "The examples to choose thresholds on.")
     tuning_examples: int = _method(500, "Images to tune on.", least=1)
+    collages: int = _method(
+        0, "Scenes of four images of --eval_split, each asked for in turn.", least=0
+    )
     iterations: int = _loop(10, "How many updates of the gates.", least=1)
     step_size: float = _loop(0.1, "α, the size of a step of the gates.", above=0)
     sparsity: float | None = _loop(
@@ -67,13 +72,22 @@ class Settings(Experiment, Dataset):
         (), "Layers with gates; every ReLU by default."
     )
     look_energy: float = _look(
-        0.95, "Share of a map's energy that is cut out.", above=0, most=1
+        0.8, "Share of a map's energy that is cut out.", above=0, most=1
     )
-    margin: float = _look(0.25, "Added to a box for the second look.", least=0)
+    margin: float = _look(0.0, "Added to a box for the second look.", least=0)
     square: bool = _look(True, "Cut out squares instead of boxes.")
-    top: int = _look(5, "Classes and boxes of a second look.", least=1)
+    combine: str = _look(
+        "looks",
+        "Of all looks or of the crops alone (the paper's) the best pairs of class and "
+        "confidence, or the mean of all looks.",
+        choices=second_look.COMBINATIONS,
+    )
+    top: int = _look(5, "Classes and boxes of a second look; 0 for none.", least=0)
     gallery: int = field(
-        6, "Images on the page; 0 for no page and gallery.", least=0, group="output"
+        6,
+        "Images on the page, half of them missed, as far as there are; 0 for no page.",
+        least=0,
+        group="output",
     )
 
     def check(self):
@@ -94,6 +108,18 @@ class Settings(Experiment, Dataset):
         if self.model is not None:
             self.require_unfitted("--model")
 
+    def names(self):
+        """The names of --class_names, or `None`."""
+        if len(self.class_names) == 1 and pathlib.Path(self.class_names[0]).is_file():
+            text = pathlib.Path(self.class_names[0]).read_text("utf-8")
+            return [line.strip() for line in text.splitlines() if line.strip()]
+        return list(self.class_names) or None
+
+    @property
+    def first(self):
+        """The method that says which images go well, which badly: feedback, if any."""
+        return "feedback" if "feedback" in self.methods else self.methods[0]
+
     def method(self, name):
         """A saliency method of `kfeedback.explain`, with what the flags say of it."""
         found = {}
@@ -113,5 +139,6 @@ class Settings(Experiment, Dataset):
             energy=self.look_energy,
             margin=self.margin,
             square=self.square,
+            combine=self.combine,
             size=size,
         )

@@ -18,8 +18,13 @@ def is_path(name):
 
 
 def visible(folder):
-    """The paths in a folder, sorted, without hidden ones: `.DS_Store`, `._1.png`."""
-    return sorted(path for path in folder.iterdir() if path.name[0] != ".")
+    """The paths in a folder, sorted, without hidden ones: `.DS_Store`, `._1.png`.
+
+    Hidden are also the folders that archives of macOS and a Synology put beside others.
+    """
+    hidden = ("__MACOSX", "@eaDir")
+    paths = (path for path in folder.iterdir() if path.name not in hidden)
+    return sorted(path for path in paths if path.name[0] != ".")
 
 
 def readable(name):

@@ -40,28 +40,40 @@ class BoxStream:
         class_names: list of names.
         read: a function that gives an iterator over `(image, labels, boxes)`, the boxes
             in pixels, maybe beyond the image.
+        count: number of images; `len` gives it too.
         image_size: `(height, width)` to resize images to, or `None`.
-        count: greatest number of images, or `None`.
+        center_crop: share of the shorter side, or `None`.
     """
 
     class_names: list
     read: Callable
+    count: int
     image_size: tuple | None
-    count: int | None
+    center_crop: float | None
+
+    def __len__(self):
+        return self.count
 
     def __iter__(self) -> Iterator[BoxedImage]:
         for original, labels, boxes in itertools.islice(self.read(), self.count):
-            image = original
+            (top, left), cut = self._window(original.shape[:2])
+            image = original[top : top + cut[0], left : left + cut[1]]
             if self.image_size is not None:
-                image = images.resize(original, self.image_size)
-            sides = np.tile(original.shape[:2], 2)
-            scale = np.tile(image.shape[:2], 2) / sides
-            boxes = np.clip(boxes, 0, sides) * scale
+                image = images.resize(image, self.image_size)
+            scale = np.tile(image.shape[:2], 2) / np.tile(cut, 2)
+            boxes = np.clip(boxes - np.tile([top, left], 2), 0, np.tile(cut, 2)) * scale
             boxes = np.round(boxes).astype(np.int64)
             kept = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
             yield BoxedImage(
                 image, original, np.array(labels, np.int32)[kept], boxes[kept]
             )
+
+    def _window(self, shape):
+        """Where what is taken of an image starts, and its sides."""
+        if self.center_crop is None:
+            return (0, 0), shape
+        side = max(round(self.center_crop * min(shape)), 1)
+        return tuple((length - side) // 2 for length in shape), (side, side)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,7 +98,14 @@ class BoxedImages:
 
 
 def stream_boxes(
-    name, split, *, image_size=None, data_dir=None, class_names=None, count=None
+    name,
+    split,
+    *,
+    image_size=None,
+    center_crop=None,
+    data_dir=None,
+    class_names=None,
+    count=None,
 ):
     """Opens images with boxes, of TFDS or in a folder in the form of VOC.
 
@@ -101,14 +120,17 @@ def stream_boxes(
             `"all"` for every annotation.
         image_size: a number or `(height, width)` to resize images to; `None` leaves
             them as they are.
+        center_crop: a share of the shorter side: of each image the square in its
+            middle goes into `image_size`. Originals stay whole.
         data_dir: the folder of TFDS.
         class_names: for a folder, the classes in the order of their numbers; by default
             those that occur in any of its annotations, sorted.
         count: greatest number of images.
 
     Returns:
-        `BoxStream`, an iterable of `BoxedImage`s. Of boxes that reach beyond their
-        image the part inside is left, and those of which nothing is left are left out.
+        `BoxStream`, an iterable of `BoxedImage`s that knows its `len`. Of boxes that
+        reach beyond their image or its crop the part inside is left, and those of which
+        nothing is left are left out.
 
     Raises:
         ValueError: if there is no such data set, or an argument is not as above; where
@@ -123,23 +145,24 @@ def stream_boxes(
         raise ValueError(f"name must be a name or a path, got {name!r}.")
     count = None if count is None else checks.integer("count", count)
     image_size = height_width(image_size)
+    if center_crop is not None:
+        checks.number("center_crop", center_crop, above=0, most=1)
     folder = pathlib.Path(name).expanduser()
     if is_path(name) and folder.is_dir():
-        read, names = voc.open_folder(folder, split, class_names, count)
+        read, names, total = voc.open_folder(folder, split, class_names, count)
     else:
         data_dir = None if data_dir is None else os.path.expanduser(data_dir)
-        read, names = _tfds(name, split, data_dir)
-    return BoxStream(names, read, image_size, count)
+        read, names, total = _tfds(name, split, data_dir)
+    total = total if count is None else min(count, total)
+    return BoxStream(names, read, total, image_size, center_crop)
 
 
-def load_boxes(
-    name, split, *, image_size=None, data_dir=None, class_names=None, count=None
-):
+def load_boxes(name, split, **kwargs):
     """Loads images with boxes into memory.
 
     Args:
-        name, split, image_size, data_dir, class_names, count: as in `stream_boxes`;
-            `image_size` is needed where images differ in size.
+        name, split, **kwargs: as in `stream_boxes`; `image_size` is needed where images
+            differ in size.
 
     Returns:
         `BoxedImages`.
@@ -153,14 +176,7 @@ def load_boxes(
         >>> boxed.images.shape
         (100, 224, 224, 3)
     """
-    stream = stream_boxes(
-        name,
-        split,
-        image_size=image_size,
-        data_dir=data_dir,
-        class_names=class_names,
-        count=count,
-    )
+    stream = stream_boxes(name, split, **kwargs)
     examples = list(stream)
     if len({one.image.shape for one in examples}) > 1:
         raise ValueError(

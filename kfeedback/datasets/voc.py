@@ -22,9 +22,10 @@ def open_folder(folder, split, class_names, count):
         split, class_names, count: as in `kfeedback.datasets.stream_boxes`.
 
     Returns:
-        `(examples, names)`: a function that gives an iterator over `(image, labels,
-        boxes)`, uint8 `(H, W, 3)`, a list of k ints and float64 `(k, 4)` in pixels, as
-        annotated; and the names of all classes, as a list.
+        `(examples, names, total)`: a function that gives an iterator over `(image,
+        labels, boxes)`, uint8 `(H, W, 3)`, a list of k ints and float64 `(k, 4)` in
+        pixels, as annotated; the names of all classes, as a list; and the number of
+        images.
 
     Raises:
         ValueError: if an annotation or image is missing or damaged; the error names it.
@@ -58,14 +59,14 @@ def open_folder(folder, split, class_names, count):
                 np.array([box for _, box in objects], float).reshape(-1, 4),
             )
 
-    return examples, names
+    return examples, names, len(files)
 
 
 def _listed(folder, split):
     listed = folder / "ImageSets" / "Main" / f"{split}.txt"
     if not listed.is_file():
         raise ValueError(f"split must be 'all' or name {listed}, got {split!r}.")
-    lines = listed.read_text("utf-8", "surrogateescape").splitlines()
+    lines = listed.read_text("utf-8-sig", "surrogateescape").splitlines()
     stems = [line.split()[0] for line in lines if line.strip()]
     if not stems:
         raise ValueError(f"split must name a file with lines, got {str(listed)!r}.")

@@ -24,6 +24,8 @@ from kfeedback.explain.methods.occlusion import Occlusion
 from kfeedback.explain.methods.rise import RISE
 from kfeedback.explain.methods.score_cam import ScoreCAM
 from kfeedback.explain.methods.smooth_grad import SmoothGrad
+from kfeedback.explain.plots import plot
+from kfeedback.explain.sanity import randomized_layers
 
 __all__ = [
     "OBJECTIVES",
@@ -52,6 +54,8 @@ __all__ = [
     "localize",
     "look_twice",
     "metrics",
+    "plot",
+    "randomized_layers",
     "register",
     "saliency",
 ]

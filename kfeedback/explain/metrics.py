@@ -1,6 +1,8 @@
 """How good saliency maps and boxes are, in NumPy.
 
-Boxes are `(top, left, bottom, right)` in pixels, the ends excluded.
+Boxes are `(top, left, bottom, right)` in pixels, the ends excluded. The truth is one
+box a map, `(N, 4)`; or N arrays `(k, 4)` where a map is about a class of which an image
+has k ≥ 1 objects: any of them counts.
 """
 
 import itertools
@@ -8,18 +10,32 @@ import itertools
 import numpy as np
 
 from kfeedback import checks
-from kfeedback import images as images_lib
 from kfeedback.explain.boxes import area, component_boxes, iou
+from kfeedback.explain.scenes import collages
+
+__all__ = [
+    "THRESHOLDS",
+    "collages",
+    "deletion",
+    "energy_in_box",
+    "error_by_size",
+    "insertion",
+    "localization_errors",
+    "max_box_accuracies",
+    "max_box_accuracies_v2",
+    "pixel_average_precision",
+    "pointing_game",
+]
 
 THRESHOLDS = tuple(n / 50 for n in range(1, 50))
 
 
 def localization_errors(boxes, truth, threshold=0.5):
-    """Where a box is wrong: its IoU with the true one is not above the threshold.
+    """Where a box is wrong: its IoU with no true one is above the threshold.
 
     Args:
         boxes: `(N, 4)`.
-        truth: `(N, 4)`.
+        truth: `(N, 4)`, or N arrays `(k, 4)`.
         threshold: ≥ 0 and < 1.
 
     Returns:
@@ -28,13 +44,11 @@ def localization_errors(boxes, truth, threshold=0.5):
     Raises:
         ValueError: if an argument is not as above.
     """
-    boxes, truth = _boxes("boxes", boxes), _boxes("truth", truth)
-    if len(boxes) != len(truth):
-        raise ValueError(
-            f"truth must have one box for each of {len(boxes)}, got {len(truth)}."
-        )
+    boxes = _boxes("boxes", boxes)
+    truth = _several(truth, len(boxes), "boxes")
     threshold = checks.number("threshold", threshold, least=0, below=1)
-    return ~(iou(boxes, truth) > threshold)
+    best = [iou(one, own).max() for one, own in zip(boxes, truth, strict=True)]
+    return ~(np.array(best) > threshold)
 
 
 def max_box_accuracies(maps, truth, thresholds=THRESHOLDS):
@@ -46,7 +60,7 @@ def max_box_accuracies(maps, truth, thresholds=THRESHOLDS):
 
     Args:
         maps: `(N, H, W)`, values ≥ 0.
-        truth: `(N, 4)`.
+        truth: `(N, 4)`, or N arrays `(k, 4)`.
         thresholds: shares, each > 0 and ≤ 1.
 
     Returns:
@@ -62,16 +76,16 @@ def max_box_accuracies(maps, truth, thresholds=THRESHOLDS):
     maps, truth = _maps_and_boxes(maps, truth)
     shares = [checks.number("thresholds", t, above=0, most=1) for t in thresholds]
     correct = np.zeros(len(shares))
-    for one, box in zip(maps, truth, strict=True):
+    for one, own in zip(maps, truth, strict=True):
         peak = one.max()
         for n, share in enumerate(shares):
             found = component_boxes((one >= share * peak) & (one > 0))
-            correct[n] += len(found) > 0 and iou(found[0], box) > 0.5
+            correct[n] += len(found) > 0 and iou(found[0], own).max() > 0.5
     return correct / len(maps)
 
 
 def pointing_game(maps, truth):
-    """Whether the brightest pixel of a map lies in the box: bool `(N,)`.
+    """Whether the brightest pixel of a map lies in a box: bool `(N,)`.
 
     Of several equally bright ones the first is taken; a map of zeros never does. The
     arguments are those of `max_box_accuracies`.
@@ -81,23 +95,24 @@ def pointing_game(maps, truth):
         count what is within 15 pixels of photographs).
     """
     maps, truth = _maps_and_boxes(maps, truth)
-    width = maps.shape[2]
-    place = maps.reshape(len(maps), -1).argmax(axis=1)
-    point = np.stack([place // width, place % width], axis=1)
-    inside = ((point >= truth[:, :2]) & (point < truth[:, 2:])).all(axis=1)
-    return inside & (maps.max(axis=(1, 2)) > 0)
+    return np.array(
+        [
+            bool(one.max() > 0 and _inside(one, own).flat[one.argmax()])
+            for one, own in zip(maps, truth, strict=True)
+        ]
+    )
 
 
 def energy_in_box(maps, truth):
-    """The share of a map's sum that lies in the box: float64 `(N,)`, 0 for zeros.
+    """The share of a map's sum that lies in the boxes, 0 for zeros: float64 `(N,)`.
 
     The arguments are those of `max_box_accuracies`.
     """
     maps, truth = _maps_and_boxes(maps, truth)
     inside = np.array(
         [
-            one[t:b, left:r].sum(dtype=np.float64)
-            for one, (t, left, b, r) in zip(maps, truth, strict=True)
+            one[_inside(one, own)].sum(dtype=np.float64)
+            for one, own in zip(maps, truth, strict=True)
         ]
     )
     total = maps.sum(axis=(1, 2), dtype=np.float64)
@@ -146,7 +161,7 @@ def max_box_accuracies_v2(maps, truth, thresholds=THRESHOLDS, ious=(0.3, 0.5, 0.
 
     Args:
         maps: `(N, H, W)`, values ≥ 0.
-        truth: N arrays `(k, 4)`, the boxes of an image's k ≥ 1 objects.
+        truth: `(N, 4)`, or N arrays `(k, 4)`.
         thresholds: shares, each > 0 and ≤ 1.
         ious: each ≥ 0 and < 1.
 
@@ -161,7 +176,7 @@ def max_box_accuracies_v2(maps, truth, thresholds=THRESHOLDS, ious=(0.3, 0.5, 0.
         Choe et al., Evaluation for weakly supervised object localization: protocol,
         metrics, and datasets, 2020, section 3.3.
     """
-    maps, truth = _maps(maps), _several(truth, len(maps))
+    maps, truth = _maps_and_boxes(maps, truth)
     shares = [checks.number("thresholds", t, above=0, most=1) for t in thresholds]
     bounds = np.array([checks.number("ious", one, least=0, below=1) for one in ious])
     correct = np.zeros((len(shares), len(bounds)))
@@ -184,7 +199,7 @@ def pixel_average_precision(maps, truth):
 
     Args:
         maps: `(N, H, W)`, values ≥ 0.
-        truth: N arrays `(k, 4)`, boxes whose pixels are the object's.
+        truth: `(N, 4)`, or N arrays `(k, 4)`, boxes whose pixels are the object's.
 
     Raises:
         ValueError: if an argument is not as above.
@@ -196,102 +211,27 @@ def pixel_average_precision(maps, truth):
     Departures: an image at a time instead of one ranking of all images' pixels; boxes
     in place of masks.
     """
-    maps, truth = _maps(maps), _several(truth, len(maps))
+    maps, truth = _maps_and_boxes(maps, truth)
     return np.array(
         [_precision(one, boxes) for one, boxes in zip(maps, truth, strict=True)]
     )
 
 
 def _precision(one, boxes):
-    inside = np.zeros(one.shape, bool)
-    for top, left, bottom, right in boxes:
-        inside[top:bottom, left:right] = True
     order = np.argsort(-one.ravel(), kind="stable")
-    values, hits = one.ravel()[order], np.cumsum(inside.ravel()[order])
+    values, hits = one.ravel()[order], np.cumsum(_inside(one, boxes).ravel()[order])
     # Equally bright pixels are taken together.
     last = np.append(np.nonzero(np.diff(values))[0], len(values) - 1)
     recall = hits[last] / max(hits[-1], 1)
     return (hits[last] / (last + 1) * np.diff(recall, prepend=0)).sum()
 
 
-def collages(images, labels, grid=2):
-    """Scenes of the grid pointing game: images of different classes, side by side.
-
-    Images are taken in their order; one whose class a scene has already waits for the
-    next. What does not fill a scene is left out. Measure maps of every class in turn
-    with `pixel_average_precision`, `energy_in_box` and `pointing_game`.
-
-    Args:
-        images: `(N, H, W, C)`, values 0 to 255.
-        labels: int `(N,)`.
-        grid: int ≥ 2, images a side.
-
-    Returns:
-        `(scenes, targets, boxes)`: float32 `(M, H, W, C)`, each image resized to a cell
-        of it; int32 `(M, grid²)`; and int64 `(M, grid², 4)`.
-
-    Raises:
-        ValueError: if an argument is not as above, or there is no scene.
-
-    Reference:
-        Zhang et al., Top-down neural attention by excitation backprop, 2016; Böhle,
-        Fritz and Schiele, Convolutional dynamic alignment networks for interpretable
-        classifications, 2021, section 4.3.
-
-    Example:
-
-        scenes, targets, boxes = explain.metrics.collages(images, labels)
-        maps = explainer.saliency(scenes, targets)  # (M, 4, H, W)
-    """
-    images, labels = np.asarray(images), np.asarray(labels)
-    grid = checks.integer("grid", grid, least=2)
-    if images.ndim != 4 or labels.shape != images.shape[:1]:
-        raise ValueError(
-            "images must be (N, H, W, C) with a label each, got "
-            f"{images.shape} and {labels.shape}."
-        )
-    height, width = images.shape[1:3]
-    rows, columns = (np.arange(grid + 1) * n // grid for n in (height, width))
-    cells = np.array(
-        [
-            (rows[i], columns[j], rows[i + 1], columns[j + 1])
-            for i in range(grid)
-            for j in range(grid)
-        ]
-    )
-    waiting, chosen = list(range(len(images))), []
-    while True:
-        own = {}
-        for n in waiting:
-            if len(own) < grid * grid:
-                own.setdefault(int(labels[n]), n)
-        if len(own) < grid * grid:
-            break
-        chosen.append(list(own.values()))
-        waiting = [n for n in waiting if n not in chosen[-1]]
-    if not chosen:
-        raise ValueError(
-            f"images must have {grid * grid} classes or more, got "
-            f"{len(set(labels.tolist()))}."
-        )
-    scenes = np.zeros((len(chosen), *images.shape[1:]), np.float32)
-    for scene, own in zip(scenes, chosen, strict=True):
-        for n, (top, left, bottom, right) in zip(own, cells, strict=True):
-            size = (int(bottom - top), int(right - left))
-            scene[top:bottom, left:right] = images_lib.resize(images[n], size)
-    targets = labels[np.array(chosen)].astype(np.int32)
-    return scenes, targets, np.broadcast_to(cells, (len(chosen), *cells.shape))
-
-
-def _several(truth, count):
-    """N arrays of boxes, one or more each."""
-    truth = [_boxes("truth", one) for one in truth]
-    if len(truth) != count or min(map(len, truth), default=0) < 1:
-        raise ValueError(
-            f"truth must have one or more boxes for each of {count} maps, got "
-            f"{[len(one) for one in truth][:8]}."
-        )
-    return truth
+def _inside(one, boxes):
+    """The pixels of a map `(H, W)` that lie in a box: bool `(H, W)`."""
+    inside = np.zeros(one.shape, bool)
+    for top, left, bottom, right in boxes:
+        inside[top:bottom, left:right] = True
+    return inside
 
 
 def error_by_size(errors, truth, image_shape, edges=(0, 0.05, 0.1, 0.2, 0.4, 1)):
@@ -299,7 +239,7 @@ def error_by_size(errors, truth, image_shape, edges=(0, 0.05, 0.1, 0.2, 0.4, 1))
 
     Args:
         errors: bool `(N,)`.
-        truth: `(N, 4)`, the objects' boxes.
+        truth: `(N, 4)`, or N arrays `(k, 4)`, of which the largest box counts.
         image_shape: `(H, W)`.
         edges: rising shares, the bounds of the sizes; the upper one belongs to it.
 
@@ -310,7 +250,7 @@ def error_by_size(errors, truth, image_shape, edges=(0, 0.05, 0.1, 0.2, 0.4, 1))
     Raises:
         ValueError: if an argument is not as above.
     """
-    errors, truth = np.asarray(errors), _boxes("truth", truth)
+    errors, truth = np.asarray(errors), _several(truth, len(truth), "boxes")
     edges = np.asarray(edges, np.float64)
     if errors.shape != (len(truth),):
         raise ValueError(
@@ -319,19 +259,14 @@ def error_by_size(errors, truth, image_shape, edges=(0, 0.05, 0.1, 0.2, 0.4, 1))
         )
     if edges.ndim != 1 or len(edges) < 2 or not (np.diff(edges) > 0).all():
         raise ValueError(f"edges must be two or more rising shares, got {edges}.")
-    share = area(truth) / (image_shape[0] * image_shape[1])
+    largest = np.array([area(own).max() for own in truth])
+    share = largest / (image_shape[0] * image_shape[1])
     rows = []
     for low, high in itertools.pairwise(edges):
         chosen = errors[(share > low) & (share <= high)]
         error = float(chosen.mean()) if len(chosen) else float("nan")
-        rows.append(
-            {
-                "from": float(low),
-                "to": float(high),
-                "count": len(chosen),
-                "error": error,
-            }
-        )
+        bounds = {"from": float(low), "to": float(high)}
+        rows.append(bounds | {"count": len(chosen), "error": error})
     return rows
 
 
@@ -360,18 +295,29 @@ def _curve_area(predict, images, maps, targets, steps, baseline, insert):
         first = (rank < pixels * step / steps)[..., None]
         shown = np.where(first == insert, images, blank)
         posterior = np.asarray(predict(shown))
+        if targets.min() < 0 or targets.max() >= posterior.shape[1]:
+            raise ValueError(
+                f"targets must be from 0 to {posterior.shape[1] - 1}, got {targets}."
+            )
         curve.append(posterior[np.arange(len(maps)), targets])
     curve = np.asarray(curve, np.float64)
     return (curve[1:] + curve[:-1]).mean(axis=0) / 2
 
 
 def _maps_and_boxes(maps, truth):
-    maps, truth = _maps(maps), _boxes("truth", truth)
-    if len(maps) != len(truth):
+    maps = _maps(maps)
+    return maps, _several(truth, len(maps), "maps")
+
+
+def _several(truth, count, of):
+    """N arrays of boxes, one or more each; of single boxes, arrays of one."""
+    truth = [_boxes("truth", np.atleast_2d(one)) for one in truth]
+    if len(truth) != count or min(map(len, truth), default=0) < 1:
         raise ValueError(
-            f"truth must have one box for each of {len(maps)} maps, got {len(truth)}."
+            f"truth must have one box or more for each of {count} {of}, got "
+            f"{[len(one) for one in truth][:8]}."
         )
-    return maps, truth
+    return truth
 
 
 def _maps(maps):
@@ -392,8 +338,10 @@ def _boxes(name, boxes):
     boxes = np.asarray(boxes)
     if boxes.ndim != 2 or boxes.shape[1:] != (4,) or boxes.dtype.kind not in "iu":
         raise ValueError(
-            f"{name} must be ints (N, 4), got {boxes.dtype} {boxes.shape}."
+            f"{name} must be int boxes (N, 4), got {boxes.dtype} {boxes.shape}."
         )
     if (boxes < 0).any():  # which would count from the other end
         raise ValueError(f"{name} must lie in the image, from 0 on, got {boxes.min()}.")
+    for box in boxes[(boxes[:, 2:] < boxes[:, :2]).any(axis=1)]:
+        raise ValueError(f"{name} must end behind their start, got {box.tolist()}.")
     return boxes

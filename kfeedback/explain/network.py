@@ -1,6 +1,7 @@
 """A classifier as saliency methods call it: with edits, and never changed."""
 
 import dataclasses
+import warnings
 from collections.abc import Callable
 
 import keras
@@ -215,6 +216,21 @@ def _gated_sites(network, calls, gate_layers):
     maps = _maps_before_dense(calls)
     if gate_layers is not None:
         return _listed(network.model, calls, maps, gate_layers)
+    seen = {id(site.output) for site in network.relus}
+    several = relus.of_several(network.model, calls, seen)
+    if several:
+        raise ValueError(
+            "model must make each ReLU by one call, such as keras.layers.ReLU, got "
+            f"'{network.model.name}', which makes one of several calls, of which "
+            f"'{several[0].operation.name}' is the last."
+        )
+    hidden = [node.operation.name for node in calls if relus.may_hide_one(node)]
+    if hidden:
+        warnings.warn(
+            "ReLUs inside of layers with weights of their own kind count as none: in "
+            f"'{network.model.name}' {_shown(hidden)} may have some.",
+            stacklevel=2,
+        )
     found = [site for site in network.relus if id(site.output) in maps]
     if not found:
         raise ValueError(_no_relu(network.model, calls))
@@ -288,9 +304,8 @@ def _no_relu(model, calls):
         for node in calls
         if relus.is_other(node) and len(node.outputs[0].shape) == 4
     ]
-    shown = ", ".join(others[:8]) + (f" and {len(others) - 8} more" * (len(others) > 8))
     hint = (
-        f"has other activations in {shown}; gate_layers can name those to gate"
+        f"has other activations in {_shown(others)}; gate_layers can name those to gate"
         if others
         else "has no activation that gate_layers could name either"
         if not any(len(node.outputs[0].shape) == 4 for node in calls)
@@ -300,6 +315,11 @@ def _no_relu(model, calls):
         "model must have a ReLU on a feature map (B, H, W, C) before any dense layer, "
         f"got '{model.name}', which {hint}."
     )
+
+
+def _shown(names):
+    more = f" and {len(names) - 8} more" if len(names) > 8 else ""
+    return ", ".join(names[:8]) + more
 
 
 def _frontier(model, calls, sites):

@@ -16,8 +16,10 @@ _RELU_LAYERS = (keras.layers.ReLU, keras.layers.LeakyReLU, keras.layers.PReLU)
 _OTHER = ("celu", "elu", "gelu", "hardsilu", "hardswish", "mish", "selu", "silu")
 _OTHER += ("lambda", "<lambda>", "softplus", "softsign", "tanh")
 
+_MOST_CALLS = 8  # that are taken for one ReLU
+
 # Operations of Keras that can be a ReLU, by what else they are given.
-_CAN_BE = ("Clip", "Maximum")
+_CAN_BE = ("Clip", "Maximum", "Threshold")
 
 
 def is_relu(node):
@@ -35,6 +37,70 @@ def is_relu(node):
 def is_other(node):
     """Whether a call is another activation that Keras names, or a `Lambda`."""
     return _name(node.operation) in _OTHER
+
+
+def of_several(model, calls, seen):
+    """The last call of each ReLU that a model makes of several calls: a list.
+
+    Such as `ops.where(x > 0, x, 0)` or `(x + ops.abs(x)) / 2`. What is measured are the
+    calls without weights that lead from one tensor to another of its shape.
+
+    Args:
+        model: a functional `keras.Model`.
+        calls: all its calls, in an order to run them.
+        seen: ids of what ReLUs of one call give, which end a search.
+    """
+    place, found = {}, []
+    for n, node in enumerate(calls):
+        has_parts = graph.layer_has_weights(node.operation)
+        has_parts = has_parts or graph.has_graph(node.operation)
+        if not has_parts and not any(id(x) in seen for x in node.outputs):
+            place[id(node)] = n
+    for node in calls:
+        if len(node.outputs) != 1 or len(node.outputs[0].shape) != 4:
+            continue
+        inner, count = node, 1
+        sources = {}  # of the calls up to here, tensors by their ids
+        while count <= _MOST_CALLS and id(inner) in place:
+            for x in inner.outputs:
+                sources.pop(id(x), None)
+            sources |= {id(x): x for x in inner.input_tensors}
+            if count > 1 and len(sources) == 1 and _is_one(model, sources, node):
+                found.append(node)
+                del place[id(node)]
+                break
+            if not sources:
+                break
+            makers = [graph.producer(x) for x in sources.values()]
+            inner = max(makers, key=lambda maker: place.get(id(maker), -1))
+            count += 1
+    return found
+
+
+def _is_one(model, sources, node):
+    """Whether what a call gives is the ReLU of one tensor."""
+    (x,) = sources.values()
+    output = node.outputs[0]
+    if x.shape != output.shape:
+        return False
+
+    def run(value):
+        return graph.rerun(model, {x: value}, outputs=output, training=False)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of what cannot be tried; most is no ReLU
+        return _acts_as_relu(run, node)
+
+
+def may_hide_one(node):
+    """Whether a call is that of a layer with weights that may have a ReLU inside."""
+    operation = node.operation
+    if not graph.layer_has_weights(operation) or len(node.outputs[0].shape) != 4:
+        return False
+    package = type(operation).__module__.split(".")[0]
+    known = package in ("keras", "kfeedback")
+    known = known or getattr(operation, "activation", None) is not None
+    return getattr(operation, "has_relus_inside", not known)
 
 
 def activation(node):

@@ -8,23 +8,26 @@ from keras import ops
 from kfeedback import checks
 from kfeedback import images as images_lib
 
+COMBINATIONS = ("looks", "crops", "mean")
+
 
 def look_twice(
     explainer,
     images,
     *,
     top=5,
-    energy=None,
+    energy=0.8,
     margin=0.0,
-    square=False,
+    square=True,
+    combine="looks",
     size=None,
     verbose="auto",
 ):
     """Classifies, crops what matters for each of the best classes, and again.
 
     The boxes of the `top` classes of the whole image are cut out of the original,
-    resized to the model's input and classified; of the top · top pairs of class and
-    confidence the best distinct classes are the answer.
+    resized to the model's input and classified. Every look gives its `top` pairs of
+    class and confidence; the best distinct classes among them are the answer.
 
     Args:
         explainer: `explain.Explainer`.
@@ -35,6 +38,9 @@ def look_twice(
         energy: as for `Explainer.localize`.
         margin: ≥ 0, what is added to a box on each side, as a share of it.
         square: bool, cut out the least square around a box.
+        combine: whose pairs compete: `"looks"`, those of the first look and the crops;
+            `"crops"`, those of the crops alone; or `"mean"`, those of the mean of all
+            posteriors.
         size: `(H, W)` of both looks; by default the model's own, if it has one.
         verbose: as for `Explainer.saliency`.
 
@@ -50,16 +56,21 @@ def look_twice(
         Cao et al., Look and think twice: capturing top-down visual attention with
         feedback convolutional neural networks, 2015.
 
-    Departures: `margin` and `square`.
+    Departures: `margin`, `square` and `combine`; the paper's rule is
+    `look_twice(explainer, images, energy=0.95, square=False, combine="crops")`. The
+    defaults were chosen on half of 400 photographs, with boxes by feedback. Objects of
+    photographs mostly stand in the middle: there a second look at the middle is worth
+    as much as one at the boxes.
 
     Example:
 
-        looks = explainer.look_twice(photographs, top=5, margin=0.25)
+        looks = explainer.look_twice(photographs)
         answer = looks["classes"][:, 0]
     """
     top = min(checks.integer("top", top), explainer.network.classes)
     margin = checks.number("margin", margin, least=0, below=math.inf)
     checks.boolean("square", square)
+    checks.one_of("combine", combine, COMBINATIONS)
     size = _size(size, explainer.network.model)
     if len(images) == 0:
         raise ValueError("images must be at least one, got none.")
@@ -83,7 +94,8 @@ def look_twice(
             for t, left, b, r in own
         ]
         looks = explainer.predict(np.stack(crops), verbose=False)
-        classes, scores = _best_distinct(looks.reshape(count, top, -1), top)
+        looks = looks.reshape(count, top, -1)
+        classes, scores = _answer(posterior, looks, combine, top)
         first = np.take_along_axis(posterior, best, axis=-1)
         found = (classes, scores, best, first, np.asarray(boxes))
         results.append([array[: len(originals)] for array in found])
@@ -136,11 +148,18 @@ def _window(box, shape, size, margin, square):
     return np.concatenate([first, np.maximum(last, first + 1)]).astype(np.int32)
 
 
-def _best_distinct(posterior, top):
-    """The best classes of several looks `(N, looks, classes)`, each counted once."""
-    best = posterior.max(axis=1)
-    # Only the best `top` of a look are candidates.
-    bound = -np.sort(-posterior, axis=-1)[..., top - 1 : top]
-    best = np.where((posterior >= bound).any(axis=1), best, -1.0)
-    classes = np.argsort(-best, axis=-1, kind="stable")[:, :top].astype(np.int32)
-    return classes, np.take_along_axis(best, classes, axis=-1)
+def _answer(first, looks, combine, top):
+    """The best `top` classes, and their scores.
+
+    Of pairs of class and confidence the best distinct classes are those of the greatest
+    confidence in any look: a class among the best of all is so in its best look too.
+
+    Args:
+        first: `(N, classes)`, the posterior of the first look.
+        looks: `(N, K, classes)`, those of the crops.
+    """
+    if combine != "crops":
+        looks = np.concatenate([first[:, None], looks], axis=1)
+    score = looks.mean(axis=1) if combine == "mean" else looks.max(axis=1)
+    classes = np.argsort(-score, axis=-1, kind="stable")[:, :top].astype(np.int32)
+    return classes, np.take_along_axis(score, classes, axis=-1)

@@ -13,9 +13,11 @@ class Layer(keras.layers.Layer):
 
     Attributes:
         ATTRIBUTES: dict from arguments that it keeps under another name to that name.
+        has_relus_inside: bool, whether it has ReLUs that the graph does not show.
     """
 
     ATTRIBUTES = {}
+    has_relus_inside = False
 
     def get_config(self):
         """The constructor's arguments, also those of the classes that it inherits."""

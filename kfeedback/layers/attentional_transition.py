@@ -32,6 +32,8 @@ class AttentionalTransition(Layer):
         2018, section 3.3.
     """
 
+    has_relus_inside = True
+
     def __init__(self, kernel_initializer="glorot_uniform", **kwargs):
         super().__init__(**kwargs)
         self.kernel_initializer = keras.initializers.get(kernel_initializer)

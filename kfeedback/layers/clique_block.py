@@ -68,6 +68,7 @@ class CliqueBlock(Layer):
     """
 
     ATTRIBUTES = {"layers": "num_layers"}
+    has_relus_inside = True
 
     def __init__(
         self,

@@ -46,6 +46,8 @@ class RecurrentConv2D(Layer):
         recognition, 2015, eq. (1) to (3), 3 iterations, α = 0.001, β = 0.75.
     """
 
+    has_relus_inside = True  # one an iteration
+
     def __init__(
         self,
         filters,

@@ -148,8 +148,8 @@ class Build:
         shape = tuple(self.input.shape[1:])
         if self.include_top and None in shape[:2]:
             raise ValueError(
-                "input_shape must have a known height and width with include_top=True, "
-                f"got {shape}."
+                "input_shape must have a known height and width where a dense layer "
+                f"classifies, got {shape}."
             )
 
     def classifier_layer(self, **kwargs):

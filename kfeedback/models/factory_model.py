@@ -14,7 +14,10 @@ class FactoryModel(keras.Model):
     """A functional model; `kfeedback.weights.origin` says what made it.
 
     It notes that also in a `.keras` file: NIN and LNIN differ by a slope that no tensor
-    shows, so a network that was loaded again must not take the other's weights.
+    shows, so a network that was loaded again must not take the other's weights. Such a
+    file needs `import kfeedback`; one of `keras.Model(model.inputs, model.outputs)`,
+    which forgets, needs nothing more than its layers do. A clone forgets: its layers
+    may be others.
     """
 
     def get_config(self):

@@ -12,6 +12,9 @@ from kfeedback.preprocessing import decode_predictions, preprocess_input
 __all__ = ["FeedbackCNN", "decode_predictions", "preprocess_input"]
 
 
+_NO_H5 = "filepath must end in .keras for a FeedbackCNN"
+
+
 def _with_arguments_of(method):
     """A decorator of an `__init__`: its last `**` stands for the arguments of a method.
 
@@ -196,9 +199,7 @@ class FeedbackCNN(keras.Model):
             filepath, *args, **kwargs: as there.
         """
         if str(filepath).endswith((".h5", ".hdf5")):
-            raise ValueError(
-                f"filepath must end in .keras for a FeedbackCNN, got '{filepath}'."
-            )
+            raise ValueError(f"{_NO_H5}, got '{filepath}'.")
         return super().save(filepath, *args, **kwargs)
 
     def export(self, filepath, *args, **kwargs):
@@ -219,8 +220,11 @@ class FeedbackCNN(keras.Model):
                 "preprocess must be None or a mode for a model that is saved, got a "
                 "function."
             )
+        backbone = keras.saving.serialize_keras_object(self.backbone)
+        if not all("module" in layer for layer in backbone["config"]["layers"]):
+            raise ValueError(f"{_NO_H5}, got one for Keras' older format.")
         return {
-            "backbone": keras.saving.serialize_keras_object(self.backbone),
+            "backbone": backbone,
             "name": self.name,
             **explainer.method.get_config(),
             "top": self.top,

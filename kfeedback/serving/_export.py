@@ -1,7 +1,9 @@
 """A model as a version of a SavedModel for TF Serving."""
 
+import contextlib
 import os
 import pathlib
+import re
 
 import keras
 import tensorflow as tf
@@ -245,7 +247,23 @@ def _write(model, endpoints, folder):
         archive.add_endpoint(
             endpoint.name, endpoint.function, input_signature=[endpoint.spec]
         )
-    archive.write_out(str(folder), verbose=False)
+    with _named_for_tensorflow(model):
+        archive.write_out(str(folder), verbose=False)
+
+
+@contextlib.contextmanager
+def _named_for_tensorflow(model):
+    """TensorFlow writes no variable such as `_conv/kernel`, which Keras takes."""
+    variables = [variable.value for variable in model.variables]
+    names = [variable._handle_name for variable in variables]
+    try:
+        for variable, name in zip(variables, names, strict=True):
+            if not re.match(r"[A-Za-z0-9.]", name):
+                variable._handle_name = f"network/{name}"
+        yield
+    finally:
+        for variable, name in zip(variables, names, strict=True):
+            variable._handle_name = name
 
 
 def _card(card, name, version, endpoints, outputs, pixels):

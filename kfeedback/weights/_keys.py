@@ -34,12 +34,10 @@ def as_written(model):
 def check_stable(model):
     """Raises a ValueError for a variable whose key would not come back."""
     for layer in [*_leaves(model), model]:
-        inner = [] if graph.has_graph(layer) else graph.all_layers(layer)[1:]
-        counted = {one.name for one in inner if _is_counted(one)}
-        chains = _chains(layer)
+        inside, chains = _counted_inside(layer), _chains(layer)
         for variable in layer.weights:
             parts = set(variable.path.removeprefix(f"{layer.path}/").split("/"))
-            is_known = not _is_counted(variable) and not counted & parts
+            is_known = not _is_counted(variable) and not inside & parts
             if is_known or id(variable) in chains:
                 continue
             if layer is model and any(variable is v for v in _of_leaves(model)):
@@ -49,6 +47,34 @@ def check_stable(model):
                 f"layers, got '{model.name}' with '{variable.path}', which Keras named "
                 "by counting."
             )
+
+
+def counted(model):
+    """The layers with weights that Keras named by counting, in the order of the graph.
+
+    Their names say which was made first, not where it stands: of two equal branches
+    made in the other order each has the other's name. The order is that of a walk from
+    the output back to the input, which does not depend on it.
+
+    Returns:
+        list of names.
+    """
+    model = graph.seen_through(model)
+    if not graph.has_graph(model):
+        return []
+    found, seen = {}, set()
+    waiting = [graph.producer(x) for x in reversed(model.outputs)]
+    while waiting:
+        node = waiting.pop()
+        above = [] if node.is_input else map(graph.producer, node.input_tensors)
+        above = [one for one in above if id(one) not in seen]
+        if above and id(node) not in seen:
+            # Again when all that leads to it is done.
+            waiting += [node, *reversed(above)]
+        elif graph.layer_has_weights(node.operation) and _is_counted(node.operation):
+            found[node.operation.name] = None
+        seen.add(id(node))
+    return list(found)
 
 
 def renamed_to(keys, model):
@@ -103,10 +129,10 @@ def _entries(model):
     sees_through = max(names.values(), default=0) <= 1
     entries = list(_in_layers(model, "", sees_through))
     known = {id(variable) for *_, variable in entries}
-    chains = _chains(model)
+    chains, inside = _chains(model), _counted_inside(model)
     for variable in model.weights:
         if id(variable) not in known:
-            key = _key(variable, variable.path, chains)
+            key = _key(variable, variable.path, chains, inside)
             entries.append((key, variable.path, variable))
     return entries
 
@@ -137,17 +163,18 @@ def _in_layers(model, prefix, sees_through):
             for key, older, variable in inner:
                 yield (key if sees else f"{name}/{key}"), older, variable
             continue
-        chains = _chains(layer)
+        chains, inside = _chains(layer), _counted_inside(layer)
         for variable in layer.weights:
             path = variable.path.removeprefix(f"{layer.path}/")
-            key = _key(variable, path, chains)
+            key = _key(variable, path, chains, inside)
             yield f"{name}/{key}", f"{prefix}{layer.name}/{path}", variable
 
 
-def _key(variable, path, chains):
+def _key(variable, path, chains, inside):
     """The path, or by attributes where a part of it was named by counting."""
     chain = chains.get(id(variable), ())
-    if not any(_is_counted(item) for _, item in chain):
+    is_counted = any(_is_counted(item) for _, item in chain)
+    if not chain or not (is_counted or inside.intersection(path.split("/"))):
         return path
     return "/".join(
         name if _is_counted(item) else item.name.replace("/", "_")
@@ -155,15 +182,25 @@ def _key(variable, path, chains):
     )
 
 
+def _counted_inside(layer):
+    """The names of the layers in a layer that Keras named by counting."""
+    inner = [] if graph.has_graph(layer) else graph.all_layers(layer)[1:]
+    return {one.name for one in inner if _is_counted(one)}
+
+
 def _is_counted(item):
-    """Whether a name is one that Keras makes of a class and a number."""
+    """Whether a name is one that Keras makes of a class and a number.
+
+    In a `Bidirectional` there is a direction before them.
+    """
     if not isinstance(item, keras.layers.Layer):
         return re.fullmatch(r"variable(_\d+)?", item.name) is not None
     class_name = type(item).__name__
     snake = re.sub(r"\W+", "", class_name)
     snake = re.sub("(.)([A-Z][a-z]+)", r"\1_\2", snake)
     snake = re.sub("([a-z])([A-Z])", r"\1_\2", snake).lower()
-    return re.fullmatch(rf"{re.escape(snake)}(_\d+)?", item.name) is not None
+    pattern = rf"((for|back)ward_)?{re.escape(snake)}(_\d+)?"
+    return re.fullmatch(pattern, item.name) is not None
 
 
 def _chains(layer):

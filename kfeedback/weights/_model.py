@@ -1,5 +1,6 @@
 """The model's side of loading: what fits, all or none."""
 
+import json
 import re
 
 import keras
@@ -7,7 +8,7 @@ import numpy as np
 
 from kfeedback import graph
 from kfeedback.classifier import last_with_weights
-from kfeedback.weights._keys import keyed
+from kfeedback.weights._keys import counted, keyed
 
 _SHOWN = 8  # names in an error
 
@@ -48,6 +49,23 @@ def check_names(model, names, feedback, path, without_feedback=False):
         raise ValueError(
             f"weights in {path} do not fit model '{model.name}': missing from the file "
             f"are {_listed(missing)}, unknown to the model are {_listed(extra)}{hint}."
+        )
+
+
+def check_counted(model, text, path):
+    """Refuses a file of a network that has the names of counted layers elsewhere.
+
+    Args:
+        model: a `keras.Model`.
+        text: JSON of `kfeedback.weights._keys.counted` of the file's model, or `None`.
+        path: of the file.
+    """
+    mine, theirs = counted(model), json.loads(text or "[]")
+    if mine != theirs and set(mine) == set(theirs):
+        raise ValueError(
+            f"weights in {path} do not fit model '{model.name}': its layers without "
+            f"names stand in the order {_listed(theirs)}, those of the model in the "
+            f"order {_listed(mine)} (name the layers, on both sides)."
         )
 
 

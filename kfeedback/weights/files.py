@@ -37,6 +37,7 @@ from kfeedback.weights import (
 
 _WORKERS = 4
 _OVERHEAD = 2**26  # bytes that a file may have besides 16 for each parameter
+_LONGEST = 60_000  # bytes of an attribute; HDF5 keeps no longer ones in a header
 
 ABOUT = {
     "factory": "name of the factory that makes the model",
@@ -97,12 +98,16 @@ def save(model, path, *, compress=False, dtype=None, **about):
     temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
     variables = _keys.keyed(model)
     _keys.check_stable(model)
+    counted = _keys.counted(model)
     feedback = _model.feedback_variables(model)
     try:
         with h5py.File(temporary, "w", userblock_size=_seal.BLOCK) as file:
             extents = []
             for name, value in attributes.items():
                 file.attrs[name] = value
+            text = json.dumps(counted).encode()
+            if len(counted) > 1 and len(text) <= _LONGEST:
+                file.attrs["counted"] = np.bytes_(text)
             for name, variable in variables.items():
                 value = _stored(name, np.asarray(variable.numpy()), dtype)
                 filters = {}
@@ -172,6 +177,8 @@ def load(
         feedback = {names[name] for name in feedback}
         origins.check_origin(model, about, path)
         _model.check_names(model, tensors, feedback, path, without_feedback)
+        if is_ours:
+            _model.check_counted(model, _hdf5.text(file, "counted"), path)
         plan = _model.fit(
             model,
             tensors,
@@ -298,10 +305,10 @@ def _attributes(about):
             raise ValueError(
                 f"about must hold what JSON can, got {name}={value!r}."
             ) from error
-        if len(texts[name]) > 60_000:  # HDF5 keeps no longer ones in a header
+        if len(texts[name]) > _LONGEST:
             raise ValueError(
-                f"about must have values of at most 60000 characters, got {name} with "
-                f"{len(texts[name])}."
+                f"about must have values of at most {_LONGEST} characters, got {name} "
+                f"with {len(texts[name])}."
             )
     return {name: texts[name] for name in ABOUT if name in texts}
 

@@ -44,8 +44,17 @@ print("RESULTS" + json.dumps(results))
 
 def run(module, *arguments, **environment):
     """Runs `python -m module`; returns its output, fails if it does."""
+    return _run("-m", module, *arguments, **environment)
+
+
+def run_code(code, *arguments, **environment):
+    """The same of `python -c code`."""
+    return _run("-c", code, *arguments, **environment)
+
+
+def _run(*arguments, **environment):
     done = subprocess.run(
-        [sys.executable, "-m", module, *map(str, arguments)],
+        [sys.executable, *map(str, arguments)],
         cwd=ROOT,
         env={**ENVIRONMENT, **environment},
         capture_output=True,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from kfeedback import explain
-from tests.applications.command import run_each
+from tests.applications.command import run_code, run_each
 
 Image = pytest.importorskip("PIL.Image")
 
@@ -44,7 +44,8 @@ def place(tmp_path_factory):
         )
     text = (folder / "voc/Annotations/0.xml").read_text()
     start, end = text.index("<object>"), text.index("</annotation>")
-    text = text[:end] + text[start:]  # the object twice
+    # Another class too.
+    text = text[:end] + text[start:].replace("<name>red", "<name>green")
     (folder / "voc/Annotations/12.xml").write_text(text)
     splits = {"tune": range(6), "test": range(6, 12), "two": [12]}
     for split, numbers in splits.items():
@@ -64,6 +65,7 @@ def place(tmp_path_factory):
         [first, np.full(3, -0.3), second, np.zeros(2), 40 * np.eye(2), np.zeros(2)]
     )
     model.save(folder / "model.keras")
+    (folder / "other.csv").write_text("date,error\n")
     return folder
 
 
@@ -73,7 +75,14 @@ def results(place):
     splits = ["--eval_split=test", "--tuning_split=tune"]
     out = f"--output_dir={place / 'out'}"
     lines = {
-        "all": [*common, *splits, out, "--gallery=2", "--top=2"],
+        "all": [
+            *common,
+            *splits,
+            out,
+            f"--methods={','.join(METHODS)}",
+            "--gallery=2",
+            "--top=2",
+        ],
         "two": [
             *common,
             *splits,
@@ -88,6 +97,8 @@ def results(place):
         "split": [*common, "--eval_split=val", "--tuning_split=tune", out],
         "fitted": [*common, *splits, out, "--preprocessing=standardize"],
         "names": [*common, *splits, out, "--class_names=green,red,blue"],
+        "classes": [*common, *splits, out, "--collages=1"],
+        "columns": [*common, *splits, f"--results={place / 'other.csv'}", out],
         "layers": [*common, *splits, out, "--gate_layers=nowhere"],
     }
     found = run_each("applications.localize", list(lines.values()))
@@ -111,39 +122,74 @@ class _Page(html.parser.HTMLParser):
         self.headings |= {data} if self.in_heading else set()
 
 
-def _pictures(method):
-    return [f"map by {method}", f"crop by {method}"]
-
-
 def test_it_writes_rows_gallery_and_page(place, results):
     code, output = results["all"]
     assert code == 0, output
     with (place / "out" / "localize.csv").open() as file:
         rows = list(csv.DictReader(file))
-    # The last row is of an image with two objects, which has no second look.
+    # The last row is of an image with two classes, which has no second look.
     assert [row["method"] for row in rows] == [*METHODS, "gradient"]
-    assert rows[-1]["objects"] == "2" and rows[-1]["second_look"] == ""
+    assert rows[-1]["targets"] == "2" and rows[-1]["second_look"] == ""
     feedback = rows[METHODS.index("feedback")]
-    assert feedback["images"] == feedback["objects"] == "6"
+    assert feedback["images"] == feedback["targets"] == "6"
     # The squares are all that the model looks at.
-    assert float(feedback["tuned_error"]) == 0
-    assert float(feedback["pointing_game"]) == 1
-    assert float(feedback["energy_in_box"]) > 0.8
-    assert float(feedback["first_look"]) == 0
+    for row in (feedback, rows[METHODS.index("gradient")]):
+        assert float(row["localization_error"]) == float(row["max_box_error"]) == 0
+        assert float(row["pointing_game"]) == 1 and float(row["pxap"]) > 0.9
+        assert float(row["energy_in_box"]) > 0.8
+        assert float(row["first_look"]) == float(row["first_look_top"]) == 0
+        assert float(row["seconds_per_map"]) > 0 and row["collage_pxap"] == ""
     for row in rows:
         assert 0 <= float(row["deletion"]) <= 1 and 0 <= float(row["insertion"]) <= 1
-    with Image.open(place / "out" / "gallery.png") as picture:
-        assert picture.width > 300
+    for name in ("gallery", "looks"):
+        with Image.open(place / "out" / f"{name}.png") as picture:
+            assert picture.width > 200 * len(METHODS)
     page = _Page()
     page.feed((place / "out" / "localize.html").read_text(encoding="utf-8"))
-    assert len(page.images) == 2 * (1 + 2 * len(METHODS))
-    assert page.images[:3] == ["image with red", *_pictures(METHODS[0])]
+    assert page.images == ["gallery", "looks"]
     assert all(link.startswith("data:image/png;base64,") for link in page.links)
     # All columns but date, commit, what all rows share, and what no one looks for.
     metrics = len(feedback) - 2 - 7 - 3
     assert {"localization error", "second look", "deletion"} <= page.headings
     assert page.headings >= {method.replace("_", " ") for method in METHODS}
-    assert page.rows == 1 + 2 + 1 + metrics
+    assert page.rows == 1 + metrics
+
+
+_PEAK = """
+import resource
+from applications.common.command_line import launch
+from applications.localize.__main__ import Settings, main
+launch(main, Settings)
+print("PEAK", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+def test_memory_does_not_grow_with_the_images(place):
+    """The peak of 10,000 images is within 5 % of that of 1,000."""
+    listed = place / "voc/ImageSets/Main/many.txt"
+    listed.write_text("".join(f"{n % 12}\n" for n in range(10_000)))
+
+    def peak(count):
+        names = place / "names.txt"
+        names.write_text("green\nred\n")
+        arguments = [
+            f"--model={place / 'model.keras'}",
+            f"--dataset={place / 'voc'}",
+            f"--class_names={names}",
+            "--tuning_split=tune",
+            "--eval_split=many",
+            f"--examples={count}",
+            "--methods=gradient",
+            "--top=1",
+            "--gallery=0",
+            f"--output_dir={place / 'many'}",
+        ]
+        output = run_code(_PEAK, *arguments)
+        assert f"many: {count} targets" in output
+        return int(output.split("PEAK")[1])
+
+    few, many = peak(1_000), peak(10_000)
+    assert many < 1.05 * few, f"{few} KiB for 1,000 images, {many} for 10,000"
 
 
 @pytest.mark.parametrize(
@@ -155,6 +201,8 @@ def test_it_writes_rows_gallery_and_page(place, results):
         ("split", "split must be 'all' or name"),
         ("fitted", "--preprocessing must be one that nothing is fitted for"),
         ("names", "--dataset must have the 2 classes of the model, got"),
+        ("classes", "images must have 4 classes or more, got 2"),
+        ("columns", "--results must be a file with the columns date, commit"),
         ("layers", "gate_layers must name layers"),
     ],
 )

@@ -119,6 +119,12 @@ def test_boxes_that_end_before_they_start_are_refused(voc, box):
         load_boxes(voc, "all")
 
 
+def test_a_list_with_a_byte_order_mark(voc):
+    listed = voc / "ImageSets" / "Main" / "windows.txt"
+    listed.write_bytes(b"\xef\xbb\xbfa\r\nb\r\n")
+    assert len(list(stream_boxes(voc, "windows"))) == 2
+
+
 def test_hidden_annotations_are_none(voc):
     (voc / "Annotations" / "._a.xml").write_bytes(b"\0\5\x16\7")
     (voc / "Annotations" / ".ipynb_checkpoints").mkdir()
@@ -182,6 +188,34 @@ def test_a_stream_gives_one_image_after_another(voc):
     assert next(stream).labels.tolist() == [2]
     with pytest.raises(ValueError, match=r"b\.jpg"):
         next(stream)
+
+
+def test_a_center_crop_takes_boxes_along(voc):
+    """Of 40×20 pixels the square of 20 from column 10 on, at half its size."""
+    annotate(voc, "a", ("dog", 11, 3, 20, 20), ("cat", 1, 1, 9, 9))
+    stream = stream_boxes(voc, "all", image_size=10, center_crop=1)
+    assert len(stream) == 3 and len(stream_boxes(voc, "all", count=2)) == 2
+    first, second, _ = stream
+    assert first.image.shape == (10, 10, 3) and first.original.shape == (20, 40, 3)
+    assert first.labels.tolist() == [2] and first.boxes.tolist() == [[1, 0, 10, 5]]
+    assert second.boxes.tolist() == [[2, 0, 4, 10]]  # cut off on both sides
+    with pytest.raises(ValueError, match="center_crop must be a number > 0 and ≤ 1"):
+        stream_boxes(voc, "all", center_crop=2)
+
+
+def test_a_center_crop_is_that_of_training(voc):
+    from kfeedback.datasets import load
+
+    rng = np.random.default_rng(0)
+    for name, size in (("a", (61, 40)), ("b", (31, 77)), ("c", (9, 7))):
+        noise = rng.integers(0, 256, (*size, 3), dtype=np.uint8)
+        Image.fromarray(noise).save(voc / "JPEGImages" / f"{name}.jpg")
+    (voc / "split").mkdir()
+    (voc / "split" / "class").symlink_to(voc / "JPEGImages")
+    batches, _ = load(voc, "split", image_size=12, center_crop=0.7)
+    ((expected, _),) = batches
+    found = load_boxes(voc, "all", image_size=12, center_crop=0.7)
+    np.testing.assert_array_equal(found.images, expected)
 
 
 def test_a_stream_keeps_no_image(voc):

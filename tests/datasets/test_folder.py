@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from applications.common.command_line import launch
+from applications.common.settings import Settings
 from kfeedback.datasets import load
 from tests.datasets.test_loader import everything
 
@@ -36,9 +38,12 @@ def read(root, split="train", **arguments):
 
 
 def test_hidden_files_are_no_data(birds):
-    for hidden in ("train/owl/._1.png", "train/.ds/1.png", ".git/owl/1.png"):
-        (birds / hidden).parent.mkdir(parents=True, exist_ok=True)
-        (birds / hidden).write_bytes(b"\0\5\x16\7")
+    hidden = ["train/owl/._1.png", "train/.ds/1.png", ".git/owl/1.png"]
+    hidden += ["train/__MACOSX/._owl", "__MACOSX/train/._owl"]  # of an archive
+    hidden += ["train/@eaDir/1.png/SYNO.jpg", "train/owl/@eaDir/1.png"]  # of a Synology
+    for path in hidden:
+        (birds / path).parent.mkdir(parents=True, exist_ok=True)
+        (birds / path).write_bytes(b"\0\5\x16\7")
     (birds / "train" / "owl" / ".ipynb_checkpoints").mkdir()
     values, labels, info = read(birds)
     assert values == [10, 20, 30] and labels == [0, 0, 1]
@@ -188,3 +193,24 @@ def test_npz_files_say_what_they_hold(tmp_path):
     np.savez(path, **arrays)
     with pytest.raises(ValueError, match=r"got number 0 of a_jpeg in .*set\.npz"):
         load(path, "a")
+
+
+def test_a_program_that_meets_a_damaged_image_ends_in_one_sentence(birds, monkeypatch):
+    damage(birds / "train/owl/1.png", "cut")
+    monkeypatch.setattr("sys.argv", ["train"])
+
+    def main(_):
+        for _ in load(birds, "train", image_size=8, cache=False)[0]:
+            pass
+
+    with pytest.raises(SystemExit) as stopped:
+        launch(main, Settings)
+    text = str(stopped.value)
+    assert text.startswith("error: source must be a whole image file, got ")
+    assert repr(str(birds / "train/owl/1.png")) in text and "\n" not in text
+
+    def broken(_):
+        raise RuntimeError("ValueError: not one of a data set.")
+
+    with pytest.raises(RuntimeError):
+        launch(broken, Settings)

@@ -33,7 +33,7 @@ def test_the_default_rule_is_that_of_the_reference(objective, iterations):
         x, weights, TARGETS, iterations, 0.1, 0.02, gates, objective
     )
     fine = reference.saliency(x, weights, TARGETS, gates, objective)
-    fine = np.sqrt(reference.blur(fine, method.smoothing * 9))
+    fine = reference.blur(np.sqrt(fine), method.smoothing * 9)
     coarse = reference.evidence(x, weights, TARGETS, "contrast")
     expected = fine * reference.blur(enlarged(coarse, (9, 9)), 9 / 16)
     assert expected.max() > 1e-3

@@ -213,7 +213,9 @@ def test_a_new_file_is_a_new_method(net, tmp_path, monkeypatch):
     mask = explain.boxes.foreground(ops.convert_to_tensor(maps[:, None]), 0.7)
     expected = explain.boxes.smallest_box(mask)[:, 0]
     np.testing.assert_array_equal(boxes, ops.convert_to_numpy(expected))
-    looks = explain.look_twice(model, images, top=2, **kwargs)
+    looks = explain.look_twice(
+        model, images, top=2, energy=0.95, square=False, **kwargs
+    )
     own = explain.localize(model, images, looks["first_classes"], **kwargs)
     np.testing.assert_array_equal(looks["boxes"], own)
     scaled = explain.get_method("squared_gradient", scale=2.0)

@@ -77,14 +77,17 @@ def test_errors_by_size():
 @pytest.mark.parametrize(
     ("call", "match"),
     [
-        (lambda m, b: metrics.localization_errors(b[:1], b), "truth must have one box"),
-        (lambda m, b: metrics.localization_errors(b / 2, b), "boxes must be ints"),
+        (
+            lambda m, b: metrics.localization_errors(b[:1], b),
+            "more for each of 1 boxes",
+        ),
+        (lambda m, b: metrics.localization_errors(b / 2, b), "boxes must be int boxes"),
         (lambda m, b: metrics.localization_errors(b, b, 1), "threshold must be"),
         (lambda m, b: metrics.max_box_accuracies(m, b, [0]), "thresholds must be"),
         (lambda m, b: metrics.pointing_game(m - 1, b), "finite and not negative"),
         (lambda m, b: metrics.pointing_game(m * np.nan, b), "finite and not negative"),
         (lambda m, b: metrics.energy_in_box(m[0], b), "maps must be numbers"),
-        (lambda m, b: metrics.energy_in_box(m, b[:1]), "one box for each of 2 maps"),
+        (lambda m, b: metrics.energy_in_box(m, b[:1]), "more for each of 2 maps"),
         (lambda m, b: metrics.error_by_size([True], b, (6, 6)), "errors must have one"),
         (
             lambda m, b: metrics.error_by_size([True] * 2, b, (6, 6), (1, 0)),
@@ -98,12 +101,51 @@ def test_errors_by_size():
             lambda m, b: metrics.deletion(None, m[..., None], m, np.array([0])),
             "targets must be one int class",
         ),
+        *(
+            (
+                lambda m, b, measure=measure, target=target: measure(
+                    lambda x: np.ones((len(x), 3)),
+                    m[..., None],
+                    m,
+                    np.array([0, target]),
+                ),
+                "targets must be from 0 to 2",
+            )
+            for measure in (metrics.deletion, metrics.insertion)
+            for target in (-1, 3)
+        ),
+        *(
+            (
+                lambda m, b, measure=measure: measure(m, b[:, [2, 1, 0, 3]] + 1),
+                r"truth must end behind their start, got \[3, 1, 1, 3\]",
+            )
+            for measure in (metrics.pointing_game, metrics.energy_in_box)
+        ),
+        (
+            lambda m, b: metrics.pixel_average_precision(m, [b[:, [0, 3, 2, 1]]] * 2),
+            "truth must end behind their start",
+        ),
     ],
 )
 def test_bad_arguments(call, match):
     maps = np.concatenate([one_map()] * 2)
     with pytest.raises(ValueError, match=match):
         call(maps, np.array([[0, 0, 2, 2]] * 2))
+
+
+def test_any_object_of_a_class_counts():
+    maps, edges = one_map(), (0, 0.2, 0.5, 1)
+    several = [np.array([[4, 4, 6, 6], [1, 1, 4, 4]])]
+    found = np.array([[1, 1, 4, 4]])
+    assert metrics.localization_errors(found, several).tolist() == [False]
+    assert metrics.localization_errors(found, [several[0][:1]]).tolist() == [True]
+    assert metrics.max_box_accuracies(maps, several, [0.9]).tolist() == [1.0]
+    assert metrics.pointing_game(maps, several).tolist() == [True]
+    assert metrics.energy_in_box(maps, several).tolist() == [1.0]
+    overlap = [np.array([[1, 1, 3, 4], [2, 1, 4, 4]])]  # no pixel counts twice
+    np.testing.assert_allclose(metrics.energy_in_box(maps, overlap), 9 / 9.4, rtol=1e-6)
+    rows = metrics.error_by_size([True], several, (6, 6), edges)
+    assert [row["count"] for row in rows] == [0, 1, 0]  # 9 of 36 pixels, not 4
 
 
 @pytest.mark.parametrize("name", ["energy_in_box", "pointing_game"])

@@ -1,5 +1,7 @@
 """Networks as people write them: ReLUs, poolings, ends and names of all kinds."""
 
+import warnings
+
 import keras
 import numpy as np
 import pytest
@@ -56,6 +58,7 @@ RELUS = {
     "maximum": lambda x: ops.maximum(x, 0.0),
     "maximum, number first": lambda x: ops.maximum(0.0, x),
     "clip": lambda x: ops.clip(x, 0.0, 1e9),
+    "threshold": lambda x: ops.threshold(x, 0.0, 0.0),
     "Lambda": lambda x: layers.Lambda(lambda x: ops.maximum(x, 0), name="act")(x),
     "Lambda of relu": lambda x: layers.Lambda(ops.relu, name="act")(x),
     "own layer": lambda x: OwnReLU(name="act")(x),
@@ -91,6 +94,98 @@ def test_only_relus_are_measured_as_relus(function, is_one):
     model = network(lambda x: layers.Lambda(function, name="act")(x))
     names = [site.operation.name for site in Network(model, gated=False).relus]
     assert names == ["act"] * is_one + ["conv2"]
+
+
+class TwoInputs(layers.Layer):
+    def call(self, x, y):
+        return ops.maximum(x, y)
+
+
+SEVERAL = {
+    "where": (lambda x: ops.where(x > 0, x, 0.0), "where"),
+    "mask": (lambda x: x * ops.cast(x > 0, "float32"), "multiply"),
+    "mean": (lambda x: (x + ops.abs(x)) / 2, "true_divide"),
+    "minimum": (lambda x: -ops.minimum(-x, 0.0), "negative"),
+    "layers": (
+        lambda x: layers.Maximum(name="most")([x, layers.Rescaling(0.0)(x)]),
+        "most",
+    ),
+    "own layer": (lambda x: TwoInputs(name="two")(x, ops.zeros_like(x)), "two"),
+}
+
+
+@pytest.mark.parametrize("method", ["deconvnet", "guided_backpropagation", "feedback"])
+@pytest.mark.parametrize("written", SEVERAL)
+def test_a_relu_of_several_calls_is_refused(written, method):
+    write, name = SEVERAL[written]
+    with pytest.raises(ValueError, match=rf"one call.*'{name}(_\d+)?' is the last\.$"):
+        explain.Explainer(network(write), method)
+    gradient = maps_of(network(), "gradient")
+    np.testing.assert_allclose(maps_of(network(write), "gradient"), gradient, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda x: x * ops.sigmoid(x),
+        lambda x: layers.Dropout(0.5)(layers.ReLU()(x)),
+        lambda x: ops.minimum(ops.relu(x), 6.0),
+        lambda x: layers.Add()([x, ops.tanh(x)]),
+        lambda x: ops.where(x > 0, x, x - 1.0),
+    ],
+)
+def test_other_operations_are_no_relu_of_several_calls(write):
+    assert explain.Explainer(network(write), "guided_backpropagation")
+
+
+class Block(layers.Layer):
+    """Weights and a ReLU, which a graph does not show."""
+
+    def build(self, shape):
+        self.scale = self.add_weight(shape=(shape[-1],), name="scale")
+
+    def call(self, x):
+        return ops.relu(x * self.scale)
+
+
+@pytest.mark.parametrize("method", ["deconvnet", "guided_backpropagation", "feedback"])
+def test_relus_inside_of_layers_are_not_left_out_without_a_word(method):
+    model = network(lambda x: Block(name="block")(x))
+    with pytest.warns(UserWarning, match="count as none: in 'net' block may have"):
+        explain.Explainer(model, method)
+    clique = kfeedback.CliqueNet(
+        input_shape=(16, 16, 3), classes=3, filters=2, layers=6, dropout=0
+    )
+    with pytest.warns(UserWarning, match="count as none: in 'cliquenet'"):
+        explain.Explainer(clique, method)
+    recurrent = network(
+        lambda x: kfeedback.layers.RecurrentConv2D(4, iterations=2, name="again")(x)
+    )
+    with pytest.warns(UserWarning, match="count as none: in 'net' again may have"):
+        explainer = explain.Explainer(recurrent, method)
+    assert explainer.saliency(common.images(3, (8, 8, 2))).max() > 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        explain.Explainer(network(), method)
+        explain.Explainer(model, "gradient")
+        explain.Explainer(kfeedback.LRNet(network(), timesteps=2), method)
+
+
+@pytest.mark.parametrize("method", ["deconvnet", "guided_backpropagation"])
+def test_edits_of_gradients_change_no_score(method, monkeypatch):
+    """Also where a layer repeats its ReLU inside."""
+    model = network(
+        lambda x: kfeedback.layers.RecurrentConv2D(4, iterations=2, size=1)(x)
+    )
+    images = common.images(3, (8, 8, 2)) / 255
+    found = Network(model, gated=False)
+    monkeypatch.setattr(
+        found,
+        "input_map",
+        lambda x, _, *args, **kwargs: found.scores(x, *args, **kwargs),
+    )
+    scores = explain.get_method(method).maps(found, images, np.zeros(3), [])
+    np.testing.assert_allclose(scores, model(images), atol=1e-5)
 
 
 @pytest.mark.parametrize("method", ["deconvnet", "guided_backpropagation", "feedback"])

@@ -5,7 +5,8 @@
 # method, with thresholds from 300 of those, on 1,000 test scenes of one digit, and
 # feedback and gradient on 150 of two. And what is a second look worth? A network of six
 # convolutions sees the scenes at half their size; its second look cuts out of them.
-# Feedback maximizes the score and is read out as a gradient, the only way at the time.
+# Feedback maximizes the score and is read out as a gradient, and crops alone answer in a
+# second look, the only way at the time.
 # Writes feedback_cnn_mnist_tuning.csv, feedback_cnn_mnist.csv and .png beside itself; a
 # row that is there is not measured again. TFDS_DATA_DIR must hold MNIST, or TFDS fetches
 # it. Takes about an hour on 2 cores.
@@ -29,7 +30,7 @@ tune() { # network, iterations, step size, sparsity, more flags
   name+=$(printf -- '%s' "${@:5}" | tr , +)
   if grep -qsF ",$name," "${NAME}_tuning.csv"; then return; fi
   "$PYTHON" -m applications.localize --run="$RUNS/$network" --methods=feedback \
-    --objective=score --readout=gradient \
+    --objective=score --readout=gradient --combine=crops \
     --iterations="$2" --step_size="$3" --sparsity="$4" --top=1 --gallery=0 \
     --eval_split='train[95%:]' --examples=200 --tuning_split='train[90%:95%]' \
     --tuning_examples=50 --results="${NAME}_tuning.csv" --experiment="$name" \
@@ -41,7 +42,8 @@ compare() { # name, network, split, examples, more flags
   if grep -qsF ",$name," "$NAME.csv"; then return; fi
   "$PYTHON" -m applications.localize --run="$RUNS/$2" --eval_split="$3" \
     --examples="$4" --tuning_split='train[90%:]' --tuning_examples=300 --top=2 \
-    --objective=score --readout=gradient \
+    --objective=score --readout=gradient --look_energy=0.95 --margin=0.25 \
+    --combine=crops \
     --results="$NAME.csv" --experiment="$name" --output_dir="$RUNS/$name" "${@:5}"
 }
 

@@ -185,10 +185,10 @@ class Examples:
                 images[start:stop], labels[start:stop] = batch
                 start = stop
         except tf.errors.OpError as error:
-            blamed = re.search(r"ValueError: (.*)", str(error))
-            if self.blame is None or not blamed:
+            blamed = self.blame and said(error)
+            if not blamed:
                 raise
-            raise ValueError(blamed[1]) from None
+            raise ValueError(blamed) from None
         return Examples(info, (images, labels))
 
     def resized(self, size):
@@ -250,6 +250,13 @@ class Examples:
         return dataclasses.replace(
             self, info=info, stream=lambda seed: kept(table, seed), decode=decode
         )
+
+
+def said(error):
+    """The sentence of the `ValueError` in an error that `tf.data` raises, or `None`."""
+    is_theirs = type(error).__module__.startswith("tensorflow")
+    found = re.search(r"ValueError: (.*)", str(error)) if is_theirs else None
+    return found and found[1]
 
 
 def shuffle(dataset, count, seed):

@@ -119,7 +119,7 @@ class TensorFlowDatasets(Source):
             split: as in TFDS.
 
         Returns:
-            `(examples, names)`, as `kfeedback.datasets.voc.open_folder`.
+            `(examples, names, total)`, as `kfeedback.datasets.voc.open_folder`.
 
         Raises:
             ValueError: if its examples have no boxes, or there is no such split.
@@ -155,7 +155,7 @@ class TensorFlowDatasets(Source):
                 sides = np.tile(image.shape[:2], 2)
                 yield image, np.atleast_1d(labels), boxes.reshape(-1, 4) * sides
 
-        return examples, list(label.names)
+        return examples, list(label.names), int(dataset.cardinality())
 
 
 def decode_image(feature, encoded):

@@ -35,7 +35,12 @@ class Deconvnet(Method):
 
     def maps(self, network, images, targets, features):
         """One map an image: `(B, H, W)`."""
-        relus = network.relus
+        # One that a layer repeats inside cannot be left out there.
+        relus = [
+            site
+            for site in network.relus
+            if not getattr(site.operation, "has_relus_inside", False)
+        ]
 
         def edit(n, y):
             return rectify(y, relus[n].activate(y))

@@ -40,7 +40,7 @@ class Feedback(Method):
     map is the root of the gradient at these gates, times what the plain network finds
     for the class at a place of its last feature maps y:
 
-        M = √G(max_c |∂J/∂I_c|) ∘ G'(E),        E = max(0, Σ_c y_c ∂J/∂y_c)
+        M = G(√ max_c |∂J/∂I_c|) ∘ G'(E),       E = max(0, Σ_c y_c ∂J/∂y_c)
 
     with G and G' Gaussians, and E enlarged to the image. A box holds 90 % of its
     energy.
@@ -85,9 +85,9 @@ class Feedback(Method):
     as a gradient of a deep layer is orders of magnitude smaller than one of a shallow
     layer. `start` and `normalize` were chosen by measurement on digits
     (`applications/results/look_and_think_twice`), the rest on digits of 64 and
-    photographs of 224 pixels, λ at these two sizes only. On networks with batch norm
-    and linear bottlenecks the map can be worse than Grad-CAM's: gates of single neurons
-    remain noisy there.
+    photographs of 224 and 240 pixels (`applications/results/photographs`), λ at these
+    sizes only. On a network with batch norm and linear bottlenecks the gates' gradient
+    alone says little of the class; E is there to say it.
 
     Example:
 
@@ -135,7 +135,7 @@ class Feedback(Method):
         found = gated_map(network, images, targets, gates, objective)
         if self.readout == "gradient":
             return found
-        found = ops.sqrt(blur(found, self.smoothing))
+        found = blur(ops.sqrt(found), self.smoothing)
         coarse = evidence(network, images, targets, contrasts)
         return found if coarse is None else found * blur(coarse, _SPREAD)
 
