@@ -33,7 +33,10 @@ def draw(settings, explainers, energies, shown, names, folder):
     labels = np.array([one.labels[0] for one in shown])
     titles = [method.replace("_", " ") for method in explainers]
     rows = [_name(names, label) for label in labels]
-    maps = {k: one.saliency(pictures, labels) for k, one in explainers.items()}
+    maps = {
+        k: one.saliency(pictures, labels, verbose=False)
+        for k, one in explainers.items()
+    }
     found = explain.plot(
         pictures,
         np.stack(list(maps.values()), axis=1),
