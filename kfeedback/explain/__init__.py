@@ -4,6 +4,7 @@ from kfeedback.explain import boxes, metrics
 from kfeedback.explain.explainer import Explainer
 from kfeedback.explain.functions import localize, look_twice, saliency
 from kfeedback.explain.methods.base import Method, get_method, list_methods, register
+from kfeedback.explain.methods.center import Center
 from kfeedback.explain.methods.deconvnet import Deconvnet
 from kfeedback.explain.methods.feedback import (
     OBJECTIVES,
@@ -33,6 +34,7 @@ __all__ = [
     "RISE",
     "STARTS",
     "UPDATE_RULES",
+    "Center",
     "Deconvnet",
     "Explainer",
     "Feedback",

@@ -95,6 +95,7 @@ def test_a_tangled_net_runs(method):
 
 
 CLASSES = {
+    "center": explain.Center,
     "deconvnet": explain.Deconvnet,
     "feedback": explain.Feedback,
     "grad_cam": explain.GradCAM,

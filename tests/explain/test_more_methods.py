@@ -1,5 +1,6 @@
 """Methods that users of saliency packages expect, against NumPy."""
 
+import keras
 import numpy as np
 import pytest
 from keras import ops
@@ -88,6 +89,24 @@ def test_gradient_times_input(net):
     x = common.images() / 255
     expected = abs((x * gradient(x, weights)).sum(axis=-1))
     np.testing.assert_allclose(found(model, "gradient_input"), expected, atol=1e-5)
+
+
+def test_center_is_a_gaussian_whatever_the_image():
+    images = common.images(2, (9, 7, 2))
+    model = keras.Sequential(
+        [
+            keras.Input((9, 7, 2)),
+            keras.layers.Conv2D(4, 3, padding="same"),
+            keras.layers.GlobalAveragePooling2D(),
+            keras.layers.Dense(3, activation="softmax"),
+        ]
+    )
+    maps = explain.saliency(model, images, [0, 2], method=explain.Center(0.25))
+    down, right = np.arange(9) / 9 - 4 / 9, np.arange(7) / 7 - 3 / 7
+    expected = np.exp(-(down[:, None] ** 2 + right**2) / (2 * 0.25**2))
+    np.testing.assert_allclose(maps, [expected] * 2, atol=1e-6)
+    with pytest.raises(ValueError, match="spread must be a number > 0"):
+        explain.Center(0)
 
 
 def test_integrated_gradients_add_up_to_the_rise_of_the_score(net):

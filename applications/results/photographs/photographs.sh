@@ -13,8 +13,8 @@ NAME=applications/results/photographs/photographs
 : "${DATA:?must be a folder in the form of VOC with the splits small and large}"
 : "${SQUEEZENET:?must be a .keras file}" "${LITE:?must be a .keras file}"
 FAST=feedback,gradient,gradient_input,deconvnet,guided_backpropagation
-FAST+=,grad_cam,grad_cam_plus_plus,layer_cam,hires_cam,smooth_grad,integrated_gradients
-SLOW=score_cam,occlusion,rise
+FAST+=,grad_cam,grad_cam_plus_plus,layer_cam,hires_cam
+SLOW=smooth_grad,integrated_gradients,score_cam,occlusion,rise
 
 where() { # name, network, split, split to tune on, more flags
   local name=$1 model=$SQUEEZENET mode=caffe
@@ -26,11 +26,16 @@ where() { # name, network, split, split to tune on, more flags
     --results="$NAME.csv" --output_dir="$RUNS/$name" "${@:5}"
 }
 
+picture() { # network, row
+  cp "$RUNS/$1_$2/gallery.png" "${NAME}_$1.png"
+}
+
 for network in squeezenet lite; do
   # A first answer, in minutes.
-  where "${network}_sample" "$network" small large --center_crop=1 --gallery=0 \
+  where "${network}_sample" "$network" small large --center_crop=1 \
     --methods=feedback,gradient,guided_backpropagation,grad_cam --examples=200 \
     --tuning_examples=100 --collages=20
+  picture "$network" sample
 done
 if [ "${ONLY_SAMPLE:-}" ]; then exit; fi
 for network in squeezenet lite; do
@@ -43,9 +48,10 @@ for network in squeezenet lite; do
   where "${network}_paper" "$network" small large --center_crop=1 --methods=feedback \
     --gallery=0 --sparsity=0.001 --start=activations --nonormalize \
     --objective=score --readout=gradient
-  # Objects' sizes are those in the whole image: no crop.
+  # Objects' sizes are those in the whole image: no crop. The control looks at the middle.
   where "${network}_looks" "$network" large small --methods=feedback,grad_cam,gradient \
     --top=5
-  cp "$RUNS/${network}_small/gallery.png" "${NAME}_$network.png"
+  where "${network}_middle" "$network" large small --methods=center --top=5 --gallery=0
+  picture "$network" small
 done
 cp "$RUNS/squeezenet_looks/looks.png" "${NAME}_looks.png"
