@@ -59,8 +59,7 @@ def look_twice(
     Departures: `margin`, `square` and `combine`; the paper's rule is
     `look_twice(explainer, images, energy=0.95, square=False, combine="crops")`. The
     defaults were chosen on half of 400 photographs, with boxes by feedback. Objects of
-    photographs mostly stand in the middle: there a second look at the middle is worth
-    as much as one at the boxes.
+    photographs mostly stand in the middle, so compare with boxes by `explain.Center`.
 
     Example:
 

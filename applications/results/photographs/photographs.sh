@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # Where do two published ImageNet networks look in photographs, and what is a second look
 # worth? All methods on two splits, thresholds from the respective other one, the slow
-# methods on 100 images; scenes of four; then the second look. Writes photographs.csv and
-# pictures beside itself; a row that is there is not measured again. README.md says what
-# DATA, SQUEEZENET and LITE are. Takes hours on 2 cores; with ONLY_SAMPLE=1, which asks
-# for four methods on 200 images, minutes.
+# methods on 100 images; scenes of four; then the second look. Writes photographs.csv
+# beside itself, and pictures into RUNS; a row that is there is not measured again.
+# README.md says what DATA, SQUEEZENET and LITE are. Takes hours on 2 cores; with
+# ONLY_SAMPLE=1, which asks for four methods on 200 images, minutes.
 set -euo pipefail
 cd "$(dirname "$0")/../../.."
 PYTHON=${PYTHON:-.venv/bin/python}
@@ -26,16 +26,11 @@ where() { # name, network, split, split to tune on, more flags
     --results="$NAME.csv" --output_dir="$RUNS/$name" "${@:5}"
 }
 
-picture() { # network, row
-  cp "$RUNS/$1_$2/gallery.png" "${NAME}_$1.png"
-}
-
 for network in squeezenet lite; do
   # A first answer, in minutes.
   where "${network}_sample" "$network" small large --center_crop=1 \
     --methods=feedback,gradient,guided_backpropagation,grad_cam --examples=200 \
     --tuning_examples=100 --collages=20
-  picture "$network" sample
 done
 if [ "${ONLY_SAMPLE:-}" ]; then exit; fi
 for network in squeezenet lite; do
@@ -52,6 +47,4 @@ for network in squeezenet lite; do
   where "${network}_looks" "$network" large small --methods=feedback,grad_cam,gradient \
     --top=5
   where "${network}_middle" "$network" large small --methods=center --top=5 --gallery=0
-  picture "$network" small
 done
-cp "$RUNS/squeezenet_looks/looks.png" "${NAME}_looks.png"
