@@ -27,7 +27,7 @@ from applications.common.multiply_adds import count_multiply_adds
 from applications.common.rows import align, append_row
 from applications.common.settings import as_text, field
 from tools import timing
-from tools.costs import FORWARDS, Measured
+from tools.costs import FORWARDS, Timed
 from tools.factories import find_factory
 
 PRECISIONS = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
@@ -35,7 +35,7 @@ SUFFIXES = {"openvino": ".xml", "onnx": ".onnx"}
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings(Measured):
+class Settings(Timed):
     """The flags of tools.compare."""
 
     precisions: tuple[str, ...] = field(

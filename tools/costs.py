@@ -43,7 +43,7 @@ COLUMNS = (
 
 @dataclasses.dataclass(frozen=True)
 class Measured(Base):
-    """Of tools that time a model."""
+    """Of tools that measure a model."""
 
     model: str | None = field(
         None,
@@ -53,8 +53,6 @@ class Measured(Base):
     kwargs: Mapping = field(dict, "Its arguments.")
     batch_size: int = field(32, "Images.", least=1)
     mode: tuple[str, ...] = field(MODES, "What to time.", choices=MODES)
-    repeats: int = field(5, "Timings of each.", least=1)
-    seconds: float = field(0.5, "Least duration of one timing.", above=0, below=3600)
     csv: str | None = field(None, "File that gets the rows.")
 
     def check(self):
@@ -67,7 +65,15 @@ class Measured(Base):
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings(Measured):
+class Timed(Measured):
+    """Of tools that time a model."""
+
+    repeats: int = field(5, "Timings of each.", least=1)
+    seconds: float = field(0.5, "Least duration of one timing.", above=0, below=3600)
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings(Timed):
     """What to measure."""
 
     timesteps: tuple[int, ...] = field(
