@@ -201,7 +201,7 @@ def test_memory_does_not_grow_with_the_images(place):
         ("split", "split must be 'all' or name"),
         ("fitted", "--preprocessing must be one that nothing is fitted for"),
         ("names", "--dataset must have the 2 classes of the model, got"),
-        ("classes", "images must have 4 classes or more, got 2"),
+        ("classes", "--collages=1: images must have 4 classes or more, got 2"),
         ("columns", "--results must be a file with the columns date, commit"),
         ("layers", "gate_layers must name layers"),
     ],
