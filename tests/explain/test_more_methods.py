@@ -1,5 +1,7 @@
 """Methods that users of saliency packages expect, against NumPy."""
 
+import math
+
 import numpy as np
 import pytest
 from keras import ops
@@ -157,3 +159,16 @@ def test_rise_is_the_mean_of_masks_by_what_they_leave(net):
     np.testing.assert_allclose(
         found(model, method), expected / (20 * 0.4), rtol=1e-4, atol=1e-6
     )
+
+
+def test_smooth_grad_cuts_boxes_as_its_method_does():
+    for method in (explain.Feedback(), explain.Feedback(readout="gradient"), "rise"):
+        expected = explain.get_method(method).energy
+        assert explain.SmoothGrad(method).energy == expected
+
+
+def test_a_baseline_is_one_finite_number():
+    for method in (explain.IntegratedGradients, explain.Occlusion):
+        for value in (np.zeros(3), math.inf, math.nan):
+            with pytest.raises(ValueError, match="baseline must be a number that is f"):
+                method(baseline=value)
