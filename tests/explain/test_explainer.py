@@ -132,3 +132,15 @@ def test_backends_agree(net, tmp_path, backend):
                 model, images, np.array([0, 2, 3]), preprocess="scale", method=method
             )
             np.testing.assert_allclose(maps[name], expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["saliency", "localize"])
+def test_rows_of_different_lengths(net, name):
+    call = getattr(Explainer(net[0], "gradient"), name)
+    images = common.images(2)
+    with pytest.raises(ValueError, match="targets must be one array, whose rows are"):
+        call(images, [[0, 1], [2]])
+    with pytest.raises(ValueError, match="images must be one array, whose rows are"):
+        call([images[0], images[1, :5]])
+    with pytest.raises(TypeError, match="verbose must be True, False or 'auto', got 2"):
+        call(images, verbose=2)
