@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import pytest
 
+from kfeedback import explain
 from kfeedback.explain import Explainer, Feedback, list_methods, saliency
 from tests.explain import common
 
@@ -144,3 +145,10 @@ def test_rows_of_different_lengths(net, name):
         call([images[0], images[1, :5]])
     with pytest.raises(TypeError, match="verbose must be True, False or 'auto', got 2"):
         call(images, verbose=2)
+
+
+@pytest.mark.parametrize("call", [explain.saliency, explain.localize])
+def test_functions_show_a_bar_as_explainers_do(net, call, capsys):
+    for verbose in (True, False):
+        call(net[0], common.images(2), method="gradient", verbose=verbose)
+        assert ("image" in capsys.readouterr().out) == verbose
