@@ -3,6 +3,8 @@
 import numbers
 import operator
 
+import numpy as np
+
 _INFINITY = float("inf")
 
 
@@ -30,6 +32,22 @@ def integer(name, value, least=1):
     return whole
 
 
+def array(name, value):
+    """Returns `value` as a NumPy array; raises a ValueError if its rows differ.
+
+    Args:
+        name: what the error calls it.
+        value: an array, or lists in one another.
+    """
+    try:
+        return np.asarray(value)
+    except ValueError as error:
+        raise ValueError(
+            f"{name} must be one array, whose rows are of one shape, got rows of "
+            "different ones."
+        ) from error
+
+
 def odd_integer(name, value):
     """Returns `value` as an int; raises a ValueError unless it is odd and ≥ 1."""
     if integer(name, value) % 2 == 0:
@@ -50,12 +68,12 @@ def number(name, value, *, above=None, least=None, below=_INFINITY, most=_INFINI
     """
     valid = isinstance(value, numbers.Real) and not isinstance(value, bool)
     if above is not None:
-        bound = f"> {above}"
+        bound = "that is finite" if above == -_INFINITY else f"> {above}"
         valid = valid and value > above
     else:
         bound = f"≥ {least}"
         valid = valid and value >= least
-    if below != _INFINITY:
+    if below != _INFINITY and above != -_INFINITY:
         bound += f" and < {below}"
     if most != _INFINITY:
         bound += f" and ≤ {most}"
@@ -86,6 +104,17 @@ def pixels(name, images):
     if not (low >= 0 and high <= 255):  # a NaN is neither
         raise ValueError(
             f"{name} must have values from 0 to 255, got {low:g} to {high:g}."
+        )
+    return images
+
+
+def gray_levels(name, images):
+    """The same; images of 0 to 1, which would be nearly black, are refused too."""
+    images = pixels(name, images)
+    if images.max() <= 1 and ((images > 0) & (images < 1)).any():
+        raise ValueError(
+            f"{name} must be gray levels from 0 to 255, got fractions up to "
+            f"{images.max():g}; 255 times those of 0 to 1 are gray levels."
         )
     return images
 

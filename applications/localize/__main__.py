@@ -22,15 +22,13 @@ import itertools
 import logging
 import pathlib
 
-import numpy as np
-
 from applications.common import data, machine, rows
 from applications.common.command_line import launch
 from applications.common.models import load_model
 from applications.localize import gallery, page
 from applications.localize.measures import Measures
 from applications.localize.settings import Settings
-from applications.localize.stream import chunks, open_stream
+from applications.localize.stream import Chunk, chunks, open_stream
 from kfeedback.explain import Explainer, metrics
 
 _SHOWN = ("localization_error", "tuned_error", "max_box_error", "pointing_game")
@@ -117,9 +115,16 @@ def _collages(count, stream):
     if not count:
         return ()
     pieces = [x for x in itertools.islice(stream, 8 * count) if len(x.labels)]
-    found = metrics.collages(
-        np.stack([x.image for x in pieces]), [x.labels[0] for x in pieces]
-    )
+    if not pieces:
+        raise ValueError("--collages must be of images with boxes, got none.")
+    chunk = Chunk(pieces)
+    labels = [x.labels[0] for x in pieces]
+    try:
+        found = metrics.collages(chunk.images, labels)
+    except ValueError as error:
+        raise ValueError(f"--collages={count}: {error}") from error
+    if len(found[0]) < count:
+        print(f"--collages: {len(found[0])} instead of {count}, as there are no more")
     return tuple(array[:count] for array in found)
 
 

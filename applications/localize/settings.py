@@ -18,6 +18,7 @@ _METHODS = tuple(explain.list_methods())
 _COMPARED = ("deconvnet", "feedback", "grad_cam", "gradient", "guided_backpropagation")
 _LOOP = ("iterations", "step_size", "sparsity", "update_rule", "start", "normalize")
 _LOOP += ("gate_layers", "objective", "readout", "smoothing")
+_LOOK = ("look_energy", "margin", "square", "combine")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,6 +96,13 @@ class Settings(Experiment, Dataset):
         super().check()
         if "feedback" not in self.methods:
             self.refuse(_LOOP, "no feedback among --methods")
+        if not self.top:
+            self.refuse(_LOOK, "--top=0")
+        if self.tuning_split == self.eval_split:
+            raise ValueError(
+                "--tuning_split must be another than --eval_split, so that thresholds "
+                f"are not chosen on what is measured, got {self.eval_split!r} for both."
+            )
         stray = sorted(set(self.method_args) - set(self.methods))
         if stray:
             raise ValueError(

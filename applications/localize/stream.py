@@ -8,6 +8,7 @@ import time
 import keras
 import numpy as np
 
+from kfeedback import checks
 from kfeedback.datasets import stream_boxes
 
 _SIZE = 16  # images; memory depends on it
@@ -47,9 +48,14 @@ class Chunk:
 
 def open_stream(settings, network, split, count):
     """The images of a split, as the flags say."""
-    size = network.model.inputs[0].shape[1:3]
+    size = own = network.model.inputs[0].shape[1:3]
     if settings.image_size:
         size = settings.image_size, settings.image_size
+    if not checks.fits(size, own):
+        raise ValueError(
+            f"--image_size must be what the model takes, {own[0]} × {own[1]} pixels, "
+            f"got {settings.image_size}."
+        )
     try:
         found = stream_boxes(
             settings.dataset,

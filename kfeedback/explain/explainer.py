@@ -70,6 +70,7 @@ class Explainer:
 
             maps = explainer.saliency(images, [[3, 5]])[0]  # of two classes
         """
+        targets = _array("targets", targets)
         parts = self._maps(images, targets, verbose, lambda maps: maps)
         return _joined(parts, len(images), single=np.ndim(targets) < 2)
 
@@ -101,6 +102,7 @@ class Explainer:
         """
         energy = self.method.energy if energy is None else boxes.check_energy(energy)
         energy = np.float32(energy)
+        targets = _array("targets", targets)
         single = np.ndim(targets) < 2
 
         def mask(maps):
@@ -164,8 +166,8 @@ class Explainer:
             size: int ≥ 1.
             verbose: `True`, `False` or `"auto"`.
         """
-        if verbose != "auto":
-            checks.boolean("verbose", verbose)
+        if verbose != "auto" and not isinstance(verbose, bool):
+            raise TypeError(f"verbose must be True, False or 'auto', got {verbose!r}.")
         start, bar = time.monotonic(), None
         for first in range(0, count, size):
             yield slice(first, first + size)
@@ -236,6 +238,12 @@ def _padded(array, size):
     return np.concatenate([array, np.repeat(array[-1:], missing, 0)])
 
 
+def _array(name, value):
+    """Lists as an array; `None` and what is an array or a tensor as it is."""
+    is_one = value is None or hasattr(value, "dtype")
+    return value if is_one else checks.array(name, value)
+
+
 def _check_preprocess(preprocess):
     if isinstance(preprocess, str):
         checks.one_of("preprocess", preprocess, preprocessing.PREPROCESSING_MODES)
@@ -249,7 +257,7 @@ def _check_preprocess(preprocess):
 
 def _check_images(images, model):
     """Images as an array, of which only the shape is looked at."""
-    images = images if hasattr(images, "dtype") else np.asarray(images)
+    images = _array("images", images)
     shape = model.inputs[0].shape[1:]
     if not checks.fits(images.shape[1:], shape) or not len(images):
         raise ValueError(

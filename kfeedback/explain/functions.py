@@ -3,17 +3,18 @@
 from kfeedback.explain.explainer import Explainer
 
 
-def saliency(model, images, targets=None, *, method="feedback", **kwargs):
-    """`Explainer(model, method, **kwargs).saliency(images, targets)`.
+def saliency(
+    model, images, targets=None, *, method="feedback", verbose="auto", **kwargs
+):
+    """`Explainer(model, method, **kwargs).saliency(images, targets, …)`.
 
     Args:
         model: a functional `keras.Model`, as for `Explainer`.
-        images, targets: as for `Explainer.saliency`.
+        images, targets, verbose: as for `Explainer.saliency`.
         method: a method, or the name of one.
-        **kwargs: `preprocess` and `batch_size` of `Explainer`, `verbose` not among
-            them.
+        **kwargs: `preprocess` and `batch_size` of `Explainer`.
     """
-    return Explainer(model, method, **kwargs).saliency(images, targets)
+    return Explainer(model, method, **kwargs).saliency(images, targets, verbose=verbose)
 
 
 def localize(
@@ -24,18 +25,19 @@ def localize(
     method="feedback",
     energy=None,
     components=False,
+    verbose="auto",
     **kwargs,
 ):
     """`Explainer(model, method, **kwargs).localize(images, targets, …)`.
 
     Args:
         model: a functional `keras.Model`, as for `Explainer`.
-        images, targets, energy, components: as for `Explainer.localize`.
+        images, targets, energy, components, verbose: as for `Explainer.localize`.
         method: a method, or the name of one.
         **kwargs: `preprocess` and `batch_size` of `Explainer`.
     """
     return Explainer(model, method, **kwargs).localize(
-        images, targets, energy=energy, components=components
+        images, targets, energy=energy, components=components, verbose=verbose
     )
 
 

@@ -8,6 +8,7 @@ has k ≥ 1 objects: any of them counts.
 import itertools
 
 import numpy as np
+from keras import ops
 
 from kfeedback import checks
 from kfeedback.explain.boxes import area, component_boxes, iou
@@ -74,7 +75,7 @@ def max_box_accuracies(maps, truth, thresholds=THRESHOLDS):
         2020.
     """
     maps, truth = _maps_and_boxes(maps, truth)
-    shares = [checks.number("thresholds", t, above=0, most=1) for t in thresholds]
+    shares = _shares("thresholds", thresholds, above=0, most=1)
     correct = np.zeros(len(shares))
     for one, own in zip(maps, truth, strict=True):
         peak = one.max()
@@ -177,8 +178,8 @@ def max_box_accuracies_v2(maps, truth, thresholds=THRESHOLDS, ious=(0.3, 0.5, 0.
         metrics, and datasets, 2020, section 3.3.
     """
     maps, truth = _maps_and_boxes(maps, truth)
-    shares = [checks.number("thresholds", t, above=0, most=1) for t in thresholds]
-    bounds = np.array([checks.number("ious", one, least=0, below=1) for one in ious])
+    shares = _shares("thresholds", thresholds, above=0, most=1)
+    bounds = _shares("ious", ious, least=0, below=1)
     correct = np.zeros((len(shares), len(bounds)))
     for one, boxes in zip(maps, truth, strict=True):
         peak = one.max()
@@ -259,6 +260,8 @@ def error_by_size(errors, truth, image_shape, edges=(0, 0.05, 0.1, 0.2, 0.4, 1))
         )
     if edges.ndim != 1 or len(edges) < 2 or not (np.diff(edges) > 0).all():
         raise ValueError(f"edges must be two or more rising shares, got {edges}.")
+    if np.shape(image_shape) != (2,) or min(image_shape) <= 0:
+        raise ValueError(f"image_shape must be (H, W), got {image_shape!r}.")
     largest = np.array([area(own).max() for own in truth])
     share = largest / (image_shape[0] * image_shape[1])
     rows = []
@@ -286,7 +289,13 @@ def _curve_area(predict, images, maps, targets, steps, baseline, insert):
         )
     if baseline is None:
         baseline = images.mean(axis=(1, 2, 3), keepdims=True)
-    blank = np.broadcast_to(np.asarray(baseline, np.float32), images.shape)
+    try:
+        blank = np.broadcast_to(np.asarray(baseline, np.float32), images.shape)
+    except ValueError as error:
+        raise ValueError(
+            f"baseline must be a number, or images like {images.shape}, got "
+            f"{np.shape(baseline)}."
+        ) from error
     order = np.argsort(-maps.reshape(len(maps), -1), axis=1, kind="stable")
     rank = np.argsort(order, axis=1, kind="stable").reshape(maps.shape)
     pixels = rank[0].size
@@ -294,7 +303,11 @@ def _curve_area(predict, images, maps, targets, steps, baseline, insert):
     for step in range(steps + 1):
         first = (rank < pixels * step / steps)[..., None]
         shown = np.where(first == insert, images, blank)
-        posterior = np.asarray(predict(shown))
+        posterior = ops.convert_to_numpy(predict(shown))
+        if posterior.ndim != 2 or len(posterior) != len(maps):
+            raise ValueError(
+                f"predict must give ({len(maps)}, classes), got {posterior.shape}."
+            )
         if targets.min() < 0 or targets.max() >= posterior.shape[1]:
             raise ValueError(
                 f"targets must be from 0 to {posterior.shape[1] - 1}, got {targets}."
@@ -302,6 +315,12 @@ def _curve_area(predict, images, maps, targets, steps, baseline, insert):
         curve.append(posterior[np.arange(len(maps)), targets])
     curve = np.asarray(curve, np.float64)
     return (curve[1:] + curve[:-1]).mean(axis=0) / 2
+
+
+def _shares(name, values, **bounds):
+    """Numbers within bounds, an array; a single one is an array of one."""
+    values = checks.array(name, values).ravel()
+    return np.array([checks.number(name, one, **bounds) for one in values])
 
 
 def _maps_and_boxes(maps, truth):

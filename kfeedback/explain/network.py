@@ -135,6 +135,8 @@ class Network:
         The arguments are as for `input_map`.
         """
         outputs = self.features
+        if not outputs:
+            return [], []
         values = graph.rerun(self.model, images, outputs=list(outputs), training=False)
 
         def score(values):

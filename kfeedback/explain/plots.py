@@ -4,6 +4,8 @@ import math
 
 import numpy as np
 
+from kfeedback import checks
+
 _FOUND = "#00C8FF"
 _INCHES = 2.2  # the width of a picture
 _COLUMNS = 6  # at most, of a sheet of single maps
@@ -45,14 +47,15 @@ def plot(
         figure.savefig("where.png", dpi=150)
     """
     Figure = _figure()
-    images = np.asarray(images)
-    shaped = images.ndim == 4 and images.size and images.shape[-1] in (1, 3)
-    if not shaped or images.min() < 0 or images.max() > 255:
+    images = checks.array("images", images)
+    if images.ndim != 4 or images.size == 0 or images.shape[-1] not in (1, 3):
         raise ValueError(
-            "images must be (N, H, W, C) of 0 to 255 with C 1 or 3, got "
-            f"{images.shape}."
+            f"images must be (N, H, W, C) with C 1 or 3, got {images.shape}."
         )
+    checks.gray_levels("images", images)
     count, sides = len(images), images.shape[1:3]
+    maps = None if maps is None else _maps(maps)
+    boxes = None if boxes is None else _boxes("boxes", boxes)
     in_rows = np.ndim(maps) == 4 or np.ndim(boxes) == 3
     several = np.shape(maps if np.ndim(maps) == 4 else boxes)[1] if in_rows else 1
     each = (count, several) if in_rows else (count,)
@@ -67,7 +70,7 @@ def plot(
         raise ValueError(f"truth must be for {count} images, got {len(truth)}.")
     rows = []
     for image, own, *found in zip(images, truth, *given, strict=True):
-        own = np.reshape(own, (-1, 4))
+        own = np.atleast_2d(_boxes("truth", own)) if np.size(own) else ()
         row = [(image, own, None, None, None)] if in_rows else []
         rows.append(row + [(image, own, *one) for one in zip(*found, strict=True)])
     if not in_rows:
@@ -133,12 +136,28 @@ def _shaped(name, given, each, own):
     """An array of the shape `(*each, *own)`; of `None`, `None` for each."""
     if given is None:
         return np.full(each, None)
-    given = np.asarray(given)
+    given = checks.array(name, given)
     if given.shape != (*each, *own):
         raise ValueError(
             f"{name} must have the shape {(*each, *own)}, got {given.shape}."
         )
     return given
+
+
+def _maps(maps):
+    maps = checks.finite("maps", checks.array("maps", maps))
+    if maps.min() < 0:
+        raise ValueError(f"maps must not be negative, got {maps.min():g}.")
+    return maps
+
+
+def _boxes(name, boxes):
+    boxes = checks.array(name, boxes)
+    if boxes.dtype.kind not in "iu" or boxes.shape[-1:] != (4,):
+        raise ValueError(
+            f"{name} must be int boxes of four, got {boxes.dtype} {boxes.shape}."
+        )
+    return boxes
 
 
 def _figure():

@@ -3,6 +3,7 @@
 import numpy as np
 
 from kfeedback import checks
+from kfeedback.explain.explainer import Explainer
 
 
 def randomized_layers(explainer, images, targets=None, *, seed=0):
@@ -30,7 +31,8 @@ def randomized_layers(explainer, images, targets=None, *, seed=0):
         is flat.
 
     Raises:
-        ValueError: if an argument is not as above.
+        TypeError: if `explainer` is none.
+        ValueError: if another argument is not as above.
 
     Reference:
         Adebayo et al., Sanity checks for saliency maps, 2018, section 4.1: cascading
@@ -45,6 +47,10 @@ def randomized_layers(explainer, images, targets=None, *, seed=0):
         for layer, similarity in explain.randomized_layers(explainer, images).items():
             print(layer, similarity.mean())
     """
+    if not isinstance(explainer, Explainer):
+        raise TypeError(
+            f"explainer must be an explain.Explainer, got {type(explainer).__name__}."
+        )
     rng = np.random.default_rng(checks.integer("seed", seed, least=0))
     layers = [x for x in explainer.network.model.layers if x.weights]
     if targets is None:

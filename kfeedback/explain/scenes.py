@@ -35,14 +35,21 @@ def collages(images, labels, grid=2):
         scenes, targets, boxes = explain.metrics.collages(images, labels)
         maps = explainer.saliency(scenes, targets)  # (M, 4, H, W)
     """
-    images, labels = np.asarray(images), np.asarray(labels)
+    images, labels = checks.array("images", images), checks.array("labels", labels)
     grid = checks.integer("grid", grid, least=2)
     if images.ndim != 4 or labels.shape != images.shape[:1]:
         raise ValueError(
             "images must be (N, H, W, C) with a label each, got "
             f"{images.shape} and {labels.shape}."
         )
+    if labels.dtype.kind not in "iu":
+        raise ValueError(f"labels must be int classes, got {labels.dtype}.")
     height, width = images.shape[1:3]
+    if grid > min(height, width):
+        raise ValueError(
+            f"grid must be at most the pixels of a side, {min(height, width)}, got "
+            f"{grid}."
+        )
     rows, columns = (np.arange(grid + 1) * n // grid for n in (height, width))
     cells = np.array(
         [
@@ -72,4 +79,4 @@ def collages(images, labels, grid=2):
             size = (int(bottom - top), int(right - left))
             scene[top:bottom, left:right] = images_lib.resize(images[n], size)
     targets = labels[np.array(chosen)].astype(np.int32)
-    return scenes, targets, np.broadcast_to(cells, (len(chosen), *cells.shape))
+    return scenes, targets, np.repeat(cells[None], len(chosen), axis=0)

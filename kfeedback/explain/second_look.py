@@ -41,7 +41,8 @@ def look_twice(
         combine: whose pairs compete: `"looks"`, those of the first look and the crops;
             `"crops"`, those of the crops alone; or `"mean"`, those of the mean of all
             posteriors.
-        size: `(H, W)` of both looks; by default the model's own, if it has one.
+        size: `(H, W)` of both looks; by default the model's own, and to be given where
+            it takes images of any size.
         verbose: as for `Explainer.saliency`.
 
     Returns:
@@ -71,8 +72,11 @@ def look_twice(
     checks.boolean("square", square)
     checks.one_of("combine", combine, COMBINATIONS)
     size = _size(size, explainer.network.model)
-    if len(images) == 0:
-        raise ValueError("images must be at least one, got none.")
+    if not hasattr(images, "__len__") or len(images) == 0:
+        raise ValueError(
+            "images must be an array or a list of one or more, got "
+            f"{'none' if hasattr(images, '__len__') else type(images).__name__}."
+        )
     results = []
     count = min(len(images), max(1, explainer.batch_size // top))
     for part in explainer.parts(len(images), count, verbose):
@@ -105,13 +109,14 @@ def look_twice(
 
 def _size(size, model):
     own = model.inputs[0].shape[1:3]
-    size = own if size is None else tuple(size)
-    fits = len(size) == 2 and all(isinstance(n, int) and n > 0 for n in size)
-    if not (fits and checks.fits(size, own)):
+    found = own if size is None else size
+    found = np.asarray(found) if isinstance(found, list | tuple) else found
+    fits = np.shape(found) == (2,) and found.dtype.kind in "iu" and min(found) > 0
+    if not (fits and checks.fits(tuple(found), own)):
         raise ValueError(
             f"size must be (H, W) as '{model.name}' takes it, {own}, got {size}."
         )
-    return size
+    return tuple(map(int, found))
 
 
 def _original(image, model):
@@ -121,14 +126,7 @@ def _original(image, model):
         raise ValueError(
             f"images must be (H, W, {channels}), got one of shape {image.shape}."
         )
-    image = checks.pixels("images for a second look", image).astype(np.float32)
-    if image.max() <= 1 and ((image > 0) & (image < 1)).any():
-        raise ValueError(
-            "images for a second look must be pixels from 0 to 255, which are resized "
-            f"to whole gray levels, got fractions up to {image.max():g}; an explainer "
-            "with preprocess scales them."
-        )
-    return image
+    return checks.gray_levels("images for a second look", image).astype(np.float32)
 
 
 def _window(box, shape, size, margin, square):

@@ -98,6 +98,7 @@ def results(place):
         "fitted": [*common, *splits, out, "--preprocessing=standardize"],
         "names": [*common, *splits, out, "--class_names=green,red,blue"],
         "classes": [*common, *splits, out, "--collages=1"],
+        "size": [*common, *splits, out, "--image_size=20"],
         "columns": [*common, *splits, f"--results={place / 'other.csv'}", out],
         "layers": [*common, *splits, out, "--gate_layers=nowhere"],
     }
@@ -201,7 +202,8 @@ def test_memory_does_not_grow_with_the_images(place):
         ("split", "split must be 'all' or name"),
         ("fitted", "--preprocessing must be one that nothing is fitted for"),
         ("names", "--dataset must have the 2 classes of the model, got"),
-        ("classes", "images must have 4 classes or more, got 2"),
+        ("classes", "--collages=1: images must have 4 classes or more, got 2"),
+        ("size", "--image_size must be what the model takes, 32 × 32 pixels, got 20"),
         ("columns", "--results must be a file with the columns date, commit"),
         ("layers", "gate_layers must name layers"),
     ],

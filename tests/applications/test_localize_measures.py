@@ -1,15 +1,24 @@
 """What applications.localize adds up, image by image."""
 
+import inspect
+import time
 import types
 
 import numpy as np
 import pytest
 
+from applications.localize.__main__ import _collages
 from applications.localize.measures import Measures, boxes_at
+from applications.localize.settings import _LOOP as LOOP
+from applications.localize.settings import Settings
 from applications.localize.stream import Chunk, chunks
+from kfeedback import explain
 from kfeedback.datasets.boxes import BoxedImage
 from kfeedback.explain import Explainer, metrics
+from kfeedback.explain.second_look import look_twice
 from tests.explain import common
+
+LOOK = ("margin", "square", "combine", "top")
 
 
 def examples(count=6):
@@ -98,3 +107,68 @@ def test_a_first_estimate_comes_early(capsys):
     bare = [BoxedImage(x.image, x.original, x.labels[:0], x.boxes[:0]) for x in given]
     with pytest.raises(ValueError, match="images with boxes, got none for measuring"):
         list(chunks(bare, "measuring"))
+
+
+def test_compiling_is_no_part_of_the_time_of_a_map():
+    seen = set()
+
+    def saliency(images, labels, verbose):
+        time.sleep(0.001 if len(images) in seen else 0.5)
+        seen.add(len(images))
+        return np.ones(images.shape[:3], "float32")
+
+    def predict(images, verbose):
+        return np.full((len(images), 2), 0.5)
+
+    explainer = types.SimpleNamespace(batch_size=16, saliency=saliency, predict=predict)
+    one, given = Measures(types.SimpleNamespace(top=0), explainer), examples()
+    one.tune(Chunk(given[:4]))
+    for part in (given[:4], given[4:]):  # as many as before, and fewer
+        one.add(Chunk(part))
+    assert seen == {4, 2} and 0 < float(one.row()["seconds_per_map"]) < 0.02
+
+
+def test_flags_have_the_defaults_of_the_library():
+    flags = Settings.flags()
+    for of, names in (
+        (explain.Feedback, {name: name for name in LOOP}),
+        (look_twice, {"energy": "look_energy", **{n: n for n in LOOK}}),
+    ):
+        parameters = inspect.signature(of).parameters
+        for name, flag in names.items():
+            found = flags[flag].default
+            assert (found or None) == (parameters[name].default or None), flag
+    assert set(LOOP) == set(inspect.signature(explain.Feedback).parameters)
+
+
+@pytest.mark.parametrize(
+    ("given", "match"),
+    [
+        ({"top": 0, "margin": 0.2}, "--margin must be left out with --top=0"),
+        ({"top": 0, "combine": "mean"}, "--combine must be left out with --top=0"),
+        ({"tuning_split": "test"}, "--tuning_split must be another than --eval_split"),
+    ],
+)
+def test_flags_that_contradict_one_another(given, match):
+    texts = {name: str(value) for name, value in given.items()}
+    with pytest.raises(ValueError, match=match):
+        Settings(model="m.keras", output_dir="out", given=texts, **given).check()
+
+
+def test_scenes_of_too_few_images(capsys):
+    given = examples()
+    with pytest.raises(ValueError, match="--collages=2: images must have 4 classes"):
+        _collages(2, given)
+    labeled = [
+        BoxedImage(x.image, x.original, np.array([n]), x.boxes)
+        for n, x in enumerate(given)
+    ]
+    scenes, targets, _ = _collages(3, labeled)
+    assert len(scenes) == 1 and targets.tolist() == [[0, 1, 2, 3]]
+    assert "--collages: 1 instead of 3" in capsys.readouterr().out
+    wide = np.zeros((8, 9, 2), "uint8")
+    labeled[1] = BoxedImage(wide, wide, np.array([1]), given[1].boxes)
+    with pytest.raises(ValueError, match="--image_size must be given, as images"):
+        _collages(1, labeled)
+    with pytest.raises(ValueError, match="--collages must be of images with boxes"):
+        _collages(1, [])

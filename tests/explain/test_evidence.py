@@ -6,7 +6,7 @@ import pytest
 from keras import layers, ops
 
 from kfeedback.backend import compile_function
-from kfeedback.explain import Explainer, Feedback
+from kfeedback.explain import Explainer, Feedback, saliency
 from kfeedback.explain.methods import evidence
 from kfeedback.explain.network import Network, take
 from tests.explain import common, reference
@@ -153,3 +153,20 @@ def test_sparsity_falls_with_the_square_of_the_pixels(shape, sparsity):
     images = ops.zeros((1, *shape, 3))
     np.testing.assert_allclose(Feedback().sparsity_for(images), sparsity, rtol=1e-6)
     assert Feedback(sparsity=0.3).sparsity_for(images) == 0.3
+
+
+def test_without_a_map_of_several_pixels_there_is_no_evidence():
+    """The map is then that of the gates alone."""
+    x = inputs = keras.Input((6, 6, 2))
+    x = keras.layers.Conv2D(4, 6, activation="relu")(x)
+    x = keras.layers.Dense(3)(keras.layers.Flatten()(x))
+    model, images = keras.Model(inputs, x), common.images(2, (6, 6, 2))
+    maps = saliency(model, images, method=Feedback(2, smoothing=0), preprocess="scale")
+    gradient = saliency(
+        model,
+        images,
+        method=Feedback(2, readout="gradient"),
+        preprocess="scale",
+    )
+    assert gradient.max() > 0
+    np.testing.assert_allclose(maps**2, gradient, rtol=1e-4, atol=1e-7)

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import pytest
 
+from kfeedback import explain
 from kfeedback.explain import Explainer, Feedback, list_methods, saliency
 from tests.explain import common
 
@@ -66,7 +67,7 @@ def test_progress_is_shown_where_it_is_asked_for(net, capsys):
 @pytest.mark.parametrize(
     ("kwargs", "error", "match"),
     [
-        ({"method": "lime"}, ValueError, "method must be one of deconvnet"),
+        ({"method": "lime"}, ValueError, "method must be one of center, deconvnet"),
         ({"batch_size": 0}, ValueError, "batch_size must be an integer ≥ 1"),
         ({"preprocess": 3}, TypeError, "preprocess must be None, a mode or a function"),
         (
@@ -132,3 +133,22 @@ def test_backends_agree(net, tmp_path, backend):
                 model, images, np.array([0, 2, 3]), preprocess="scale", method=method
             )
             np.testing.assert_allclose(maps[name], expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["saliency", "localize"])
+def test_rows_of_different_lengths(net, name):
+    call = getattr(Explainer(net[0], "gradient"), name)
+    images = common.images(2)
+    with pytest.raises(ValueError, match="targets must be one array, whose rows are"):
+        call(images, [[0, 1], [2]])
+    with pytest.raises(ValueError, match="images must be one array, whose rows are"):
+        call([images[0], images[1, :5]])
+    with pytest.raises(TypeError, match="verbose must be True, False or 'auto', got 2"):
+        call(images, verbose=2)
+
+
+@pytest.mark.parametrize("call", [explain.saliency, explain.localize])
+def test_functions_show_a_bar_as_explainers_do(net, call, capsys):
+    for verbose in (True, False):
+        call(net[0], common.images(2), method="gradient", verbose=verbose)
+        assert ("image" in capsys.readouterr().out) == verbose

@@ -197,3 +197,28 @@ def test_collages_show_each_class_once():
         assert (scenes[0, top:bottom, left:right] == value).all()
     with pytest.raises(ValueError, match="4 classes or more, got 3"):
         metrics.collages(images[:4], labels[:4])
+    with pytest.raises(ValueError, match="labels must be int classes, got float64"):
+        metrics.collages(images, labels + 0.5)
+    with pytest.raises(ValueError, match="labels must be int classes, got <U1"):
+        metrics.collages(images, list("abcdef"))
+    with pytest.raises(ValueError, match=r"grid must be at most .* 4, got 5"):
+        metrics.collages(images, labels, grid=5)
+    boxes[0, 0] = 0  # one's own, to write to
+
+
+def test_single_bounds_and_sentences_for_what_does_not_fit():
+    maps, truth = np.ones((2, 4, 4)), np.array([[0, 0, 4, 4]] * 2)
+    single = metrics.max_box_accuracies_v2(maps, truth, 0.5, 0.3)
+    np.testing.assert_array_equal(single, [[1]])
+    assert metrics.max_box_accuracies(maps, truth, 0.5).tolist() == [1]
+    with pytest.raises(ValueError, match=r"image_shape must be \(H, W\), got 4"):
+        metrics.error_by_size([True] * 2, truth, 4)
+    images, targets = np.ones((2, 4, 4, 1)), [0, 1]
+
+    def uniform(images):
+        return np.full((len(images), 2), 0.5)
+
+    with pytest.raises(ValueError, match=r"baseline must be .*, got \(3, 3\)"):
+        metrics.deletion(uniform, images, maps, targets, baseline=np.ones((3, 3)))
+    with pytest.raises(ValueError, match=r"predict must give \(2, classes\), got \(2,"):
+        metrics.insertion(lambda x: np.ones(len(x)), images, maps, targets)

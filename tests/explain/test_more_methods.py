@@ -1,5 +1,7 @@
 """Methods that users of saliency packages expect, against NumPy."""
 
+import math
+
 import keras
 import numpy as np
 import pytest
@@ -176,3 +178,35 @@ def test_rise_is_the_mean_of_masks_by_what_they_leave(net):
     np.testing.assert_allclose(
         found(model, method), expected / (20 * 0.4), rtol=1e-4, atol=1e-6
     )
+
+
+def test_smooth_grad_cuts_boxes_as_its_method_does():
+    for method in (explain.Feedback(), explain.Feedback(readout="gradient"), "rise"):
+        expected = explain.get_method(method).energy
+        assert explain.SmoothGrad(method).energy == expected
+
+
+def test_a_baseline_is_one_finite_number():
+    for method in (explain.IntegratedGradients, explain.Occlusion):
+        for value in (np.zeros(3), math.inf, math.nan):
+            with pytest.raises(ValueError, match="baseline must be a number that is f"):
+                method(baseline=value)
+
+
+@pytest.mark.parametrize(
+    ("window", "stride"), [(0.1, 1), (0.3, 0.9), (0.5, 1), (0.75, 0.8), (1, 0.01)]
+)
+def test_squares_of_every_size_and_step_cover_all_pixels(net, window, stride):
+    model, _ = net
+    explainer = explain.Explainer(model, explain.Occlusion(window, stride))
+    maps = explainer.saliency(np.ones((1, 9, 9, 2)), [0])
+    assert np.isfinite(maps).all()
+
+
+def test_a_square_as_large_as_the_image_hides_all_of_it(net):
+    model, images = net[0], common.images(2)
+    explainer = explain.Explainer(model, explain.Occlusion(1, 1), preprocess="scale")
+    own, none = (explainer.predict(x)[:, 0] for x in (images, images * 0))
+    fall = np.maximum(own - none, 0)[:, None, None]
+    found = explainer.saliency(images, [0, 0])
+    np.testing.assert_allclose(found, fall * np.ones((1, 9, 9)), atol=1e-6)

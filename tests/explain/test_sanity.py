@@ -90,3 +90,5 @@ def test_models_in_models_and_bad_arguments():
         explain.randomized_layers(explainer, images, seed=-1)
     with pytest.raises(ValueError, match=r"targets must be \(N,\), got \(1, 2\)"):
         explain.randomized_layers(explainer, images, [[0, 1]])
+    with pytest.raises(TypeError, match=r"explainer must be an .*, got Functional"):
+        explain.randomized_layers(common.tangled(), images)

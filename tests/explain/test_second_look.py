@@ -1,3 +1,4 @@
+import keras
 import numpy as np
 import pytest
 from keras import ops
@@ -97,6 +98,32 @@ def test_the_first_look_may_compete():
         explainer.look_twice(image, combine="sum")
 
 
-def test_no_images_have_no_second_look():
-    with pytest.raises(ValueError, match="images must be at least one, got none"):
-        Explainer(common.bright()).look_twice([])
+@pytest.mark.parametrize(
+    ("arguments", "match"),
+    [
+        ({"images": []}, "images must be an array or a list of one or more, got none"),
+        ({"images": iter([0])}, "images must be an array or a list .*, got .*iterator"),
+        ({"images": None}, "images must be an array or a list .*, got NoneType"),
+        ({"size": 8}, r"size must be \(H, W\) as .* takes it, \(8, 8\), got 8"),
+        ({"size": (8, 8.0)}, r"size must be .*, got \(8, 8.0\)"),
+        ({"size": (7, 8)}, r"size must be .*, got \(7, 8\)"),
+        ({"images": np.full((1, 8, 8, 2), 0.5)}, "images .* got fractions up to 0.5"),
+    ],
+)
+def test_bad_arguments(arguments, match):
+    given = {"images": np.zeros((1, 8, 8, 2)), **arguments}
+    with pytest.raises(ValueError, match=match):
+        Explainer(common.bright()).look_twice(**given)
+
+
+def test_numpy_gives_sizes_and_a_model_of_any_size_needs_one():
+    explainer = Explainer(common.bright(), Corner())
+    image = np.zeros((1, 16, 16, 2))
+    found = explainer.look_twice(image, size=np.array([8, 8]))
+    expected = explainer.look_twice(image)
+    np.testing.assert_array_equal(found["boxes"], expected["boxes"])
+    x = inputs = keras.Input((None, None, 2))
+    x = keras.layers.Conv2D(2, 1, activation="relu")(x)
+    x = keras.layers.Dense(2)(keras.layers.GlobalAveragePooling2D()(x))
+    with pytest.raises(ValueError, match=r"size must be .* \(None, None\), got None"):
+        Explainer(keras.Model(inputs, x)).look_twice(image)

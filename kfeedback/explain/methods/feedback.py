@@ -36,14 +36,14 @@ class Feedback(Method):
 
         J = s_k − Σ_j p_j s_j,                  p = softmax over j ≠ k of s°_j / T
 
-    T is the deviation of s° over the classes. The gates end as 0 or 1, cut at 0.5. The
-    map is the root of the gradient at these gates, times what the plain network finds
-    for the class at a place of its last feature maps y:
+    T is the standard deviation of s° over the classes. The gates end as 0 or 1, cut at
+    0.5. The map is the root of the gradient at these gates, times what the plain
+    network finds for the class at a place of its last feature maps y:
 
         M = G(√ max_c |∂J/∂I_c|) ∘ G'(E),       E = max(0, Σ_c y_c ∂J/∂y_c)
 
-    with G and G' Gaussians, and E enlarged to the image. A box holds 90 % of its
-    energy.
+    with G and G' Gaussians, and E enlarged to the image. A box holds 90 % of the energy
+    of M, and 95 % of that of a map by `readout="gradient"`.
 
     Args:
         iterations: int ≥ 1, a forward and a backward pass each.
@@ -62,8 +62,7 @@ class Feedback(Method):
         normalize: bool, divides g by the largest |g| of an image in the layer: α and λ
             then mean the same in every layer and every network.
         objective: `"contrast"`, J as above; or `"score"`, s_k in place of J for the
-            gates and their gradient. It is s_k throughout where sigmoids give classes
-            that do not exclude one another.
+            gates and their gradient. For a model of sigmoids J is s_k in any case.
         readout: `"evidence"`, M as above; or `"gradient"`, max_c |∂J/∂I_c| alone. E is
             of J with either objective.
         smoothing: deviation of G, as a share of the longer side of an image; that of G'
@@ -106,7 +105,7 @@ class Feedback(Method):
         normalize=True,
         objective="contrast",
         readout="evidence",
-        smoothing=1 / 28,
+        smoothing=1 / 56,
     ):
         self.iterations = checks.integer("iterations", iterations)
         self.step_size = checks.number("step_size", step_size, above=0, below=math.inf)

@@ -13,9 +13,9 @@ class GradCAM(CAM):
         M = ReLU(Σ_c w_c A_c),        w_c = 1/Z Σ_ij ∂s_k/∂A_c(i, j)
 
     with A_c channel c of the last feature maps before the classifier and its pooling
-    that have more than one pixel,
-    Z the number of their pixels, s_k the score of class k before the softmax or
-    sigmoid, and M the map, which is enlarged to the image bilinearly.
+    that have more than one pixel, Z the number of their pixels, s_k the score of class
+    k before the softmax or sigmoid, and M the map, which is enlarged to the image
+    bilinearly.
 
     Reference:
         Selvaraju, Cogswell, Das, Vedantam, Parikh and Batra, Grad-CAM: visual

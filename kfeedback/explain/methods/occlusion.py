@@ -63,8 +63,8 @@ class Occlusion(Method):
         def add(n, state):
             fall, count = state
             square = ops.matmul(
-                _line(n // columns * step, side, height)[:, None],
-                _line(n % columns * step, side, width)[None],
+                _line(n // columns, step, side, height)[:, None],
+                _line(n % columns, step, side, width)[None],
             )
             cover = square[None, :, :, None]
             covered = images * (1 - cover) + self.baseline * cover
@@ -77,9 +77,12 @@ class Occlusion(Method):
         return ops.relu(fall / count)
 
 
-def _line(start, length, size):
-    """1 on `length` places around the middle of a step, 0 elsewhere: `(size,)`."""
+def _line(n, step, length, size):
+    """1 on `length` places around the middle of step n, 0 elsewhere: `(size,)`.
+
+    As a length is at least a step, every place has a 1 for some n.
+    """
     place = ops.arange(size)
-    first = start - length // 4
+    first = n * step - (length - step) // 2
     inside = ops.logical_and(place >= first, place < first + length)
     return ops.cast(inside, "float32")

@@ -44,6 +44,11 @@ class SmoothGrad(Method):
         self.noise = checks.number("noise", noise, above=0, most=1)
         self.seed = checks.integer("seed", seed, least=0)
 
+    @property
+    def energy(self):
+        """The share of energy of the method's own boxes."""
+        return self.method.energy
+
     def network(self, model):
         """The model as the method calls it."""
         return self.method.network(model)
