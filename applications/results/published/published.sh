@@ -13,7 +13,7 @@ set -euo pipefail
 cd "$(dirname "$0")/../../.."
 PYTHON=${PYTHON:-.venv/bin/python}
 RUNS=${RUNS:-runs/published}
-CSV=applications/results/published/published.csv
+CSV=${CSV:-applications/results/published/published.csv}
 LENET=kfeedback/weights/published/lenet_mnist_bg_sample.h5
 SAMPLE=mnist_background_images_sample
 ROWS=("$@")
