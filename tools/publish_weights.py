@@ -97,7 +97,10 @@ def publish(source, folder, tag, about, measure):
         "sha256": hashlib.sha256(content).hexdigest(),
         "size": len(content),
         "about": weights.describe(path)["about"],
-        "outputs": np.round(probe(last, about["preprocessing"]), 6).tolist(),
+        "outputs": [
+            [round(float(x), 6) for x in one]
+            for one in probe(last, about["preprocessing"])
+        ],
     }
     _check_size(path)
     index = path.with_name(INDEX)
