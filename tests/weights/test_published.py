@@ -1,4 +1,4 @@
-"""The published networks, in a new process on every backend: what they say and score."""
+"""The published networks, in a new process on each backend: outputs and scores."""
 
 import importlib.util
 import json
@@ -28,13 +28,14 @@ from kfeedback import images as images_lib
 from kfeedback.preprocessing import preprocess_input
 from tools.publish_weights import probe
 
-images, labels, _ = kfeedback.datasets.load_arrays("mnist_background_images_sample", "test")
+SAMPLE = "mnist_background_images_sample"
+images, labels, _ = kfeedback.datasets.load_arrays(SAMPLE, "test")
 found = {}
 for tag in kfeedback.list_weights():
     about = kfeedback.weights.describe(tag)["about"]
     network = kfeedback.load_pretrained(tag)
     found[tag] = {"outputs": probe(network, about["preprocessing"]).tolist()}
-    if about["dataset"].startswith("mnist_background_images_sample"):
+    if about["dataset"].startswith(SAMPLE):
         size = network.input_shape[1:3]
         seen = np.stack([images_lib.resize(x, size) for x in images]).astype("float32")
         seen = preprocess_input(seen, about["preprocessing"])
