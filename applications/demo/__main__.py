@@ -54,7 +54,7 @@ def main(settings):
     print(f"\nTest errors in percent\n{format_table(rows)}\n")
     trained = page.section(
         "Trained in a minute",
-        "Test errors in percent of what the demo has just trained, from scratch: LeNet, "
+        "Test errors in percent of what the demo trained from scratch: LeNet; "
         "and from there LeNet itself and LR-LeNet for as long. Below, the k best "
         "classes after each look of LR-LeNet.",
         rows,
@@ -129,7 +129,7 @@ def _serve(folder):
     if difference > 1e-5:
         raise ValueError("The SavedModel must answer as the model does, got another.")
     text = (
-        f"LR-LeNet as a SavedModel in {version.relative_to(folder)}, asked in a process "
+        f"LR-LeNet, a SavedModel in {version.relative_to(folder)}, asked by a process "
         "without keras and kfeedback: largest difference of a probability at batches "
         f"of {', '.join(map(str, batches))} images: {difference:.1e}."
     )

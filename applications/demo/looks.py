@@ -1,9 +1,9 @@
-"""What feedback does, by the weights that come with the package: four pictures.
+"""What feedback does, by the weights that come with the package.
 
     python -m applications.demo.looks --demo_dir=demo_output
 
-Writes the pictures, and `looks.json`, a list of what `page` makes sections of. It runs
-in a process of its own, so that its memory is free again for what the demo trains.
+Writes pictures, and `looks.json`, the sections of the demo's page. It runs in a process
+of its own, so that its memory is free again for what the demo trains.
 """
 
 import json
@@ -14,6 +14,7 @@ import numpy as np
 import kfeedback
 from applications.common.command_line import launch
 from applications.common.rows import format_table
+from applications.demo.page import section
 from applications.demo.settings import Settings
 from applications.evaluate import early_exit
 from kfeedback import explain
@@ -24,8 +25,10 @@ from kfeedback.explain import metrics
 SAMPLE = "mnist_background_images_sample"
 NETWORKS = {
     "LR-LeNet": "lr_lenet_mnist_bg_sample",
+    "CRCN of LeNet": "crcn_lenet_mnist_bg_sample",
     "feedback ConvLSTM": "feedback_convlstm_mnist_bg_sample",
 }
+_BATCH = 200
 _SHOWN = 6  # images of each network
 _SCENES = 24
 _WIDE = 60  # images for a second look
@@ -42,14 +45,16 @@ def main(settings):
     small = kfeedback.load_pretrained("nin_mnist_bg_sample")
     wide = kfeedback.load_pretrained("nin_mnist_bg_sample", input_shape=(56, 56, 1))
     sections = []
-    for title, text, pictures in (
+    for one in (
         corrected(looks, images, labels, folder),
         exits(looks, labels, folder),
         two_classes(wide, images, labels, folder),
         second_look(small, images, labels, folder),
     ):
-        print(f"\n{title}\n\n{text}", flush=True)
-        sections.append({"title": title, "text": text, "pictures": pictures})
+        print(f"\n{one['title']}\n\n{one['text']}")
+        if one["rows"]:
+            print(f"\n{format_table(one['rows'])}")
+        sections.append(one)
     (folder / "looks.json").write_text(json.dumps(sections, indent=1))
 
 
@@ -69,34 +74,44 @@ class Looks:
         size = self.model.input_shape[1:3]
         resized = np.stack([images_lib.resize(one, size) for one in images])
         self.images = resized.astype("float32") / 255
-        self.posteriors = self.model.predict(self.images, batch_size=200, verbose=0)
+        self.posteriors = self.model.predict(self.images, batch_size=_BATCH, verbose=0)
 
 
 def corrected(looks, images, labels, folder):
     """Images whose first look is wrong and whose last one is right."""
-    text, pictures = "", []
+    rows, pictures = [], []
     for name, one in looks.items():
         right = one.posteriors.argmax(-1) == labels[:, None]
         better = np.flatnonzero(~right[:, 0] & right[:, -1])
         worse = np.flatnonzero(right[:, 0] & ~right[:, -1])
-        errors = ", ".join(f"{100 * x:.2f}" for x in 1 - right.mean(0))
-        text += (
-            f"{name} ({one.tag}) looks {right.shape[1]} times. Of {len(labels):,} test "
-            f"images the last look corrects the first in {len(better)} and spoils it "
-            f"in {len(worse)}; the looks are wrong on {errors} %.\n"
+        errors = [f"{100 * error:.2f}" for error in 1 - right.mean(0)]
+        rows.append(
+            {
+                "network": name,
+                "weights": one.tag,
+                "errors of the looks": ", ".join(errors),
+                "corrected": len(better),
+                "spoiled": len(worse),
+            }
         )
         if not len(better):
             continue
         # The surest corrections first.
         sure = one.posteriors[better, -1].max(-1)
         shown = better[np.argsort(-sure, kind="stable")][:_SHOWN]
-        captions = [_answers(one.posteriors[n], labels[n]) for n in shown]
-        names = [f"a {labels[n]}" for n in shown]
+        captions = [
+            f"{name}: a {labels[n]}\n{_answers(one.posteriors[n], labels[n])}"
+            for n in shown
+        ]
         figure = explain.plot(images[shown], captions=captions)
-        for axis, title in zip(figure.axes, names, strict=False):
-            axis.set_title(title, fontsize=9)
         pictures.append(_save(figure, folder / f"corrected_{one.tag}.png"))
-    return "What the later looks correct", text, pictures
+    text = (
+        f"Errors are percent of the {len(labels):,} test images; an image is corrected "
+        "where the first look is wrong and the last one right, spoiled the other way "
+        "round. Below each of some corrected images stand the answers of the looks and "
+        "how sure they are."
+    )
+    return section("What the later looks correct", text, rows, pictures)
 
 
 def _answers(posteriors, label):
@@ -110,24 +125,24 @@ def _answers(posteriors, label):
 
 def exits(looks, labels, folder):
     """Early exit: the threshold is chosen on half of the images, the rest measured."""
-    half, rows, pictures = len(labels) // 2, [], []
+    half, rows = len(labels) // 2, []
     for name, one in looks.items():
         cost = early_exit.costs(one.model)
         chosen = early_exit.choose(one.posteriors[:half], labels[:half], cost, 0.2)
         rest = one.images[half:], labels[half:]
-        found = early_exit.measure(one.model, *rest, chosen, 200)
+        found = early_exit.measure(one.model, *rest, chosen, _BATCH)
         rows.append({"network": name, **found})
-        path = folder / f"exit_{one.tag}.png"
-        curve = early_exit.curve(one.posteriors[half:], labels[half:], cost)
-        early_exit.draw(curve, one.posteriors[half:], labels[half:], cost, path)
-        pictures.append(path.name)
+    path = folder / "early_exit.png"  # of the network of most looks
+    curve = early_exit.curve(one.posteriors[half:], labels[half:], cost)
+    early_exit.draw(curve, one.posteriors[half:], labels[half:], cost, path)
     text = (
-        "An image stops at the look whose answer is sure enough. The threshold is the "
-        f"cheapest that loses at most 0.2 points on {half} test images; accuracy in "
-        f"percent and images/s are of the other {len(labels) - half}, all looks "
-        f"against early exit, timed in turn.\n{format_table(rows)}"
+        "An image stops at the look that is sure enough. The threshold is the cheapest "
+        f"one that loses at most 0.2 points on {half} test images; accuracy in percent "
+        f"and images/s, of all looks and of early exit, are of the other "
+        f"{len(labels) - half}, in batches of {_BATCH}. Numbers at the curve, that of "
+        f"{name}, are thresholds."
     )
-    return "Stop when it is sure", text, pictures
+    return section("Stop when it is sure", text, rows, [path.name])
 
 
 def two_classes(model, images, labels, folder):
@@ -154,11 +169,8 @@ def two_classes(model, images, labels, folder):
         f"and {energy:.0f} % of a map's energy does; by chance it were 25 %. Shown are "
         "the first scenes."
     )
-    return (
-        "Where it looks, class by class",
-        text,
-        [_save(figure, folder / "two_classes.png")],
-    )
+    picture = _save(figure, folder / "two_classes.png")
+    return section("Where it looks, class by class", text, [], [picture])
 
 
 def second_look(model, images, labels, folder):
@@ -171,15 +183,16 @@ def second_look(model, images, labels, folder):
     first, second = (answer == labels[:_WIDE] for answer in answers)
     better, worse = np.flatnonzero(~first & second), np.sum(first & ~second)
     text = (
-        f"The digit stands somewhere in an image of twice the size, filled up from its "
-        f"edges. The first look sees all of it in 28 pixels and is wrong on "
-        f"{100 * (1 - first.mean()):.0f} % of {_WIDE} images; the second one sees the "
-        "box that feedback finds (blue, for its best class) in 28 pixels, more of them "
-        f"on the digit, and is wrong on {100 * (1 - second.mean()):.0f} %: it corrects "
-        f"{len(better)} and spoils {worse}."
+        "The digit stands somewhere in an image of twice the size, filled up from its "
+        "edges. The first look sees all of it in 28 pixels and is wrong on "
+        f"{100 * (1 - first.mean()):.0f} % of {_WIDE} images. The second one sees, in "
+        "28 pixels each, the boxes that feedback finds for the five best classes, so "
+        f"more of the digit, and is wrong on {100 * (1 - second.mean()):.0f} %: it "
+        f"corrects {len(better)} and spoils {worse}. Blue is the box that gave the "
+        "answer; shown are the first images that are corrected."
     )
     if not len(better):
-        return "A second look", text, []
+        return section("A second look", text, [], [])
     shown = better[:_SHOWN]
     captions = [
         f"a {labels[n]}; first look: {answers[0][n]}, "
@@ -187,12 +200,19 @@ def second_look(model, images, labels, folder):
         f"{found['scores'][n, 0]:.2f}"
         for n in shown
     ]
-    which = [
-        np.flatnonzero(found["first_classes"][n] == answers[1][n])[:1] for n in shown
+    boxes = [
+        _which(explainer, scenes[n], found["boxes"][n], answers[1][n]) for n in shown
     ]
-    boxes = [found["boxes"][n, w[0] if len(w) else 0] for n, w in zip(shown, which)]
     figure = explain.plot(scenes[shown], boxes=np.stack(boxes), captions=captions)
-    return "A second look", text, [_save(figure, folder / "second_look.png")]
+    picture = _save(figure, folder / "second_look.png")
+    return section("A second look", text, [], [picture])
+
+
+def _which(explainer, scene, boxes, answer):
+    """The box in which the answer is surest."""
+    size = explainer.network.model.input_shape[1:3]
+    crops = [images_lib.resize(scene[t:b, left:r], size) for t, left, b, r in boxes]
+    return boxes[explainer.predict(np.stack(crops), verbose=False)[:, answer].argmax()]
 
 
 def _padded(image, draw):
