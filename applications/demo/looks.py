@@ -12,11 +12,11 @@ import pathlib
 import numpy as np
 
 import kfeedback
+from applications.common import early_exit
 from applications.common.command_line import launch
 from applications.common.rows import format_table
 from applications.demo.page import section
 from applications.demo.settings import Settings
-from applications.evaluate import early_exit
 from kfeedback import explain
 from kfeedback import images as images_lib
 from kfeedback.datasets import load_arrays
