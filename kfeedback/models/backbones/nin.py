@@ -3,6 +3,7 @@
 import keras
 
 from kfeedback import checks
+from kfeedback.layers import SameAveragePooling2D
 from kfeedback.models.factory import family
 
 # Three blocks of (filters, kernel size); pooling and dropout lie between them.
@@ -107,7 +108,7 @@ def _network_in_network(build, width, negative_slope, dropout):
             number += 1
             x = conv_relu(x, max(1, round(width * filters)), kernel_size, number)
         if block < 2:
-            pool_type = (keras.layers.MaxPooling2D, keras.layers.AveragePooling2D)
+            pool_type = (keras.layers.MaxPooling2D, SameAveragePooling2D)
             x = pool_type[block](3, 2, padding="same", name=f"pool{block + 1}")(x)
             x = keras.layers.Dropout(dropout, name=f"dropout{block + 1}")(x)
 
