@@ -122,7 +122,7 @@ def test_the_readme_runs(tmp_path, monkeypatch):
             count += 1
         else:
             assert comment.startswith("not run: ")
-    assert count == 3
+    assert count == 4
     assert keras.utils.load_img("where.png").size[0] > 100
     assert names["posteriors"].shape == (16, 10)
 

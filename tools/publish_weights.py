@@ -1,86 +1,201 @@
-r"""Makes the file of an entry of `kfeedback.list_weights` out of trained weights.
+r"""Publishes the weights of a run: the file and its entry of `kfeedback.list_weights`.
 
-    python -m tools.publish_weights --weights=runs/lenet/weights.h5 \
-        --model=kfeedback.models.backbones.LeNet --dtype=float16 --about=lenet.json \
-        --output=kfeedback/weights/published/lenet_mnist_bg_sample.h5
+    python -m tools.publish_weights --run=runs/published/lr_lenet \
+        --tag=lr_lenet_mnist_bg_sample --about='{"license": "Apache-2.0"}'
 
-The attributes are those of --weights, and over them those of the JSON file --about (see
-`kfeedback.weights.ABOUT`). Printed is what `kfeedback/weights/registry.py` has to say
-of the file: SHA-256, size and attributes. The same weights give the same bytes.
+Rounds to float16, compresses, measures the rounded network on --eval_split and writes
+`<tag>.h5` and its row in `index.json` into --folder, in place of an earlier one of that
+tag. The attributes (see `kfeedback.weights.ABOUT`) are what the run knows; over them go
+those of --about. The same weights give the same bytes.
 """
 
 import dataclasses
 import hashlib
 import json
+import os
 import pathlib
-import pprint
+import re
+from collections.abc import Mapping
 
+import numpy as np
+
+from applications.common import data, runs, scores
 from applications.common.command_line import launch
+from applications.common.data import Data
+from applications.common.models import check_images, predict_all
 from applications.common.settings import Settings as Base
 from applications.common.settings import field
+from kfeedback import images as images_lib
 from kfeedback import weights
-from tools.factories import find_factory
+from kfeedback.datasets import load_arrays
+from kfeedback.models import registry
+from kfeedback.preprocessing import preprocess_input
+from kfeedback.weights.registry import INDEX, read_index
+
+FOLDER = pathlib.Path(weights.__file__).parent / "published"
+LARGEST, LARGEST_IN_ALL = 8 * 10**6, 30 * 10**6  # bytes
+_PROBES = 3
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings(Base):
+class Settings(Data):
     """The flags of tools.publish_weights."""
 
-    weights: str | None = field(None, "The trained weights.", required=True)
-    model: str | None = field(
-        None, "Their family, or the dotted name of their factory.", required=True
-    )
-    output: str | None = field(None, "The file to write.", required=True)
-    about: str | None = field(None, "JSON file of attributes.")
-    dtype: str | None = field(None, "What to round to.", choices=("float16",))
+    FROM_RUN = tuple(Data.flags().keys() - Base.flags().keys())
+
+    run: str | None = field(None, "Folder of applications.train.", required=True)
+    tag: str | None = field(None, "What weights= takes then.", required=True)
+    about: Mapping = field(dict, "More attributes.")
+    folder: str = field(str(FOLDER), "Of the files and their index.")
+
+    def check(self):
+        """Refuses what a file cannot say in one word."""
+        super().check()
+        if not re.fullmatch(r"[a-z][a-z0-9_]*", self.tag):
+            raise ValueError(
+                f"--tag must be of a to z, 0 to 9 and _, got {self.tag!r}."
+            )
+        self.require_unfitted("published weights")
 
 
-def publish(source, output, factory, dtype=None, about=None):
-    """Writes the file of an entry.
+def publish(source, folder, tag, about, measure):
+    """Writes the file of an entry, and the entry into the index beside it.
 
     Args:
-        source: path of a file of `kfeedback.weights.save`, which names its arguments.
-        output: path to write.
-        factory: dotted name of the factory of the model.
-        dtype: `None` or `"float16"`.
-        about: dict of more attributes.
+        source: path of a file of `kfeedback.weights.save` that says what made its
+            network.
+        folder: of the files and the index.
+        tag: of the entry.
+        about: dict of attributes, over those of the source.
+        measure: function of the rounded network, which gives all its predictions, that
+            gives the text of the score.
 
     Returns:
-        dict of `sha256`, `size` and `about` of the file.
+        dict, the row of the index.
 
     Raises:
-        ValueError: if the source is none of ours or does not fit the factory.
+        ValueError: if the network of the source is not known, or the file or all of
+            them are too large.
     """
-    attributes = weights.describe(source)["about"]
-    model = find_factory(factory)[0](**attributes.get("arguments", {}))
-    weights.load(model, source)
-    weights.save(
-        model, output, compress=True, dtype=dtype, **(attributes | (about or {}))
-    )
-    content = pathlib.Path(output).read_bytes()
-    return {
+    about = weights.describe(source)["about"] | about
+    given = about["arguments"]
+    network = registry.build(about)
+    path = pathlib.Path(folder, f"{tag}.h5")
+    weights.load(network, source)
+    _save(network, path, about)
+    weights.load(network, path)
+    about["score"] = measure(network)
+    if "return_sequences" in given:  # who loads a tag wants the classes of an image
+        about["arguments"] = given | {"return_sequences": False}
+    _save(network, path, about)
+    content = path.read_bytes()
+    last = registry.build(about)
+    weights.load(last, path)
+    row = {
+        "tag": tag,
+        "file": path.name,
         "sha256": hashlib.sha256(content).hexdigest(),
         "size": len(content),
-        "about": weights.describe(output)["about"],
+        "about": weights.describe(path)["about"],
+        "outputs": [
+            [round(float(x), 6) for x in one]
+            for one in probe(last, about["preprocessing"])
+        ],
     }
+    _check_size(path)
+    index = path.with_name(INDEX)
+    rows = {row["tag"]: row for row in (read_index(index) if index.exists() else ())}
+    draft = index.with_suffix(".draft")
+    text = json.dumps([*(rows | {tag: row}).values()], indent=1, ensure_ascii=False)
+    draft.write_text(f"{text}\n", encoding="utf-8")
+    os.replace(draft, index)
+    return row
+
+
+def probe(network, preprocessing):
+    """What a network says of the first images that come with the package.
+
+    They are resized and given as many channels as it wants, whatever it was trained on.
+
+    Args:
+        network: gives `(B, classes)`.
+        preprocessing: mode of `kfeedback.preprocessing.preprocess_input`.
+
+    Returns:
+        float32 `(3, classes)`.
+    """
+    images, *_ = load_arrays("mnist_background_images_sample", f"test[:{_PROBES}]")
+    *size, channels = network.input_shape[1:]
+    images = np.stack([images_lib.resize(x, tuple(size)) for x in images])
+    images = np.repeat(images.astype("float32"), channels, axis=-1)
+    return network.predict(preprocess_input(images, preprocessing), verbose=0)
+
+
+def score(network, batches, info):
+    """The error of the last prediction in words, and of the earlier ones.
+
+    Args:
+        network: gives `(B, classes)` or `(B, T, classes)`.
+        batches: preprocessed images and labels `(B,)`.
+        info: `DatasetInfo`.
+    """
+    outputs, labels = predict_all(network.predict_on_batch, batches)
+    if outputs.ndim == 2:
+        outputs = outputs[:, None]
+    errors = [scores.top_k_error(x, labels, 1) for x in outputs.swapaxes(0, 1)]
+    *earlier, last = [f"{error:.2f} %" for error in errors]
+    at = f" at timestep {len(errors)}" if earlier else ""
+    text = (
+        f"{last} error{at} on the {info.num_examples:,} images of the {info.split} "
+        "split, as stored in float16"
+    )
+    if earlier:
+        steps = ", ".join(str(n + 1) for n in range(len(earlier)))
+        text += f"; {', '.join(earlier)} at timestep {steps}"
+    return text
 
 
 def main(settings):
     """Publishes and prints the entry."""
-    about = {}
-    if settings.about is not None:
-        try:
-            about = json.loads(pathlib.Path(settings.about).read_text())
-        except (OSError, ValueError):
-            about = None
-        if not isinstance(about, dict):
-            raise ValueError(
-                f"--about must be a file with a JSON object, got {settings.about!r}."
-            )
-    entry = publish(
-        settings.weights, settings.output, settings.model, settings.dtype, about
+    run = pathlib.Path(settings.run)
+    found = runs.read("run", run)
+    preprocess = data.get_preprocess(settings.preprocessing, run)
+    test, info = data.load(settings, settings.eval_split, preprocess)
+    about = {
+        "preprocessing": settings.preprocessing,
+        "classes": info.num_classes,
+        "class_names": list(found["class_names"] or map(str, range(info.num_classes))),
+        "dataset": f"{settings.dataset}, {settings.train_split}",
+        "commit": found["commit"],
+    }
+
+    def measure(network):
+        check_images("run", network, info)
+        return score(network, test, info)
+
+    row = publish(
+        run / "weights.h5",
+        settings.folder,
+        settings.tag,
+        {k: v for k, v in about.items() if v is not None} | settings.about,
+        measure,
     )
-    pprint.pp(entry, width=88)
+    print(f"{row['file']}: {row['size']:,} bytes, {row['about']['score']}")
+
+
+def _save(network, path, about):
+    weights.save(network, path, compress=True, dtype="float16", **about)
+
+
+def _check_size(path):
+    sizes = {x: x.stat().st_size for x in path.parent.glob("*.h5")}
+    if sizes[path] > LARGEST or sum(sizes.values()) > LARGEST_IN_ALL:
+        path.unlink()
+        raise ValueError(
+            f"weights must have at most {LARGEST:,} bytes, and {LARGEST_IN_ALL:,} with "
+            f"the others of their folder, got {sizes[path]:,} and "
+            f"{sum(sizes.values()):,}."
+        )
 
 
 if __name__ == "__main__":

@@ -14,7 +14,8 @@ def read(flag, folder):
         folder: of the run.
 
     Returns:
-        dict with `flags`, a dict in today's names, and `class_names`.
+        dict with `flags`, a dict in today's names, `class_names` and `commit`, which
+        runs of earlier versions may lack.
     """
     path = pathlib.Path(folder, "run.json")
     if not path.is_file():
@@ -41,8 +42,8 @@ def read(flag, folder):
             f"--{flag} must be a folder that applications.train wrote, got {folder}, "
             f"whose run.json holds errors that are no numbers: {errors!r}."
         )
-    names = found.get("class_names")
-    return {"flags": renamed.current(flags), "class_names": names}
+    known = {name: found.get(name) for name in ("class_names", "commit")}
+    return {"flags": renamed.current(flags), **known}
 
 
 def stored_flags(flag, folder):

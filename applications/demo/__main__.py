@@ -1,19 +1,24 @@
-"""Shows the whole way on a laptop: train, look twice, compare, draw, save, serve.
+"""Shows what feedback does, then the whole way on a laptop, from training to serving.
 
     python -m applications.demo
 
-Trains LeNet on the sample of MNIST-background-image that ships with the package,
-gives it feedback, trains that and, for comparison, LeNet itself for as long; prints
-the errors, draws the figures and exports a SavedModel that is then loaded by a
-process that has neither Keras nor this package.
+First, by the weights that come with the package (`python -m applications.demo.looks`):
+images that a later look corrects, what early exit saves, where a network looks for the
+classes of one scene, and a second look. Then it trains LeNet on the sample of
+MNIST-background-image that ships with the package, gives it feedback, trains that and,
+for comparison, LeNet itself for as long; prints the errors, and exports a SavedModel
+that is then loaded by a process that has neither Keras nor this package. All of it ends
+in one page, `index.html`.
 """
 
 import csv
+import json
 import os
 import pathlib
 import subprocess
 import sys
 import time
+import webbrowser
 
 import keras
 import numpy as np
@@ -22,6 +27,7 @@ import kfeedback  # noqa: F401  (registers the layers that a saved model holds)
 from applications.common.bare_process import ask
 from applications.common.command_line import launch
 from applications.common.rows import format_table
+from applications.demo import page
 from applications.demo.settings import Settings
 from kfeedback.datasets import load_arrays
 
@@ -32,6 +38,8 @@ def main(settings):
     folder = pathlib.Path(settings.demo_dir)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "results.csv").unlink(missing_ok=True)  # of an earlier demo
+    _run("applications.demo.looks", f"--demo_dir={folder}")
+    looks = json.loads((folder / "looks.json").read_text())
     runs = {
         "LeNet": _train(folder / "lenet", "lenet", settings.baseline_epochs),
         "LeNet, trained on": _train(
@@ -42,9 +50,26 @@ def main(settings):
         ),
     }
     _run("applications.evaluate", f"--run={runs['LR-LeNet']}", "--figures")
-    print(f"\nTest errors in percent\n{format_table(_table(folder, runs))}\n")
-    _serve(folder)
-    print(f"\nEverything is in {folder}/; {time.time() - start:.0f} s in all.")
+    rows = _table(folder, runs)
+    print(f"\nTest errors in percent\n{format_table(rows)}\n")
+    trained = page.section(
+        "Trained in a minute",
+        "Test errors in percent of what the demo trained from scratch: LeNet; "
+        "and from there LeNet itself and LR-LeNet for as long. Below, the k best "
+        "classes after each look of LR-LeNet.",
+        rows,
+        ["lr_lenet/top_k.png"],
+    )
+    served = page.section("Exported", _serve(folder))
+    path = page.write(folder, [*looks, trained, served])
+    print(f"\nThe page is {path.resolve()}; {time.time() - start:.0f} s in all.")
+    if settings.show and _has_display():
+        webbrowser.open(path.resolve().as_uri())
+
+
+def _has_display():
+    names = ("DISPLAY", "WAYLAND_DISPLAY")
+    return sys.platform in ("darwin", "win32") or any(map(os.environ.get, names))
 
 
 def _train(run, model, epochs, init=None):
@@ -85,7 +110,7 @@ def _table(folder, runs):
 
 
 def _serve(folder):
-    """Exports a version and compares it in a process of its own."""
+    """Exports a version, compares it in a process of its own, and says what came."""
     served = folder / "served"
     run = folder / "lr_lenet"
     arguments = ("--warmup_batches=", f"--output_dir={served}")
@@ -94,7 +119,6 @@ def _serve(folder):
     images, *_ = load_arrays("mnist_background_images_sample", "test[:64]")
     images = images.astype("float32")
     version = max(served.glob("[0-9]*"), key=lambda path: int(path.name))
-    print(f"Exported {version}; asking it where keras and kfeedback are blocked:")
     batches = (1, 7, len(images))
     answers = ask([(version, "timesteps", {"images": images[:n]}) for n in batches])
     wanted = model.predict(images / 255, verbose=0)
@@ -102,12 +126,15 @@ def _serve(folder):
         float(np.abs(answer.outputs["probabilities"] - wanted[:n]).max())
         for n, answer in zip(batches, answers, strict=True)
     )
-    print(
-        "largest difference of a probability at batches "
-        f"{', '.join(map(str, batches))}: {difference:.1e}"
-    )
     if difference > 1e-5:
         raise ValueError("The SavedModel must answer as the model does, got another.")
+    text = (
+        f"LR-LeNet, a SavedModel in {version.relative_to(folder)}, asked by a process "
+        "without keras and kfeedback: largest difference of a probability at batches "
+        f"of {', '.join(map(str, batches))} images: {difference:.1e}."
+    )
+    print(text)
+    return text
 
 
 if __name__ == "__main__":

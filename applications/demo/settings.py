@@ -13,3 +13,4 @@ class Settings(Base):
     demo_dir: str = field("demo_output", "Folder for everything it writes.")
     baseline_epochs: int = field(12, "Of LeNet.", least=1)
     further_epochs: int = field(5, "Of LR-LeNet and of LeNet.", least=1)
+    show: bool = field(True, "Open the page, where there is a display.")

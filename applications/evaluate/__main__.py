@@ -20,10 +20,9 @@ import pathlib
 import keras
 import numpy as np
 
-from applications.common import data, machine, rows, scores
+from applications.common import data, early_exit, machine, rows, scores
 from applications.common.command_line import launch
 from applications.common.models import check_images, load_model, predict_all
-from applications.evaluate import early_exit
 from applications.evaluate.settings import Settings
 
 

@@ -1,19 +1,12 @@
 """The page of applications.localize, one HTML file that needs no server."""
 
-import base64
 import html
 
+from applications.common import page
 from applications.localize.gallery import CAPTIONS
 from applications.localize.measures import SIZES
 
 _LEFT_OUT = ("method", "hardware", "flags")
-
-_STYLE = """
-body { font: 14px sans-serif; margin: 2em; } p { max-width: 50em; }
-img { max-width: 100%; } table { border-collapse: collapse; }
-td, th { border: 1px solid #bbb; padding: 2px 8px; }
-td { text-align: right; } th { text-align: left; }
-"""
 
 
 def write(pictures, about, rows, path):
@@ -37,25 +30,17 @@ def write(pictures, about, rows, path):
         f"{name.replace('_', ' ')} {html.escape(str(value))}"
         for name, value in about.items()
     )
-    text = f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>Where does it look?</title>
-<style>{_STYLE}</style></head><body>
-<h1>Where does it look?</h1>
-<p>{about}</p>
+    body = f"""<p>{about}</p>
 {"".join(map(_picture, pictures))}
 <h2>All images</h2>
 <p>Errors are in percent; "top" is an error of all of the best classes; size 1 to
 {len(SIZES) - 1} are objects up to {_sizes()} of the image.</p>
-<table><tr><th></th>{methods}</tr>{numbers}</table>
-</body></html>
-"""
-    path.write_text(text, encoding="utf-8")
+<table><tr><th></th>{methods}</tr>{numbers}</table>"""
+    page.write(path, "Where does it look?", body)
 
 
 def _picture(path):
-    data = base64.b64encode(path.read_bytes()).decode()
-    image = f'<img src="data:image/png;base64,{data}" alt="{path.stem}">'
-    return f"<p>{CAPTIONS[path.stem]}</p>{image}\n"
+    return f"<p>{CAPTIONS[path.stem]}</p>{page.picture(path)}\n"
 
 
 def _sizes():

@@ -12,6 +12,7 @@ from kfeedback.layers.fused_batch_norm import FusedBatchNormalization
 from kfeedback.layers.grouped_conv import GroupedConv2D
 from kfeedback.layers.local_response_norm import LocalResponseNormalization
 from kfeedback.layers.recurrent_conv import RecurrentConv2D
+from kfeedback.layers.same_average_pooling import SameAveragePooling2D
 from kfeedback.layers.spatial_attention import SpatialAttention
 from kfeedback.layers.stack_timesteps import StackTimesteps
 
@@ -28,6 +29,7 @@ __all__ = [
     "GroupedConv2D",
     "LocalResponseNormalization",
     "RecurrentConv2D",
+    "SameAveragePooling2D",
     "SpatialAttention",
     "StackTimesteps",
 ]

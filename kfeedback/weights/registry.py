@@ -1,12 +1,15 @@
 """The table of published weights: what each is, and how to tell that it is that."""
 
 import dataclasses
+import json
 import os
 import pathlib
 
 from kfeedback.weights import download
 
 _FILES = pathlib.Path(__file__).parent / "published"
+INDEX = "index.json"
+"""The table itself, beside the files; `tools.publish_weights` writes it."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -20,6 +23,9 @@ class Entry:
         file: its name in `kfeedback/weights/published`, where it comes with the
             package; or
         url: where it is, https only.
+        outputs: what the network said, when it was published, of the first images of
+            the sample that comes with the package, posteriors `(images, classes)`;
+            `None` if that was not noted.
         about: its attributes, see `kfeedback.weights.ABOUT`; those of the file itself.
     """
 
@@ -29,6 +35,7 @@ class Entry:
     about: dict
     file: str | None = None
     url: str | None = None
+    outputs: list | None = None
 
     def __post_init__(self):
         if (self.file is None) == (self.url is None):
@@ -38,41 +45,12 @@ class Entry:
             )
 
 
-_LENET = Entry(
-    tag="lenet_mnist_bg_sample",
-    file="lenet_mnist_bg_sample.h5",
-    sha256="c981bf7fe0641ac26e1a983107882051c4bc2b1a0453bbceb4692f8b591be2f8",
-    size=833_213,
-    about={
-        "factory": "LeNet",
-        "arguments": {
-            "include_top": True,
-            "input_shape": None,
-            "pooling": None,
-            "classes": 10,
-            "classifier_activation": "softmax",
-            "dropout": 0.5,
-        },
-        "preprocessing": "scale",
-        "classes": 10,
-        "class_names": [str(digit) for digit in range(10)],
-        "paper": "LeCun et al., Gradient-based learning applied to document "
-        "recognition, 1998; Li et al., Learning with Rethinking, 2017, table 5",
-        "dataset": "mnist_background_images_sample, train: 6,000 images",
-        "license": "Apache-2.0; the data: MNIST under CC BY-SA 3.0, photographs as in "
-        "kfeedback/datasets/sample/README.md",
-        "command": "python -m applications.train --config=lenet_mnist_bg "
-        "--dataset=mnist_background_images_sample --epochs=64 --validation_freq=0 "
-        "--output_dir=runs/lenet",
-        "commit": "d8a8ebe",
-        "score": "5.17 % error on the 1,200 images of the test split, as stored in "
-        "float16",
-        "source": "trained for kfeedback, seed 0, float32, on two CPU cores, rounded "
-        "to float16",
-    },
-)
+def read_index(path):
+    """The rows of an index that `tools.publish_weights` wrote, a list of dicts."""
+    return json.loads(path.read_text(encoding="utf-8"))
 
-ENTRIES = {entry.tag: entry for entry in (_LENET,)}
+
+ENTRIES = {row["tag"]: Entry(**row) for row in read_index(_FILES / INDEX)}
 
 
 def check_tag(weights):

@@ -3,7 +3,7 @@ import csv
 import numpy as np
 import pytest
 
-from applications.evaluate import early_exit
+from applications.common import early_exit
 from tests.applications.command import run, run_each
 
 DATA = ("--dataset=synthetic", "--train_split=train[:256]", "--eval_split=test[:128]")

@@ -28,7 +28,7 @@ FACTORIES = {
 }
 THIN = {
     "lenet": {"input_shape": (16, 16, 1)},
-    "nin": {"input_shape": (8, 8, 3)},
+    "nin": {"width": 1 / 16, "input_shape": (8, 8, 3)},
     "lnin": {"input_shape": (8, 8, 3)},
     "rcnn128": {"input_shape": (8, 8, 3), "filters": 8},
     "vgg_small": {"width": 1 / 16},
@@ -168,6 +168,7 @@ def test_refuses(name, arguments, error, argument):
         (NIN, {"negative_slope": -1}),
         (RCNN128, {"filters": 0}),
         (RCNN128, {"iterations": -1}),
+        (NIN, {"width": 0}),
         (VGGSmall, {"width": 0}),
         (VGGSmall, {"width": "1"}),
         (VGGSmall, {"width": float("nan")}),

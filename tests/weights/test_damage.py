@@ -8,9 +8,7 @@ import zipfile
 import numpy as np
 import pytest
 
-import kfeedback
-from kfeedback import weights
-from kfeedback.models import backbones
+from kfeedback import models, weights
 from kfeedback.models.backbones import LeNet
 from kfeedback.weights import registry
 from tests import harness
@@ -36,9 +34,7 @@ def test_no_bit_flip_loads_wrong(tmp_path, options):
 
 @pytest.mark.parametrize("tag", registry.ENTRIES)
 def test_no_bit_flip_of_a_published_file_loads_wrong(tmp_path, tag):
-    about = weights.describe(tag)["about"]
-    factory = {**vars(backbones), **vars(kfeedback)}[about["factory"]]
-    model = factory(**about["arguments"])
+    model = models.registry.build(weights.describe(tag)["about"])
     refuses_flips(model, registry.locate(tag).read_bytes(), tmp_path)
 
 

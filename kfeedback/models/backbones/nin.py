@@ -3,6 +3,7 @@
 import keras
 
 from kfeedback import checks
+from kfeedback.layers import SameAveragePooling2D
 from kfeedback.models.factory import family
 
 # Three blocks of (filters, kernel size); pooling and dropout lie between them.
@@ -25,6 +26,7 @@ def NIN(
     classifier_activation="softmax",
     name="nin",
     *,
+    width=1.0,
     negative_slope=0.0,
     dropout=0.5,
 ):
@@ -44,6 +46,7 @@ def NIN(
         classes: int ≥ 1.
         classifier_activation: activation of the pooled scores, `None` for logits.
         name: name of the model.
+        width: factor > 0 on the filters of every convolution but the last.
         negative_slope: slope of the ReLU below zero.
         dropout: fraction dropped after the first two poolings.
 
@@ -54,7 +57,7 @@ def NIN(
         Lin et al., Network in network, 2014; Li et al., Learning with Rethinking,
         2017, section 4.2.
     """
-    return _network_in_network(build, negative_slope, dropout)
+    return _network_in_network(build, width, negative_slope, dropout)
 
 
 @family("lnin", default_shape=(32, 32, 3), least_size=8, is_backbone=True)
@@ -69,6 +72,7 @@ def LNIN(
     classifier_activation="softmax",
     name="lnin",
     *,
+    width=1.0,
     negative_slope=0.1,
     dropout=0.5,
 ):
@@ -79,10 +83,11 @@ def LNIN(
     Reference:
         Li et al., Learning with Rethinking, 2017, section 4.2.
     """
-    return _network_in_network(build, negative_slope, dropout)
+    return _network_in_network(build, width, negative_slope, dropout)
 
 
-def _network_in_network(build, negative_slope, dropout):
+def _network_in_network(build, width, negative_slope, dropout):
+    checks.number("width", width, above=0)
     checks.number("negative_slope", negative_slope, least=0, below=1)
     checks.number("dropout", dropout, least=0, below=1)
 
@@ -101,9 +106,9 @@ def _network_in_network(build, negative_slope, dropout):
     for block in range(3):
         for filters, kernel_size in _BLOCKS[block]:
             number += 1
-            x = conv_relu(x, filters, kernel_size, number)
+            x = conv_relu(x, max(1, round(width * filters)), kernel_size, number)
         if block < 2:
-            pool_type = (keras.layers.MaxPooling2D, keras.layers.AveragePooling2D)
+            pool_type = (keras.layers.MaxPooling2D, SameAveragePooling2D)
             x = pool_type[block](3, 2, padding="same", name=f"pool{block + 1}")(x)
             x = keras.layers.Dropout(dropout, name=f"dropout{block + 1}")(x)
 

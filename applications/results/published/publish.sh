@@ -1,0 +1,68 @@
+#!/usr/bin/env bash
+# Makes the weights that come with the package of trained runs: published.sh's, and those
+# of ../one_budget/cifar10.sh, for which TFDS_DATA_DIR must hold CIFAR-10. What is
+# published already, or not trained yet, is left as it is; names as arguments choose
+# tags and publish them anew: `publish.sh lr_lnin_2_cifar10`.
+set -euo pipefail
+cd "$(dirname "$0")/../../.."
+PYTHON=${PYTHON:-.venv/bin/python}
+RUNS=${RUNS:-runs/published}
+ONE_BUDGET=${ONE_BUDGET:-runs/one_budget}
+INDEX=kfeedback/weights/published/index.json
+TAGS=("$@")
+
+LI="Li et al., Learning with Rethinking, 2017"
+WANG="Wang et al., Contextual recurrent convolutional model for robust visual learning, 2019"
+YANG="Yang et al., Convolutional neural networks with alternately updated clique, 2018"
+ZAMIR="Zamir et al., Feedback networks, 2017"
+LENET="LeCun et al., Gradient-based learning applied to document recognition, 1998; $LI, table 5"
+LIN="Lin et al., Network in network, 2014"
+VGG="Simonyan and Zisserman, Very deep convolutional networks, 2015"
+
+publish() { # tag, folder of the run, paper, data, license of the data, command
+  local tag=$1 run=$2
+  if [ ${#TAGS[@]} -gt 0 ]; then
+    if [[ " ${TAGS[*]} " != *" $tag "* ]]; then return; fi
+  elif grep -q "\"tag\": \"$tag\"" "$INDEX"; then
+    return
+  fi
+  if [ ! -f "$run/weights.h5" ]; then
+    echo "$tag: not trained"
+    return
+  fi
+  "$PYTHON" -m tools.publish_weights --run="$run" --tag="$tag" --about="$(
+    "$PYTHON" -c 'import json, sys
+names = "paper", "dataset", "license", "command", "source"
+print(json.dumps(dict(zip(names, sys.argv[1:], strict=True))))' \
+      "$3" "$4" "Apache-2.0; the data: $5" "$6" \
+      "trained for kfeedback, seed 0, on two CPU cores, rounded to float16"
+  )"
+}
+
+sample() { # row, paper
+  publish "$1_mnist_bg_sample" "$RUNS/$1" "$2" \
+    "mnist_background_images_sample, train: 6,000 images" \
+    "MNIST under CC BY-SA 3.0, photographs as in kfeedback/datasets/sample/README.md" \
+    "applications/results/published/published.sh $1"
+}
+
+cifar10() { # row, paper
+  publish "$1_cifar10" "$ONE_BUDGET/$1-0" "$2" \
+    "CIFAR-10, train: 50,000 images" "Krizhevsky, 2009, which names none" \
+    "applications/results/one_budget/cifar10.sh $1"
+}
+
+sample ft_lenet "$LENET"
+sample lr_lenet "$LI"
+sample crcn_lenet "$WANG"
+sample cliquenet "$YANG"
+sample feedback_convlstm "$ZAMIR"
+sample nin "$LIN"
+cifar10 lnin "$LI"
+cifar10 lr_lnin_2 "$LI"
+cifar10 vgg_small "$VGG"
+cifar10 crcn "$WANG"
+cifar10 cliquenet "$YANG"
+cifar10 feedback_convlstm "$ZAMIR"
+cifar10 ft_lnin "$LI"
+cifar10 cliquenet_1_1 "$YANG"
