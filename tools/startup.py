@@ -35,12 +35,14 @@ import keras
 mark("keras")
 import kfeedback
 mark("kfeedback")
-family, batch = sys.argv[1], int(sys.argv[2])
-if family:
+name, batch, backbone = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+if name:
     import numpy as np
     from kfeedback.models import registry
     from tools import timing
-    model = registry.get(family).factory()
+    family = registry.get(name)
+    arguments = {"backbone": backbone} if family.gives_feedback else {}
+    model = family.factory(**arguments)
     mark("build")
     images = np.zeros((batch, *model.input_shape[1:]), "float32")
     forward = timing.compiled_forward(model)
@@ -64,6 +66,11 @@ class Settings(Base):
         "Families.",
         choices=tuple(registry.families()),
     )
+    backbone: str = field(
+        "vgg_small",
+        "What feedback is given to.",
+        choices=tuple(registry.backbones()),
+    )
     batch_size: int = field(32, "Images of a training step.", least=1)
     repeats: int = field(3, "Rounds.", least=1)
     csv: str | None = field(None, "File that gets the rows.")
@@ -84,7 +91,9 @@ def main(settings):
     for number in range(settings.repeats):
         for family in families:
             print(f"round {number + 1}/{settings.repeats}: {family or 'imports'}")
-            rounds[family].append(stages(family, settings.batch_size))
+            rounds[family].append(
+                stages(family, settings.batch_size, settings.backbone)
+            )
     found = [row(family, rounds[family], settings) for family in families]
     shown = ("model", *STAGES)
     cells = [list(shown), *([str(line[key]) for key in shown] for line in found)]
@@ -94,20 +103,21 @@ def main(settings):
         append_row(settings.csv, line, "csv")
 
 
-def stages(family, batch_size):
+def stages(family, batch_size, backbone="vgg_small"):
     """Seconds of each stage of a new process that builds and runs a family.
 
     Args:
         family: its name in the registry; empty for the imports alone.
         batch_size: images of a training step.
+        backbone: what a family gets that gives feedback to one.
 
     Returns:
         dict from the names of `STAGES` that it reached to seconds.
     """
     start = time.time()
     run = subprocess.run(
-        [sys.executable, "-c", _PROGRAM, family, str(batch_size)],
-        capture_output=True,
+        [sys.executable, "-c", _PROGRAM, family, str(batch_size), backbone],
+        stdout=subprocess.PIPE,
         check=True,
         text=True,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
@@ -131,6 +141,7 @@ def row(family, rounds, settings):
     return {
         "model": family or "imports",
         **medians,
+        "backbone": settings.backbone,
         "batch_size": settings.batch_size,
         "repeats": settings.repeats,
         "hardware": machine.hardware(),

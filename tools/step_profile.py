@@ -93,10 +93,11 @@ def profile(call, steps):
     for plane in space.planes:
         for line in plane.lines:
             for event in line.events:
-                # "name:Type"; what has no type is no operation.
+                # "name:Type"; what has no type is no operation, nor is a function.
                 name = plane.event_metadata[event.metadata_id].name
-                if ":" in name and "::" not in name:
-                    found[name.rpartition(":")[2]] += event.duration_ps / 1e9 / steps
+                operation = name.rpartition(":")[2].strip()
+                if ":" in name and "::" not in name and operation[:2] != "__":
+                    found[operation] += event.duration_ps / 1e9 / steps
     return found
 
 

@@ -27,6 +27,7 @@ def test_a_training_step_is_mostly_convolutions(tmp_path, capsys):
     for name in ("forward", "gradient of inputs", "gradient of kernels"):
         assert float(rows[f"convolutions, {name}"]["ms"]) > 0
     assert "matrix products" not in rows  # it has no dense layer
+    assert all("convolutions" in name for name in list(rows)[:3])
     assert "convolutions, forward" in capsys.readouterr().out
 
 
