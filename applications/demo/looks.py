@@ -166,8 +166,9 @@ def two_classes(model, images, labels, folder):
         "FeedbackCNN asks one network of plain ReLUs (nin_mnist_bg_sample), trained on "
         f"single digits, for each class of a scene of four. In {len(scenes)} scenes "
         f"the brightest pixel of a map lies in its own digit's quarter in {hits:.0f} % "
-        f"and {energy:.0f} % of a map's energy does; by chance it were 25 %. Shown are "
-        "the first scenes."
+        f"and {energy:.0f} % of a map's energy does; by chance it were 25 %. Gates stand "
+        "on the last two ReLUs of its convolutions, a choice made on such scenes. Shown "
+        "are the first ones."
     )
     picture = _save(figure, folder / "two_classes.png")
     return section("Where it looks, class by class", text, [], [picture])
@@ -188,8 +189,9 @@ def second_look(model, images, labels, folder):
         f"{100 * (1 - first.mean()):.0f} % of {_WIDE} images. The second one sees, in "
         "28 pixels each, the boxes that feedback finds for the five best classes, so "
         f"more of the digit, and is wrong on {100 * (1 - second.mean()):.0f} %: it "
-        f"corrects {len(better)} and spoils {worse}. Blue is the box that gave the "
-        "answer; shown are the first images that are corrected."
+        f"corrects {len(better)} and spoils {worse}. The margin around the boxes was "
+        "chosen on such images. Blue is the box that gave the answer; shown are the "
+        "first images that are corrected."
     )
     if not len(better):
         return section("A second look", text, [], [])
