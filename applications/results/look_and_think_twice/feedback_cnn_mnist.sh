@@ -2,8 +2,8 @@
 # Where does a classifier of cluttered MNIST look? VGG-small of a quarter of the width,
 # seven convolutions, without and with batch norm, trained on 90 % of the training
 # scenes; the settings of FeedbackCNN's loop on 200 scenes of the other 10 %; then every
-# method, with thresholds from 300 of those, on 1,000 test scenes of one digit, and
-# feedback and gradient on 150 of two. And what is a second look worth? A network of six
+# method, with thresholds from 300 of those, on 1,000 test scenes of one digit and on
+# 500 of two. And what is a second look worth? A network of six
 # convolutions sees the scenes at half their size; its second look cuts out of them.
 # Feedback maximizes the score and is read out as a gradient, and crops alone answer in a
 # second look, the only way at the time; feedback_cnn_mnist_defaults.csv has it as it
