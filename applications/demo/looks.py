@@ -7,6 +7,7 @@ of its own, so that its memory is free again for what the demo trains.
 """
 
 import json
+import logging
 import pathlib
 
 import numpy as np
@@ -38,6 +39,8 @@ _GATES = explain.Feedback(gate_layers=("relu7", "relu8"))
 
 def main(settings):
     """Draws everything and notes what it shows."""
+    # Each method is a graph of its own, of which TensorFlow warns.
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
     folder = pathlib.Path(settings.demo_dir)
     folder.mkdir(parents=True, exist_ok=True)
     images, labels, _ = load_arrays(SAMPLE, "test")
