@@ -170,7 +170,7 @@ def two_classes(model, images, labels, folder):
         f"single digits, for each class of a scene of four. In {len(scenes)} scenes "
         f"the brightest pixel of a map lies in its own digit's quarter in {hits:.0f} % "
         f"and {energy:.0f} % of a map's energy does; by chance it were 25 %. Gates "
-        "stand on the last two ReLUs of its convolutions, a choice made on such scenes. "
+        "stand on the last two ReLUs of its convolutions, chosen on such scenes. "
         "Shown are the first ones."
     )
     picture = _save(figure, folder / "two_classes.png")
