@@ -196,7 +196,7 @@ def test_memory_does_not_grow_with_the_images(place):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("method", "--methods must be some of deconvnet"),
+        ("method", "--methods must be some of center"),
         ("both", "--run or --model must be given, one of them"),
         ("none", "--run or --model must be given, one of them"),
         ("split", "split must be 'all' or name"),
