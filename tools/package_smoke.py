@@ -54,11 +54,12 @@ def main(files):
         with tempfile.TemporaryDirectory() as folder:
             venv.create(folder, with_pip=True)
             python = pathlib.Path(folder, "bin", "python")
-            subprocess.run(
-                [python, "-m", "pip", "install", "--quiet", file], check=True
-            )
-            # -I: neither the folder nor PYTHONPATH is searched.
-            subprocess.run([python, "-I", "-c", TRIED], check=True, cwd=folder)
+            # -I: neither the folder nor PYTHONPATH, where pip would find a checkout
+            # installed already, is searched.
+            isolated = [python, "-I"]
+            install = [*isolated, "-m", "pip", "install", "--quiet", file]
+            for command in (install, [*isolated, "-c", TRIED]):
+                subprocess.run(command, check=True, cwd=folder)
 
 
 if __name__ == "__main__":
