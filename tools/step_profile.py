@@ -25,12 +25,9 @@ from tools.costs import Measured
 
 # Of an operation's type the first of these names that it holds says its kind.
 KINDS = {
-    "convolutions, forward": ("Conv2D", "DepthwiseConv2dNative"),
-    "convolutions, gradient of inputs": ("Conv2DBackpropInput", "NativeBackpropInput"),
-    "convolutions, gradient of kernels": (
-        "Conv2DBackpropFilter",
-        "NativeBackpropFilter",
-    ),
+    "convolutions, forward": ("Conv2D", "Conv2dNative"),
+    "convolutions, gradient of inputs": ("BackpropInput",),
+    "convolutions, gradient of kernels": ("BackpropFilter",),
     "batch norms": ("FusedBatchNorm",),
     "matrix products": ("MatMul", "Einsum"),
     "casts": ("Cast",),

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import inspect
 import pathlib
 from collections.abc import Mapping
 
@@ -12,13 +13,25 @@ from kfeedback.explain import second_look
 
 _model = functools.partial(field, group="model")
 _method = functools.partial(field, group="methods")
-_loop = functools.partial(field, group="loop of the feedback")
-_look = functools.partial(field, group="second look")
 _METHODS = tuple(explain.list_methods())
 _COMPARED = ("deconvnet", "feedback", "grad_cam", "gradient", "guided_backpropagation")
 _LOOP = ("iterations", "step_size", "sparsity", "update_rule", "start", "normalize")
 _LOOP += ("gate_layers", "objective", "readout", "smoothing")
 _LOOK = ("look_energy", "margin", "square", "combine")
+
+
+def _of(function, group):
+    """Makes fields out of arguments of a function, with their defaults."""
+    arguments = inspect.signature(function).parameters
+
+    def make(name, text, **limits):
+        return field(arguments[name].default, text, group=group, **limits)
+
+    return make
+
+
+_loop = _of(explain.Feedback, "loop of the feedback")
+_look = _of(second_look.look_twice, "second look")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,42 +61,44 @@ class Settings(Experiment, Dataset):
     collages: int = _method(
         0, "Scenes of four images of --eval_split, each asked for in turn.", least=0
     )
-    iterations: int = _loop(10, "How many updates of the gates.", least=1)
-    step_size: float = _loop(0.1, "α, the size of a step of the gates.", above=0)
+    iterations: int = _loop("iterations", "How many updates of the gates.", least=1)
+    step_size: float = _loop(
+        "step_size", "α, the size of a step of the gates.", above=0
+    )
     sparsity: float | None = _loop(
-        None, "λ, what an open gate costs; by default it follows the pixels.", least=0
+        "sparsity",
+        "λ, what an open gate costs; by default it follows the pixels.",
+        least=0,
     )
     update_rule: str = _loop(
-        explain.UPDATE_RULES[0],
-        "How the gates are updated.",
-        choices=explain.UPDATE_RULES,
+        "update_rule", "How the gates are updated.", choices=explain.UPDATE_RULES
     )
-    start: str = _loop("half", "Where the gates start.", choices=explain.STARTS)
-    normalize: bool = _loop(True, "Gradients as a share of a layer's largest.")
+    start: str = _loop("start", "Where the gates start.", choices=explain.STARTS)
+    normalize: bool = _loop("normalize", "Gradients as a share of a layer's largest.")
     objective: str = _loop(
-        "contrast", "What the gates maximize.", choices=explain.OBJECTIVES
+        "objective", "What the gates maximize.", choices=explain.OBJECTIVES
     )
     readout: str = _loop(
-        "evidence", "What becomes of the gates a map.", choices=explain.READOUTS
+        "readout", "What becomes of the gates a map.", choices=explain.READOUTS
     )
     smoothing: float = _loop(
-        1 / 56, "Deviation of a Gaussian, as a share of the side.", least=0, most=1
+        "smoothing", "Deviation of a Gaussian, as a share of the side.", least=0, most=1
     )
-    gate_layers: tuple[str, ...] = _loop(
-        (), "Layers with gates; every ReLU by default."
+    gate_layers: tuple[str, ...] = field(
+        (), "Layers with gates; every ReLU by default.", group="loop of the feedback"
     )
     look_energy: float = _look(
-        0.8, "Share of a map's energy that is cut out.", above=0, most=1
+        "energy", "Share of a map's energy that is cut out.", above=0, most=1
     )
-    margin: float = _look(0.0, "Added to a box for the second look.", least=0)
-    square: bool = _look(True, "Cut out squares instead of boxes.")
+    margin: float = _look("margin", "Added to a box for the second look.", least=0)
+    square: bool = _look("square", "Cut out squares instead of boxes.")
     combine: str = _look(
-        "looks",
+        "combine",
         "Of all looks or of the crops alone (the paper's) the best pairs of class and "
         "confidence, or the mean of all looks.",
         choices=second_look.COMBINATIONS,
     )
-    top: int = _look(5, "Classes and boxes of a second look; 0 for none.", least=0)
+    top: int = _look("top", "Classes and boxes of a second look; 0 for none.", least=0)
     gallery: int = field(
         6,
         "Images on the page, half of them missed, as far as there are; 0 for no page.",

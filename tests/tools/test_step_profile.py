@@ -38,6 +38,11 @@ def test_a_training_step_is_mostly_convolutions(tmp_path, capsys):
         ("_MklNativeFusedConv2D", "convolutions, forward"),
         ("_MklNativeConv2DBackpropFilter", "convolutions, gradient of kernels"),
         ("Conv2DBackpropInput", "convolutions, gradient of inputs"),
+        ("DepthwiseConv2dNative", "convolutions, forward"),
+        (
+            "DepthwiseConv2dNativeBackpropFilter",
+            "convolutions, gradient of kernels",
+        ),
         ("_MklNativeFusedBatchNormGradV3", "batch norms"),
         ("SigmoidGrad", "element by element"),
         ("AddN", "sums"),
