@@ -15,6 +15,7 @@ import json
 import os
 import pathlib
 import re
+import tempfile
 from collections.abc import Mapping
 
 import numpy as np
@@ -82,33 +83,38 @@ def publish(source, folder, tag, about, measure):
     network = registry.build(about)
     path = pathlib.Path(folder, f"{tag}.h5")
     weights.load(network, source)
-    _save(network, path, about)
-    weights.load(network, path)
-    about["score"] = measure(network)
-    if "return_sequences" in given:  # who loads a tag wants the classes of an image
-        about["arguments"] = given | {"return_sequences": False}
-    _save(network, path, about)
-    content = path.read_bytes()
-    last = registry.build(about)
-    weights.load(last, path)
-    row = {
-        "tag": tag,
-        "file": path.name,
-        "sha256": hashlib.sha256(content).hexdigest(),
-        "size": len(content),
-        "about": weights.describe(path)["about"],
-        "outputs": [
-            [round(float(x), 6) for x in one]
-            for one in probe(last, about["preprocessing"])
-        ],
-    }
-    _check_size(path)
-    index = path.with_name(INDEX)
-    rows = {row["tag"]: row for row in (read_index(index) if index.exists() else ())}
-    draft = index.with_suffix(".draft")
-    text = json.dumps([*(rows | {tag: row}).values()], indent=1, ensure_ascii=False)
-    draft.write_text(f"{text}\n", encoding="utf-8")
-    os.replace(draft, index)
+    # An earlier file of the tag stays until all is known to be right.
+    with tempfile.TemporaryDirectory(dir=folder) as drafts:
+        draft = pathlib.Path(drafts, path.name)
+        _save(network, draft, about)
+        weights.load(network, draft)
+        about["score"] = measure(network)
+        if "return_sequences" in given:  # who loads a tag wants the classes of an image
+            about["arguments"] = given | {"return_sequences": False}
+        _save(network, draft, about)
+        content = draft.read_bytes()
+        _check_size(len(content), path)
+        last = registry.build(about)
+        weights.load(last, draft)
+        row = {
+            "tag": tag,
+            "file": path.name,
+            "sha256": hashlib.sha256(content).hexdigest(),
+            "size": len(content),
+            "about": weights.describe(draft)["about"],
+            "outputs": [
+                [round(float(x), 6) for x in one]
+                for one in probe(last, about["preprocessing"])
+            ],
+        }
+        index = path.with_name(INDEX)
+        rows = read_index(index) if index.exists() else ()
+        rows = {one["tag"]: one for one in rows} | {tag: row}
+        text = json.dumps([*rows.values()], indent=1, ensure_ascii=False)
+        new_index = pathlib.Path(drafts, INDEX)
+        new_index.write_text(f"{text}\n", encoding="utf-8")
+        os.replace(draft, path)
+        os.replace(new_index, index)
     return row
 
 
@@ -187,14 +193,13 @@ def _save(network, path, about):
     weights.save(network, path, compress=True, dtype="float16", **about)
 
 
-def _check_size(path):
-    sizes = {x: x.stat().st_size for x in path.parent.glob("*.h5")}
-    if sizes[path] > LARGEST or sum(sizes.values()) > LARGEST_IN_ALL:
-        path.unlink()
+def _check_size(size, path):
+    """Raises a ValueError if a file of so many bytes at `path` is too large."""
+    others = sum(x.stat().st_size for x in path.parent.glob("*.h5") if x != path)
+    if size > LARGEST or size + others > LARGEST_IN_ALL:
         raise ValueError(
             f"weights must have at most {LARGEST:,} bytes, and {LARGEST_IN_ALL:,} with "
-            f"the others of their folder, got {sizes[path]:,} and "
-            f"{sum(sizes.values()):,}."
+            f"the others of their folder, got {size:,} and {size + others:,}."
         )
 
 

@@ -89,13 +89,21 @@ def test_an_entry_with_feedback_gives_its_last_prediction(tmp_path):
     np.testing.assert_allclose(row["outputs"], outputs, rtol=0, atol=1e-5)
 
 
-def test_too_large_a_file_is_refused(source, tmp_path, monkeypatch):
+def test_too_large_a_file_is_refused_and_an_earlier_one_stays(
+    source, tmp_path, monkeypatch
+):
     publish(source, tmp_path, "one")
-    for name, least in (("LARGEST", 10**5), ("LARGEST_IN_ALL", 10**6)):
+    before = (tmp_path / "one.h5").read_bytes()
+    for name, least, tag in (
+        ("LARGEST", 10**5, "two"),
+        ("LARGEST", 10**5, "one"),
+        ("LARGEST_IN_ALL", 10**6, "two"),
+    ):
         with monkeypatch.context() as patch:
             patch.setattr(publish_weights, name, least)
             with pytest.raises(ValueError) as caught:
-                publish(source, tmp_path, "two")
+                publish(source, tmp_path, tag)
+        assert (tmp_path / "one.h5").read_bytes() == before
         harness.assert_one_sentence(caught.value, "weights must have at most")
         assert {x.name for x in tmp_path.iterdir()} == {"one.h5", INDEX}
     assert [row["tag"] for row in read_index(tmp_path / INDEX)] == ["one"]
