@@ -193,9 +193,8 @@ def load(
 def _read(tensors, plan, variables, path, is_ours):
     """Dict of the values to assign, each checked while the next ones are read."""
 
-    def checked(name, value, feedback, digest):
+    def checked(name, value, own, feedback, digest):
         # The checksum is that of the name in the file.
-        own = tensors[name].name.removeprefix("/")
         if is_ours and _digests.of(own, value, feedback) != digest:
             raise ValueError(
                 "weights must have tensors as they were written, got "
@@ -208,8 +207,10 @@ def _read(tensors, plan, variables, path, is_ours):
         # The largest first: there is always something to do while the others are read.
         for name in sorted(plan, key=lambda name: -tensors[name].size):
             item = tensors[name]
+            # All of HDF5 is read in this thread: two at once can crash it.
             texts = [_hdf5.text(item, x) for x in ("feedback", "xxh128")]
-            results[name] = pool.submit(checked, name, _hdf5.read(item), *texts)
+            own = item.name.removeprefix("/")
+            results[name] = pool.submit(checked, name, _hdf5.read(item), own, *texts)
         return {name: result.result() for name, result in results.items()}
 
 
