@@ -4,23 +4,23 @@ r"""Compares policies, engines and other implementations of one network, in one 
         --engines=keras,openvino,onnx --peer=../clique.py --csv=compare.csv
 
 Times inference and training in float32 and bfloat16 in turn, so that a machine that
-slows down slows all. `keras` is the model in the present backend; `openvino` and `onnx`
-are its exported files, which only infer. --peer is a Python file whose `make()` gives a
-`torch.nn.Module` of `(B, C, H, W)`; bfloat16 is torch's autocast. The share is that of
-what plain convolutions reach in the same precision in the same run.
+slows down slows all. `keras` is the model in the present backend, `xla` the same,
+compiled by XLA; the other engines are its exported files. All but `keras` only infer.
+`openvino_int8` computes in int8 where it can, and in the precision elsewhere. --peer is
+a Python file whose `make()` gives a `torch.nn.Module` of `(B, C, H, W)`; bfloat16 is
+torch's autocast. The share is that of what plain convolutions reach in the same
+precision in the same run.
 """
 
-import contextlib
 import dataclasses
+import functools
 import pathlib
 import runpy
 import statistics
-import tempfile
 
 import keras
 import numpy as np
 
-import kfeedback
 from applications.common import machine
 from applications.common.command_line import launch
 from applications.common.multiply_adds import count_multiply_adds
@@ -28,10 +28,10 @@ from applications.common.rows import align, append_row
 from applications.common.settings import as_text, field
 from tools import timing
 from tools.costs import FORWARDS, Timed
+from tools.engines import ENGINES
 from tools.factories import find_factory
 
 PRECISIONS = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
-SUFFIXES = {"openvino": ".xml", "onnx": ".onnx"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Settings(Timed):
         tuple(PRECISIONS), "In which to compute.", choices=tuple(PRECISIONS)
     )
     engines: tuple[str, ...] = field(
-        ("keras",), "What computes.", choices=("keras", *SUFFIXES)
+        ("keras",), "What computes.", choices=tuple(ENGINES)
     )
     peer: str | None = field(None, "A file whose `make()` gives a torch.nn.Module.")
 
@@ -55,17 +55,16 @@ class Settings(Timed):
 
 def main(settings):
     """Measures and prints."""
-    with contextlib.ExitStack() as stack:
-        calls, work = {}, None
-        for precision in settings.precisions:
-            model = build(settings, precision)
-            work = work or count_multiply_adds(model)
-            images = np.random.default_rng(0).standard_normal(
-                (settings.batch_size, *model.input_shape[1:]), "float32"
-            )
-            for mode, engine, call in _calls(settings, model, images, precision, stack):
-                calls[mode, precision, engine] = call
-        times, reached = _times(calls, settings)
+    calls, work = {}, None
+    for precision in settings.precisions:
+        model = build(settings, precision)
+        work = work or count_multiply_adds(model)
+        images = np.random.default_rng(0).standard_normal(
+            (settings.batch_size, *model.input_shape[1:]), "float32"
+        )
+        for mode, engine, call in _calls(settings, model, images, precision):
+            calls[mode, precision, engine] = call
+    times, reached = _times(calls, settings)
     rows = _rows(settings, times, reached, work)
     cells = [[*rows[0]][:7], *([str(v) for v in row.values()][:7] for row in rows)]
     print(f"{machine.hardware()}, {settings.model}, batch {settings.batch_size}")
@@ -84,42 +83,18 @@ def build(settings, precision):
         keras.config.set_dtype_policy(before)
 
 
-def _calls(settings, model, images, precision, stack):
+def _calls(settings, model, images, precision):
     """`(mode, engine, call)` of everything that computes in a precision."""
-    if "keras" in settings.engines:
+    if "training" in settings.mode and "keras" in settings.engines:
         tensor = keras.ops.convert_to_tensor(images)
-        if "inference" in settings.mode:
-            forward = timing.compiled_forward(model)
-            yield "inference", "keras", lambda: forward(tensor)
-        if "training" in settings.mode:
-            yield "training", "keras", timing.training_step(model, tensor)
+        yield "training", "keras", timing.training_step(model, tensor)
     for engine in settings.engines if "inference" in settings.mode else ():
-        run = engine in SUFFIXES and _exported(settings, engine, precision, stack)
+        run = ENGINES[engine](functools.partial(build, settings), precision, images)
         if run:
             yield "inference", engine, lambda run=run: run(images)
     if settings.peer:
         for mode in settings.mode:
             yield mode, "peer", _peer_call(settings, mode, images, precision)
-
-
-def _exported(settings, engine, precision, stack):
-    """The function of images of an exported file, or `None` where there is none."""
-    if engine == "onnx" and precision != "float32":
-        return None  # its runtime has no bfloat16 on a processor
-    folder = stack.enter_context(tempfile.TemporaryDirectory())
-    path = pathlib.Path(folder, f"model{SUFFIXES[engine]}")
-    kfeedback.serving.export_file(build(settings, "float32"), path)
-    if engine == "onnx":
-        import onnxruntime
-
-        session = onnxruntime.InferenceSession(str(path))
-        name = session.get_inputs()[0].name
-        return lambda images: session.run(None, {name: images})
-    import openvino
-
-    hint = {"float32": "f32", "bfloat16": "bf16"}[precision]
-    options = {"INFERENCE_PRECISION_HINT": hint, "PERFORMANCE_HINT": "LATENCY"}
-    return openvino.Core().compile_model(str(path), "CPU", options)
 
 
 def _peer_call(settings, mode, images, precision):

@@ -1,11 +1,11 @@
-r"""Exports a trained model for TF Serving, or as a LiteRT or ONNX file.
+r"""Exports a trained model for TF Serving, or as a LiteRT, ONNX or OpenVINO file.
 
     python -m applications.export --run=runs/lr_lenet --output_dir=served/lr_lenet
     python -m applications.export --keras_model=mine.keras --preprocessing=torch \
         --class_names=cat,dog --output_dir=served/mine
     python -m applications.export --weights=lenet_mnist_bg_sample \
         --output_dir=served/lenet
-    python -m applications.export --run=runs/lr_lenet --format=onnx \
+    python -m applications.export --run=runs/lr_lenet --format=openvino \
         --output_dir=served/lr_lenet
 
 What a --run was trained with decides preprocessing and class names, also if it was
@@ -21,6 +21,8 @@ if __name__ == "__main__":
 
 import pathlib
 
+import numpy as np
+
 import kfeedback
 from applications.common.command_line import launch
 from applications.export.settings import Settings
@@ -32,11 +34,13 @@ _SUFFIXES = {"litert": ".tflite", "onnx": ".onnx", "openvino": ".xml"}
 def main(settings):
     """Loads, exports, prints where it is."""
     output = pathlib.Path(settings.output_dir)
+    images = _images(settings.calibration) if settings.calibration else None
     model, known = load(settings)
     if settings.format != "saved_model":
         path = output / f"{output.resolve().name}{_SUFFIXES[settings.format]}"
         output.mkdir(parents=True, exist_ok=True)
-        print(f"wrote {kfeedback.serving.export_file(model, path)}")
+        kfeedback.serving.export_file(model, path, calibration=images)
+        print(f"wrote {path}")
         return
     path = kfeedback.serving.export(
         model,
@@ -54,6 +58,15 @@ def main(settings):
     )
     print((path / "assets.extra" / "README.md").read_text())
     print(f"wrote {path}")
+
+
+def _images(path):
+    try:
+        return np.load(path, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"--calibration must be a .npy file, got {path!r}: {error}"
+        ) from error
 
 
 if __name__ == "__main__":

@@ -36,6 +36,11 @@ class Settings(Preprocessing):
         "What to write.",
         choices=("saved_model", "litert", "onnx", "openvino"),
     )
+    calibration: str | None = _output(
+        None,
+        "A .npy file of some hundred images as the model takes them: an OpenVINO file "
+        "then computes in int8.",
+    )
     version: int | None = _version(
         None, "By default one more than the highest.", least=1
     )
@@ -78,6 +83,8 @@ class Settings(Preprocessing):
             )
         if self.format != "saved_model":
             self.refuse(_OF_A_SAVED_MODEL, f"--format={self.format}")
+        if self.format != "openvino":
+            self.refuse(("calibration",), f"--format={self.format}")
         if given == ["keras_model"]:
             self.require_unfitted("--keras_model")
         else:

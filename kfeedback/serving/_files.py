@@ -13,20 +13,27 @@ from kfeedback.serving._export import image_shape
 
 _BATCHES = (1, 3)
 _TOLERANCE = 1e-4
+_LEAST_SAME = 0.9  # share of answers that int8 must keep
 
 
-def export_file(model, path):
+def export_file(model, path, *, calibration=None):
     """Writes a model as a file of LiteRT, ONNX or OpenVINO, and checks it.
 
     The file takes prepared images `(B, H, W, C)`, any B, and gives what the model
     gives. Keras' own export writes it; it gets its name when its own runtime has
     answered as the model does, in float32.
 
+    With `calibration`, an OpenVINO file computes in int8: `nncf` takes the ranges of
+    all activations from these images (post-training quantization). The file must give
+    the class of the model for 90 % of them; measure its error on images of your own.
+
     Args:
         model: functional `keras.Model` of one input and one output, in float32.
         path: of the file, which ends in `.tflite` (needs `kfeedback[litert]`), `.onnx`
             (needs `kfeedback[onnx]`) or `.xml` (needs `kfeedback[openvino]`; a `.bin`
             of the same name holds the weights). One that is there is replaced.
+        calibration: `None`, or array `(N, H, W, C)`, some hundred images as the model
+            takes them, for int8; `.xml` only (needs `kfeedback[int8]`).
 
     Returns:
         `pathlib.Path` of the file.
@@ -34,7 +41,8 @@ def export_file(model, path):
     Raises:
         TypeError: if `model` is no Keras model.
         ValueError: if an argument is not as above, Keras cannot convert the model, or
-            the file answers otherwise than the model.
+            the file answers otherwise than the model, or in int8 for more than one
+            image of ten.
         ImportError: if a package is missing.
 
     Example:
@@ -50,6 +58,8 @@ def export_file(model, path):
             f"path must end in one of {', '.join(_FORMATS)}, got '{path}'."
         )
     shape = image_shape(graph.require_graph(model))
+    if calibration is not None:
+        calibration = _check_calibration(calibration, path, shape)
     name, load = _FORMATS[path.suffix]
     spec = tf.TensorSpec([None, *shape], tf.float32)
     asked = [requests.example(spec, shape, False, n).numpy() for n in _BATCHES]
@@ -76,25 +86,91 @@ def export_file(model, path):
                     f"model must give as {name} what it gives in Keras, got "
                     f"'{model.name}', whose outputs differ by {difference:.1e}."
                 )
+        if calibration is not None:
+            draft = quantize(draft, pathlib.Path(folder, "int8"), calibration)
+            _check_classes(model, load(draft), calibration)
         # The file that is asked for is the last: it refers to the others.
-        for file in sorted(pathlib.Path(folder).iterdir(), key=draft.__eq__):
+        for file in sorted(draft.parent.iterdir(), key=draft.__eq__):
             os.replace(file, path.with_name(file.name))
     return path
+
+
+def quantize(path, folder, images):
+    """Writes an OpenVINO file that computes in int8, by the ranges of images.
+
+    Returns:
+        the path of the new file, in the folder, which is made.
+    """
+    try:
+        import nncf
+    except ImportError as error:
+        raise ImportError(
+            f"calibration needs pip install kfeedback[int8]: {error}"
+        ) from error
+    import openvino
+
+    data = nncf.Dataset([image[None] for image in images])
+    network = openvino.Core().read_model(str(path))
+    network = nncf.quantize(network, data, subset_size=len(images))
+    folder.mkdir()
+    openvino.save_model(network, str(folder / path.name), compress_to_fp16=False)
+    return folder / path.name
+
+
+def _check_calibration(images, path, shape):
+    if path.suffix != ".xml":
+        raise ValueError(
+            f"calibration must be None for a file that is no .xml, got '{path}'."
+        )
+    found = getattr(images, "shape", None)
+    fits = found is not None and len(found) == 4 and found[0] > 0
+    if not fits or any(
+        size not in (None, side) for side, size in zip(found[1:], shape, strict=True)
+    ):
+        got = type(images).__name__ if found is None else f"one of shape {found}"
+        wanted = ", ".join(map(str, ("N", *shape)))
+        raise ValueError(f"calibration must be an array ({wanted}), got {got}.")
+    images = np.asarray(images, "float32")
+    if not np.isfinite(images).all():
+        raise ValueError("calibration must be finite, got NaN or infinite values.")
+    return images
+
+
+def _check_classes(model, run, images):
+    same = []
+    for image in images:
+        wanted = _classes(model(image[None], training=False))
+        same.append(np.mean(_classes(run(image[None])) == wanted))
+    if np.mean(same) < _LEAST_SAME:
+        raise ValueError(
+            "model must keep its classes in int8 for 90 % of the images of "
+            f"calibration, got '{model.name}', which keeps {100 * np.mean(same):.0f} %."
+        )
+
+
+def _classes(answers):
+    answers = np.asarray(answers)
+    return answers.argmax(-1) if answers.shape[-1] > 1 else answers > 0.5
 
 
 def load_litert(path):
     """The function of images that a LiteRT file is, in its own runtime."""
     from ai_edge_litert.interpreter import Interpreter
 
-    interpreter = Interpreter(str(path))
+    interpreter = Interpreter(str(path), num_threads=os.cpu_count())
     (image,), (output,) = (
         interpreter.get_input_details(),
         interpreter.get_output_details(),
     )
 
+    shape = None
+
     def run(images):
-        interpreter.resize_tensor_input(image["index"], images.shape)
-        interpreter.allocate_tensors()
+        nonlocal shape
+        if images.shape != shape:
+            interpreter.resize_tensor_input(image["index"], images.shape)
+            interpreter.allocate_tensors()
+            shape = images.shape
         interpreter.set_tensor(image["index"], images)
         interpreter.invoke()
         return interpreter.get_tensor(output["index"])

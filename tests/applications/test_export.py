@@ -113,6 +113,13 @@ REFUSED = {
     "--preprocessing must be left out with --format=litert": [
         *("--keras_model=a", "--format=litert", "--preprocessing=scale"),
     ],
+    "--calibration must be left out with --format=onnx": [
+        *("--run=a", "--format=onnx", "--calibration=a.npy"),
+    ],
+    "--calibration must be a .npy file": [
+        *("--weights=lenet_mnist_bg_sample", "--format=openvino"),
+        "--calibration=nothing.npy",
+    ],
     "--warmup_batches must be different integers": [
         *("--weights=lenet_mnist_bg_sample", "--warmup_batches=one"),
     ],

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import kfeedback
+from kfeedback.datasets import load_arrays
 from tests import harness
 from tests.serving.common import SMALL, lenet, make, tiny
 from tests.serving.test_export import LARGE
@@ -42,6 +43,77 @@ def check(factory, suffix, tmp_path):
 @pytest.mark.parametrize("suffix", RUNTIMES)
 def test_small_network(suffix, tmp_path):
     check(lenet, suffix, tmp_path)
+
+
+def digits():
+    """A trained network and prepared images that it knows."""
+    model = kfeedback.load_pretrained("lenet_mnist_bg_sample")
+    images, _, _ = load_arrays("mnist_background_images_sample", "test")
+    return model, images[:300].astype("float32") / 255
+
+
+def test_int8_keeps_the_classes_and_takes_less_room(tmp_path):
+    pytest.importorskip("nncf")
+    files = importlib.import_module("kfeedback.serving._files")
+    model, images = digits()
+    plain = kfeedback.serving.export_file(model, tmp_path / "plain.xml")
+    path = kfeedback.serving.export_file(
+        model, tmp_path / "m.xml", calibration=images[:100]
+    )
+    assert {x.name for x in tmp_path.iterdir()} == {
+        *("m.xml", "m.bin", "plain.xml", "plain.bin")
+    }
+    found, wanted = (files.load_openvino(p)(images[100:]) for p in (path, plain))
+    assert 1e-5 < np.abs(found - wanted).max(), "nothing was quantized"
+    assert np.mean(found.argmax(-1) == wanted.argmax(-1)) >= 0.98
+    sizes = [p.with_suffix(".bin").stat().st_size for p in (path, plain)]
+    assert sizes[0] < 0.3 * sizes[1]
+
+
+def test_int8_that_changes_the_classes_is_refused(tmp_path, monkeypatch):
+    pytest.importorskip("nncf")
+    files = importlib.import_module("kfeedback.serving._files")
+    name, load = files._FORMATS[".xml"]
+
+    def load_other(path):
+        run = load(path)
+        return (lambda x: -run(x)) if path.parent.name == "int8" else run
+
+    monkeypatch.setitem(files._FORMATS, ".xml", (name, load_other))
+    model, images = digits()
+    with pytest.raises(ValueError) as error:
+        kfeedback.serving.export_file(
+            model, tmp_path / "m.xml", calibration=images[:20]
+        )
+    harness.assert_one_sentence(error.value, "model must keep its classes in int8")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "images, suffix, message",
+    [
+        ([[1.0]], "xml", "calibration must be an array (N, 16, 16, 1), got list"),
+        (np.zeros((0, 16, 16, 1)), "xml", "calibration must be an array"),
+        (np.zeros((2, 16, 16, 3)), "xml", "calibration must be an array"),
+        (np.full((2, 16, 16, 1), np.nan), "xml", "calibration must be finite"),
+        (np.zeros((2, 16, 16, 1)), "onnx", "calibration must be None for a file"),
+    ],
+)
+def test_refuses_images_that_calibrate_nothing(images, suffix, message, tmp_path):
+    with pytest.raises(ValueError) as error:
+        kfeedback.serving.export_file(
+            make(lenet), tmp_path / f"m.{suffix}", calibration=images
+        )
+    harness.assert_one_sentence(error.value, message)
+
+
+def test_without_nncf_it_says_what_to_install(tmp_path, monkeypatch):
+    pytest.importorskip("openvino")
+    monkeypatch.setitem(sys.modules, "nncf", None)
+    model, images = digits()
+    with pytest.raises(ImportError, match=r"pip install kfeedback\[int8\]"):
+        kfeedback.serving.export_file(model, tmp_path / "m.xml", calibration=images[:2])
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.slow
