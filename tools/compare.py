@@ -28,10 +28,8 @@ from applications.common.rows import align, append_row
 from applications.common.settings import as_text, field
 from tools import timing
 from tools.costs import FORWARDS, Timed
-from tools.engines import ENGINES
+from tools.engines import ENGINES, PRECISIONS, in_precision
 from tools.factories import find_factory
-
-PRECISIONS = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,12 +73,8 @@ def main(settings):
 
 def build(settings, precision):
     """The model that computes in a precision."""
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(PRECISIONS[precision])
-    try:
-        return find_factory(settings.model)[0](**settings.kwargs)
-    finally:
-        keras.config.set_dtype_policy(before)
+    factory = find_factory(settings.model)[0]
+    return in_precision(precision, factory, **settings.kwargs)
 
 
 def _calls(settings, model, images, precision):

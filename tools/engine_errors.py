@@ -1,0 +1,80 @@
+r"""The error of a published network on every engine and in every precision.
+
+    python -m tools.engine_errors --weights=lnin_cifar10 --dataset=cifar10 \
+        --engines=keras,openvino,openvino_int8 --csv=errors.csv
+
+`openvino_int8` takes its ranges from the first --calibration images of --train_split,
+and computes what it cannot compute in int8 in the precision of its row. Images are
+preprocessed as the network was trained.
+"""
+
+import dataclasses
+import functools
+
+import numpy as np
+
+import kfeedback
+from applications.common import data, machine, scores
+from applications.common.command_line import launch
+from applications.common.data import Data
+from applications.common.models import check_images, predict_all
+from applications.common.rows import append_row, format_table
+from applications.common.settings import changed, field
+from kfeedback import weights
+from kfeedback.preprocessing import preprocess_input
+from kfeedback.weights.registry import locate
+from tools.engines import ENGINES, PRECISIONS, in_precision
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings(Data):
+    """The flags of tools.engine_errors."""
+
+    preprocessing: str | None = changed(Data, "preprocessing", None)
+    weights: str | None = field(None, "A tag of list_weights.", required=True)
+    precisions: tuple[str, ...] = field(
+        tuple(PRECISIONS), "In which to compute.", choices=tuple(PRECISIONS)
+    )
+    engines: tuple[str, ...] = field(
+        ("keras", "openvino", "openvino_int8"), "What computes.", choices=tuple(ENGINES)
+    )
+    calibration: int = field(300, "Training images for the ranges of int8.", least=1)
+    csv: str | None = field(None, "File that gets the rows.")
+
+    def check(self):
+        """Refuses what the weights decide."""
+        super().check()
+        self.refuse(("preprocessing",), f"--weights={self.weights}")
+
+
+def main(settings):
+    """Measures and prints."""
+    mode = weights.describe(locate(settings.weights))["about"]["preprocessing"]
+    preprocess = functools.partial(preprocess_input, mode=mode)
+    test, info = data.load(settings, settings.eval_split, preprocess)
+    check_images("weights", kfeedback.load_pretrained(settings.weights), info)
+    train, _ = data.load(settings, settings.train_split, preprocess)
+    images, _ = data.first_images(train, settings.calibration)
+
+    def build(precision):
+        return in_precision(precision, kfeedback.load_pretrained, settings.weights)
+
+    rows = []
+    for precision in settings.precisions:
+        for engine in settings.engines:
+            run = ENGINES[engine](build, precision, images)
+            if not run:
+                continue
+            outputs, labels = predict_all(lambda x, run=run: run(np.asarray(x)), test)
+            row = {"precision": precision, "engine": engine}
+            row["error"] = f"{scores.top_k_error(outputs, labels, 1):.2f}"
+            row |= {"weights": settings.weights, "dataset": info.name}
+            row |= {"eval_split": info.split, "examples": len(labels)}
+            rows.append(row | {"hardware": machine.hardware()})
+    print(format_table([dict([*row.items()][:3]) for row in rows]))
+    for row in rows if settings.csv else ():
+        append_row(settings.csv, row, "csv")
+
+
+if __name__ == "__main__":
+    launch(main, Settings)
