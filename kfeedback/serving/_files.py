@@ -69,6 +69,8 @@ def export_file(model, path, *, calibration=None):
         draft = pathlib.Path(folder, path.name)
         try:
             model.export(str(draft), format=name, verbose=False)
+            if name == "openvino":
+                _drop_loose_ends(draft)
             run = load(draft)
         except ImportError as error:
             raise ImportError(
@@ -93,6 +95,19 @@ def export_file(model, path, *, calibration=None):
         for file in sorted(draft.parent.iterdir(), key=draft.__eq__):
             os.replace(file, path.with_name(file.name))
     return path
+
+
+def _drop_loose_ends(path):
+    """Leaves an OpenVINO file its first output: sizes of maps become outputs too."""
+    import openvino
+
+    core = openvino.Core()
+    # Read from memory, so that the files can be written over.
+    weights = path.with_suffix(".bin").read_bytes()
+    network = core.read_model(path.read_bytes(), weights)
+    for result in network.get_results()[1:]:
+        network.remove_result(result)
+    openvino.save_model(network, str(path), compress_to_fp16=False)
 
 
 def quantize(path, folder, images):
@@ -183,7 +198,7 @@ def load_onnx(path):
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(path))
-    (image,) = session.get_inputs()
+    (image,), (_,) = session.get_inputs(), session.get_outputs()
     return lambda images: session.run(None, {image.name: images})[0]
 
 
@@ -193,7 +208,8 @@ def load_openvino(path):
 
     options = {"INFERENCE_PRECISION_HINT": "f32"}
     compiled = openvino.Core().compile_model(str(path), "CPU", options)
-    return lambda images: compiled(images)[0]
+    (output,) = compiled.outputs
+    return lambda images: compiled(images)[output]
 
 
 _FORMATS = {

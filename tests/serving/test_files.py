@@ -45,6 +45,12 @@ def test_small_network(suffix, tmp_path):
     check(lenet, suffix, tmp_path)
 
 
+def test_maps_sizes_are_no_outputs(tmp_path):
+    openvino = pytest.importorskip("openvino")
+    path = kfeedback.serving.export_file(make(SMALL["crcn"]), tmp_path / "m.xml")
+    assert len(openvino.Core().read_model(path).outputs) == 1
+
+
 def digits():
     """A trained network and prepared images that it knows."""
     model = kfeedback.load_pretrained("lenet_mnist_bg_sample")
