@@ -55,9 +55,10 @@ def load(
     A folder of images has one sub-folder per split, in it one per class, in it JPEG,
     PNG, BMP or GIF images. Hidden files and folders are no data; a warning counts
     others that are left out. Every class folder of a split with images is a class, also
-    an empty one. Alpha is cut off, without blending. Of 16 bits the upper 8 count. The
-    orientation that a camera notes (EXIF) is ignored. Of an animation the first frame
-    counts. What Pillow reads and TensorFlow does not is decoded by Pillow.
+    an empty one. Classes take turns, so `"train[:90%]"` has of each its share. Alpha is
+    cut off, without blending. Of 16 bits the upper 8 count. The orientation that a
+    camera notes (EXIF) is ignored. Of an animation the first frame counts. What Pillow
+    reads and TensorFlow does not is decoded by Pillow.
 
     Args:
         name: a name or path that `load_arrays` takes; the path (a `pathlib.Path`, or

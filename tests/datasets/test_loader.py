@@ -144,16 +144,30 @@ def test_mock_data_of_stock_builders(tmp_path):
 def test_folder_of_images(folder, cache):
     dataset, info = load(folder, "train", batch_size=5, image_size=6, cache=cache)
     images, labels = everything(dataset)
-    np.testing.assert_array_equal(images[:, 3, 3, 1], 10 * np.arange(12))
-    np.testing.assert_array_equal(labels, np.repeat([0, 1, 2], 4))
+    by_turns = 10 * np.arange(12).reshape(3, 4).T.ravel()
+    np.testing.assert_array_equal(images[:, 3, 3, 1], by_turns)
+    np.testing.assert_array_equal(labels, np.tile([0, 1, 2], 4))
     assert info.class_names == ("a", "b", "c") and info.image_shape == (6, 6, 3)
     # A class that a split lacks keeps its number.
     _, labels = everything(load(folder, "test[2:]", image_size=6, cache=cache)[0])
-    np.testing.assert_array_equal(labels, [0, 0, 2, 2, 2, 2])
+    np.testing.assert_array_equal(labels, [0, 2, 0, 2, 0, 2])
     shuffled = load(folder, "train", image_size=6, shuffle=True, cache=cache)[0]
     epochs = [everything(shuffled)[0][:, 0, 0, 0] for _ in range(2)]
     assert list(epochs[0]) != list(epochs[1])
     assert sorted(epochs[0]) == sorted(epochs[1]) == list(10 * np.arange(12))
+
+
+def test_a_part_of_a_folder_has_each_class_in_its_share(tmp_path):
+    from PIL import Image
+
+    for name, count in (("many", 40), ("few", 10)):
+        (tmp_path / "train" / name).mkdir(parents=True)
+        for n in range(count):
+            image = np.zeros((2, 2, 3), np.uint8)
+            Image.fromarray(image).save(tmp_path / "train" / name / f"{n}.png")
+    for split in ("train[:50%]", "train[50%:]", "train[10:35]"):
+        _, labels = everything(load(f"{tmp_path}", split, image_size=2)[0])
+        assert list(np.bincount(labels)) == [5, 20]
 
 
 def test_resizing_arrays():

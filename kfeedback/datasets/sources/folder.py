@@ -82,11 +82,15 @@ def _listed(root):
                 rest.append(folder)
                 continue
             found.add(folder.name)
-            for file in visible(folder):
-                image = file.suffix.lower() in SUFFIXES and file.is_file()
-                (files if image else rest).append(file)
+            inside = list(visible(folder))
+            own = [x for x in inside if x.suffix.lower() in SUFFIXES and x.is_file()]
+            rest += sorted(set(inside) - set(own))
+            # All classes take turns: a part of a split has each of them in its share.
+            places = [(n + 0.5) / len(own) for n in range(len(own))]
+            files += zip(places, own, strict=True)
         if files:
-            splits[split.name], others[split.name] = files, rest
+            splits[split.name] = [file for _, file in sorted(files)]
+            others[split.name] = rest
             classes |= found
     return splits, sorted(classes), others
 
