@@ -36,9 +36,9 @@ def _openvino(build, precision, images, *, int8=False):
     with tempfile.TemporaryDirectory() as folder:
         path = _exported(build, pathlib.Path(folder, "model.xml"))
         if int8:
-            from kfeedback.serving import _files  # it imports TensorFlow
+            from kfeedback.serving import files  # it imports TensorFlow
 
-            path = _files.quantize(path, pathlib.Path(folder, "int8"), images)
+            path = files.quantize(path, pathlib.Path(folder, "int8"), images)
         network = core.read_model(
             path.read_bytes(), path.with_suffix(".bin").read_bytes()
         )
@@ -75,12 +75,11 @@ def _requests(core, network, precision, streams):
 def _runtime(suffix, build, precision, images):
     if precision != "float32":
         return None  # on a processor these have no bfloat16
-    with tempfile.TemporaryDirectory() as folder:
-        path = _exported(build, pathlib.Path(folder, f"model{suffix}"))
-        from kfeedback.serving import _files  # it imports TensorFlow
+    from kfeedback.serving import files  # it imports TensorFlow
 
-        load = {".onnx": _files.load_onnx, ".tflite": _files.load_litert}[suffix]
-        return load(path)
+    load = {".onnx": files.load_onnx, ".tflite": files.load_litert}[suffix]
+    with tempfile.TemporaryDirectory() as folder:
+        return load(_exported(build, pathlib.Path(folder, f"model{suffix}")))
 
 
 def _exported(build, path):

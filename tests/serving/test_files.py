@@ -26,7 +26,7 @@ RUNTIMES = {
 def check(factory, suffix, tmp_path):
     for package in RUNTIMES[suffix]:
         pytest.importorskip(package)
-    files = importlib.import_module("kfeedback.serving._files")
+    files = importlib.import_module("kfeedback.serving.files")
     model = make(factory)
     path = kfeedback.serving.export_file(model, tmp_path / f"m.{suffix}")
     assert path == tmp_path / f"m.{suffix}"
@@ -60,7 +60,7 @@ def digits():
 
 def test_int8_keeps_the_classes_and_takes_less_room(tmp_path):
     pytest.importorskip("nncf")
-    files = importlib.import_module("kfeedback.serving._files")
+    files = importlib.import_module("kfeedback.serving.files")
     model, images = digits()
     plain = kfeedback.serving.export_file(model, tmp_path / "plain.xml")
     path = kfeedback.serving.export_file(
@@ -78,7 +78,7 @@ def test_int8_keeps_the_classes_and_takes_less_room(tmp_path):
 
 def test_int8_that_changes_the_classes_is_refused(tmp_path, monkeypatch):
     pytest.importorskip("nncf")
-    files = importlib.import_module("kfeedback.serving._files")
+    files = importlib.import_module("kfeedback.serving.files")
     name, load = files._FORMATS[".xml"]
 
     def load_other(path):
@@ -142,7 +142,7 @@ def test_int8_of_all_timesteps_any_size_and_without_a_word(
     tmp_path, monkeypatch, capfd
 ):
     pytest.importorskip("nncf")
-    files = importlib.import_module("kfeedback.serving._files")
+    files = importlib.import_module("kfeedback.serving.files")
     monkeypatch.chdir(tmp_path)
     model, images = digits()
     model = kfeedback.LRNet(model, timesteps=2, return_sequences=True)
@@ -156,7 +156,7 @@ def test_int8_of_all_timesteps_any_size_and_without_a_word(
 
 
 def test_less_than_the_share_that_is_asked_for_is_not_rounded_up():
-    files = importlib.import_module("kfeedback.serving._files")
+    files = importlib.import_module("kfeedback.serving.files")
     model = keras.Sequential([keras.Input((1, 1, 2)), keras.layers.Flatten()])
     images = np.tile(np.float32([1, 0]), (250, 1)).reshape(250, 1, 1, 2)
     wrong = iter([True] * 26 + [False] * 224)
@@ -173,7 +173,7 @@ def test_less_than_the_share_that_is_asked_for_is_not_rounded_up():
 def test_the_output_may_stand_in_a_list_or_dict(pack, suffix, tmp_path):
     for package in RUNTIMES[suffix]:
         pytest.importorskip(package)
-    files = importlib.import_module("kfeedback.serving._files")
+    files = importlib.import_module("kfeedback.serving.files")
     plain = tiny()
     model = keras.Model(plain.inputs[0], pack(plain.outputs[0]))
     path = kfeedback.serving.export_file(model, tmp_path / f"m.{suffix}")
@@ -212,7 +212,7 @@ def test_small_networks(name, suffix, tmp_path):
 def test_what_answers_otherwise_is_refused(suffix, tmp_path, monkeypatch):
     for package in RUNTIMES[suffix]:
         pytest.importorskip(package)
-    files = importlib.import_module("kfeedback.serving._files")
+    files = importlib.import_module("kfeedback.serving.files")
     name, load = files._FORMATS[f".{suffix}"]
 
     def load_other(path):
