@@ -62,6 +62,11 @@ def main(settings):
         )
         for mode, engine, call in _calls(settings, model, images, precision):
             calls[mode, precision, engine] = call
+    if not calls:
+        raise ValueError(
+            "--engines must be some that compute in --mode and --precisions, got "
+            f"{', '.join(settings.engines)}."
+        )
     times, reached = _times(calls, settings)
     rows = _rows(settings, times, reached, work)
     cells = [[*rows[0]][:7], *([str(v) for v in row.values()][:7] for row in rows)]

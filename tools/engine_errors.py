@@ -71,6 +71,11 @@ def main(settings):
             row |= {"weights": settings.weights, "dataset": info.name}
             row |= {"eval_split": info.split, "examples": len(labels)}
             rows.append(row | {"hardware": machine.hardware()})
+    if not rows:
+        raise ValueError(
+            "--engines must be some that compute in --precisions, got "
+            f"{', '.join(settings.engines)}."
+        )
     print(format_table([dict([*row.items()][:3]) for row in rows]))
     for row in rows if settings.csv else ():
         append_row(settings.csv, row, "csv")

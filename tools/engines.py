@@ -9,7 +9,6 @@ import keras
 import numpy as np
 
 import kfeedback
-from kfeedback.serving import _files
 from tools import timing
 
 PRECISIONS = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
@@ -37,7 +36,9 @@ def _openvino(build, precision, images, *, int8=False):
     with tempfile.TemporaryDirectory() as folder:
         path = _exported(build, pathlib.Path(folder, "model.xml"))
         if int8:
-            path = _files.quantize(path, pathlib.Path(folder, "int8"), images)
+            from kfeedback.serving import files  # it imports TensorFlow
+
+            path = files.quantize(path, pathlib.Path(folder, "int8"), images)
         network = core.read_model(
             path.read_bytes(), path.with_suffix(".bin").read_bytes()
         )
@@ -71,9 +72,12 @@ def _requests(core, network, precision, streams):
     return [compiled.create_infer_request() for _ in range(streams)]
 
 
-def _runtime(suffix, load, build, precision, images):
+def _runtime(suffix, build, precision, images):
     if precision != "float32":
         return None  # on a processor these have no bfloat16
+    from kfeedback.serving import files  # it imports TensorFlow
+
+    load = {".onnx": files.load_onnx, ".tflite": files.load_litert}[suffix]
     with tempfile.TemporaryDirectory() as folder:
         return load(_exported(build, pathlib.Path(folder, f"model{suffix}")))
 
@@ -87,8 +91,8 @@ ENGINES = {
     "xla": functools.partial(_keras, jit_compile=True),
     "openvino": _openvino,
     "openvino_int8": functools.partial(_openvino, int8=True),
-    "onnx": functools.partial(_runtime, ".onnx", _files.load_onnx),
-    "litert": functools.partial(_runtime, ".tflite", _files.load_litert),
+    "onnx": functools.partial(_runtime, ".onnx"),
+    "litert": functools.partial(_runtime, ".tflite"),
 }
 """Functions of `(build, precision, images)` that give a function of a batch of images,
 or `None` where an engine lacks the precision. `build(precision)` makes the network, and

@@ -62,7 +62,8 @@ def main(settings):
 
 def _images(path):
     try:
-        return np.load(path, allow_pickle=False)
+        with open(path, "rb") as file:
+            return np.lib.format.read_array(file, allow_pickle=False)
     except (OSError, ValueError) as error:
         raise ValueError(
             f"--calibration must be a .npy file, got {path!r}: {error}"

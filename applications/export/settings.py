@@ -38,8 +38,8 @@ class Settings(Preprocessing):
     )
     calibration: str | None = _output(
         None,
-        "A .npy file of some hundred images as the model takes them: an OpenVINO file "
-        "then computes in int8.",
+        "A .npy file of some hundred images, floats that are prepared as the model "
+        "takes them: an OpenVINO file then computes in int8.",
     )
     version: int | None = _version(
         None, "By default one more than the highest.", least=1

@@ -20,6 +20,6 @@ def __getattr__(name):
         from kfeedback.serving._export import export
 
         return export
-    from kfeedback.serving._files import export_file
+    from kfeedback.serving.files import export_file
 
     return export_file

@@ -120,6 +120,10 @@ REFUSED = {
         *("--weights=lenet_mnist_bg_sample", "--format=openvino"),
         "--calibration=nothing.npy",
     ],
+    "--calibration must be a .npy file, got '{folder}/empty.npy'": [
+        *("--weights=lenet_mnist_bg_sample", "--format=openvino"),
+        "--calibration={folder}/empty.npy",
+    ],
     "--warmup_batches must be different integers": [
         *("--weights=lenet_mnist_bg_sample", "--warmup_batches=one"),
     ],
@@ -141,6 +145,7 @@ def results(tmp_path_factory):
     (folder / "run").mkdir()
     (folder / "run" / "run.json").write_text(json.dumps({"flags": {}}))
     tiny().save(folder / "tiny.keras")
+    (folder / "empty.npy").touch()
     refused = [["--output_dir={folder}/none", *line] for line in REFUSED.values()]
     lines = [
         [text.format(folder=folder) for text in line] for line in [*SERVED, *refused]
@@ -177,5 +182,7 @@ def test_refuses_flags_in_one_sentence(results, place, start):
     folder, answers = results
     code, output = answers[len(SERVED) + place]
     assert code == 1, output
-    assert output.splitlines()[-1].startswith(f"error: {start}"), output
+    assert output.splitlines()[-1].startswith(
+        f"error: {start.format(folder=folder)}"
+    ), output
     assert not (folder / "none").exists()

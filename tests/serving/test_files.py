@@ -26,7 +26,7 @@ RUNTIMES = {
 def check(factory, suffix, tmp_path):
     for package in RUNTIMES[suffix]:
         pytest.importorskip(package)
-    files = importlib.import_module("kfeedback.serving._files")
+    files = importlib.import_module("kfeedback.serving.files")
     model = make(factory)
     path = kfeedback.serving.export_file(model, tmp_path / f"m.{suffix}")
     assert path == tmp_path / f"m.{suffix}"
@@ -60,7 +60,7 @@ def digits():
 
 def test_int8_keeps_the_classes_and_takes_less_room(tmp_path):
     pytest.importorskip("nncf")
-    files = importlib.import_module("kfeedback.serving._files")
+    files = importlib.import_module("kfeedback.serving.files")
     model, images = digits()
     plain = kfeedback.serving.export_file(model, tmp_path / "plain.xml")
     path = kfeedback.serving.export_file(
@@ -78,7 +78,7 @@ def test_int8_keeps_the_classes_and_takes_less_room(tmp_path):
 
 def test_int8_that_changes_the_classes_is_refused(tmp_path, monkeypatch):
     pytest.importorskip("nncf")
-    files = importlib.import_module("kfeedback.serving._files")
+    files = importlib.import_module("kfeedback.serving.files")
     name, load = files._FORMATS[".xml"]
 
     def load_other(path):
@@ -102,6 +102,8 @@ def test_int8_that_changes_the_classes_is_refused(tmp_path, monkeypatch):
         (np.zeros((0, 16, 16, 1)), "xml", "calibration must be an array"),
         (np.zeros((2, 16, 16, 3)), "xml", "calibration must be an array"),
         (np.full((2, 16, 16, 1), np.nan), "xml", "calibration must be finite"),
+        (np.zeros((2, 16, 16, 1), "uint8"), "xml", "calibration must be floats"),
+        (np.full((2, 16, 16, 1), "a"), "xml", "calibration must be floats"),
         (np.zeros((2, 16, 16, 1)), "onnx", "calibration must be None for a file"),
     ],
 )
@@ -122,6 +124,76 @@ def test_without_nncf_it_says_what_to_install(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+def test_images_that_nncf_cannot_use_are_refused(tmp_path):
+    pytest.importorskip("nncf")
+    image = keras.Input((None, None, 3))
+    y = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(4, 3)(image))
+    model = keras.Model(image, keras.layers.Dense(3)(y))
+    small, none = np.ones((2, 1, 1, 3), "float32"), np.ones((2, 0, 4, 3), "float32")
+    with pytest.raises(ValueError, match="model must be one that nncf can quantize"):
+        kfeedback.serving.export_file(model, tmp_path / "m.xml", calibration=small)
+    with pytest.raises(ValueError) as error:
+        kfeedback.serving.export_file(model, tmp_path / "m.xml", calibration=none)
+    harness.assert_one_sentence(error.value, "calibration must be an array (N, None")
+    assert not list(tmp_path.iterdir())
+
+
+def test_int8_of_all_timesteps_any_size_and_without_a_word(
+    tmp_path, monkeypatch, capfd
+):
+    pytest.importorskip("nncf")
+    files = importlib.import_module("kfeedback.serving.files")
+    monkeypatch.chdir(tmp_path)
+    model, images = digits()
+    model = kfeedback.LRNet(model, timesteps=2, return_sequences=True)
+    path = kfeedback.serving.export_file(
+        model, "all looks.xml", calibration=images[:20]
+    )
+    assert "100%" not in capfd.readouterr().out, "nncf shows its progress"
+    found, wanted = files.load_openvino(path)(images), model.predict(images, verbose=0)
+    assert found.shape == wanted.shape
+    assert np.mean(found.argmax(-1) == wanted.argmax(-1), axis=0).min() >= 0.98
+
+
+def test_less_than_the_share_that_is_asked_for_is_not_rounded_up():
+    files = importlib.import_module("kfeedback.serving.files")
+    model = keras.Sequential([keras.Input((1, 1, 2)), keras.layers.Flatten()])
+    images = np.tile(np.float32([1, 0]), (250, 1)).reshape(250, 1, 1, 2)
+    wrong = iter([True] * 26 + [False] * 224)
+
+    def run(image):
+        return -image[:, 0, 0] if next(wrong) else image[:, 0, 0]
+
+    with pytest.raises(ValueError, match=r"90 % of .*, which keeps 89 %\.$"):
+        files._check_classes(model, run, images)
+
+
+@pytest.mark.parametrize("suffix", RUNTIMES)
+@pytest.mark.parametrize("pack", [lambda x: [x], lambda x: {"posterior": x}])
+def test_the_output_may_stand_in_a_list_or_dict(pack, suffix, tmp_path):
+    for package in RUNTIMES[suffix]:
+        pytest.importorskip(package)
+    files = importlib.import_module("kfeedback.serving.files")
+    plain = tiny()
+    model = keras.Model(plain.inputs[0], pack(plain.outputs[0]))
+    path = kfeedback.serving.export_file(model, tmp_path / f"m.{suffix}")
+    images = harness.random_images(plain.input_shape[1:], 2)
+    found = files._FORMATS[f".{suffix}"][1](path)(images)
+    np.testing.assert_allclose(found, plain(images), rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("suffix", RUNTIMES)
+def test_refuses_a_folder_before_the_export(suffix, tmp_path):
+    (tmp_path / f"folder.{suffix}").mkdir()
+    for path in (f"folder.{suffix}", f"nowhere/m.{suffix}"):
+        with pytest.raises(ValueError) as error:
+            kfeedback.serving.export_file(tiny(), tmp_path / path)
+        harness.assert_one_sentence(
+            error.value, "path must be a file in a folder that exists, got"
+        )
+    assert [x.name for x in tmp_path.iterdir()] == [f"folder.{suffix}"]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("suffix", RUNTIMES)
 @pytest.mark.parametrize("name", LARGE)
@@ -140,7 +212,7 @@ def test_small_networks(name, suffix, tmp_path):
 def test_what_answers_otherwise_is_refused(suffix, tmp_path, monkeypatch):
     for package in RUNTIMES[suffix]:
         pytest.importorskip(package)
-    files = importlib.import_module("kfeedback.serving._files")
+    files = importlib.import_module("kfeedback.serving.files")
     name, load = files._FORMATS[f".{suffix}"]
 
     def load_other(path):

@@ -1,4 +1,7 @@
 import csv
+import os
+import subprocess
+import sys
 
 import keras
 import pytest
@@ -57,3 +60,24 @@ def test_a_peer_that_is_no_file_is_refused(tmp_path):
     with pytest.raises(ValueError) as error:
         compare.Settings(**QUICK, peer=str(tmp_path / "none.py")).check()
     harness.assert_one_sentence(error.value, "--peer must be a file")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"engines": ("onnx", "litert"), "precisions": ("bfloat16",)},
+        {"engines": ("xla", "openvino"), "mode": ("training",)},
+    ],
+)
+def test_engines_that_compute_nothing_of_it_are_refused(options):
+    with pytest.raises(ValueError) as error:
+        compare.main(compare.Settings(**{**QUICK, **options}))
+    harness.assert_one_sentence(
+        error.value, "--engines must be some that compute in --mode and --precisions"
+    )
+
+
+def test_importing_it_needs_no_tensorflow():
+    code = "import sys; sys.modules['tensorflow'] = None; import tools.compare"
+    environment = {**os.environ, "KERAS_BACKEND": "jax"}
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment)

@@ -4,6 +4,7 @@ import keras
 import pytest
 
 from applications.common.command_line import parse
+from tests import harness
 from tools import engine_errors
 
 pytestmark = pytest.mark.skipif(
@@ -31,3 +32,14 @@ def test_errors_of_engines(tmp_path):
 def test_preprocessing_is_that_of_the_weights():
     with pytest.raises(ValueError, match="--preprocessing must be left out with"):
         parse(engine_errors.Settings, [f"--weights={TAG}", "--preprocessing=torch"])
+
+
+def test_engines_that_compute_nothing_of_it_are_refused():
+    settings = engine_errors.Settings(
+        weights=TAG, engines=("onnx",), precisions=("bfloat16",)
+    )
+    with pytest.raises(ValueError) as error:
+        engine_errors.main(settings)
+    harness.assert_one_sentence(
+        error.value, "--engines must be some that compute in --precisions, got onnx"
+    )

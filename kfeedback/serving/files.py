@@ -4,16 +4,17 @@ import os
 import pathlib
 import tempfile
 
+import keras
 import numpy as np
 import tensorflow as tf
 
-from kfeedback import graph
+from kfeedback import checks, graph
 from kfeedback.serving import requests
 from kfeedback.serving._export import image_shape
 
 _BATCHES = (1, 3)
 _TOLERANCE = 1e-4
-_LEAST_SAME = 0.9  # share of answers that int8 must keep
+_LEAST_SAME = 90  # % of the classes that int8 must keep
 
 
 def export_file(model, path, *, calibration=None):
@@ -25,15 +26,17 @@ def export_file(model, path, *, calibration=None):
 
     With `calibration`, an OpenVINO file computes in int8: `nncf` takes the ranges of
     all activations from these images (post-training quantization). The file must give
-    the class of the model for 90 % of them; measure its error on images of your own.
+    the class of the model for 90 % of them; measure its error on images of your own. It
+    is useless for images of another scale, which no check here can see.
 
     Args:
         model: functional `keras.Model` of one input and one output, in float32.
         path: of the file, which ends in `.tflite` (needs `kfeedback[litert]`), `.onnx`
             (needs `kfeedback[onnx]`) or `.xml` (needs `kfeedback[openvino]`; a `.bin`
             of the same name holds the weights). One that is there is replaced.
-        calibration: `None`, or array `(N, H, W, C)`, some hundred images as the model
-            takes them, for int8; `.xml` only (needs `kfeedback[int8]`).
+        calibration: `None`, or float array `(N, H, W, C)`, some hundred images that are
+            prepared as the model takes them, for int8; `.xml` only (needs
+            `kfeedback[int8]`).
 
     Returns:
         `pathlib.Path` of the file.
@@ -57,6 +60,8 @@ def export_file(model, path, *, calibration=None):
         raise ValueError(
             f"path must end in one of {', '.join(_FORMATS)}, got '{path}'."
         )
+    if path.is_dir() or not path.parent.is_dir():
+        raise ValueError(f"path must be a file in a folder that exists, got '{path}'.")
     shape = image_shape(graph.require_graph(model))
     if calibration is not None:
         calibration = _check_calibration(calibration, path, shape)
@@ -64,7 +69,7 @@ def export_file(model, path, *, calibration=None):
     spec = tf.TensorSpec([None, *shape], tf.float32)
     asked = [requests.example(spec, shape, False, n).numpy() for n in _BATCHES]
     # Before the export: Keras wants a model that was called.
-    answers = [np.asarray(model(images, training=False)) for images in asked]
+    answers = [_answer(model, images) for images in asked]
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".draft-") as folder:
         draft = pathlib.Path(folder, path.name)
         try:
@@ -89,7 +94,15 @@ def export_file(model, path, *, calibration=None):
                     f"'{model.name}', whose outputs differ by {difference:.1e}."
                 )
         if calibration is not None:
-            draft = quantize(draft, pathlib.Path(folder, "int8"), calibration)
+            try:
+                draft = quantize(draft, pathlib.Path(folder, "int8"), calibration)
+            except ImportError:
+                raise
+            except Exception as error:  # as converters do
+                raise ValueError(
+                    "model must be one that nncf can quantize by the images of "
+                    f"calibration, got '{model.name}': {type(error).__name__}: {error}"
+                ) from error
             _check_classes(model, load(draft), calibration)
         # The file that is asked for is the last: it refers to the others.
         for file in sorted(draft.parent.iterdir(), key=draft.__eq__):
@@ -97,8 +110,14 @@ def export_file(model, path, *, calibration=None):
     return path
 
 
+def _answer(model, images):
+    """The one output of a model, which may stand in a list or dict."""
+    (answer,) = keras.tree.flatten(model(images, training=False))
+    return np.asarray(answer)
+
+
 def _drop_loose_ends(path):
-    """Leaves an OpenVINO file its first output: sizes of maps become outputs too."""
+    """Removes all outputs but the first: Keras' export makes some of maps' sizes."""
     import openvino
 
     core = openvino.Core()
@@ -118,6 +137,7 @@ def quantize(path, folder, images):
     """
     try:
         import nncf
+        import rich
     except ImportError as error:
         raise ImportError(
             f"calibration needs pip install kfeedback[int8]: {error}"
@@ -126,7 +146,12 @@ def quantize(path, folder, images):
 
     data = nncf.Dataset([image[None] for image in images])
     network = openvino.Core().read_model(str(path))
-    network = nncf.quantize(network, data, subset_size=len(images))
+    console = rich.get_console()  # where nncf shows its progress
+    quiet, console.quiet = console.quiet, True
+    try:
+        network = nncf.quantize(network, data, subset_size=len(images))
+    finally:
+        console.quiet = quiet
     folder.mkdir()
     openvino.save_model(network, str(folder / path.name), compress_to_fp16=False)
     return folder / path.name
@@ -138,33 +163,34 @@ def _check_calibration(images, path, shape):
             f"calibration must be None for a file that is no .xml, got '{path}'."
         )
     found = getattr(images, "shape", None)
-    fits = found is not None and len(found) == 4 and found[0] > 0
-    if not fits or any(
-        size not in (None, side) for side, size in zip(found[1:], shape, strict=True)
-    ):
+    fits = found is not None and checks.fits(found, (None, *shape))
+    if not fits or 0 in found:
         got = type(images).__name__ if found is None else f"one of shape {found}"
         wanted = ", ".join(map(str, ("N", *shape)))
         raise ValueError(f"calibration must be an array ({wanted}), got {got}.")
-    images = np.asarray(images, "float32")
-    if not np.isfinite(images).all():
-        raise ValueError("calibration must be finite, got NaN or infinite values.")
-    return images
+    images = np.asarray(images)
+    if images.dtype.kind != "f":  # pixels from 0 to 255, most of the time
+        raise ValueError(
+            "calibration must be floats, images that are prepared as the model takes "
+            f"them, got {images.dtype}."
+        )
+    return checks.finite("calibration", images.astype("float32"))
 
 
 def _check_classes(model, run, images):
     same = []
     for image in images:
-        wanted = _classes(model(image[None], training=False))
+        wanted = _classes(_answer(model, image[None]))
         same.append(np.mean(_classes(run(image[None])) == wanted))
-    if np.mean(same) < _LEAST_SAME:
+    kept = int(100 * np.mean(same))  # rounded down: 89.9 % is not enough
+    if kept < _LEAST_SAME:
         raise ValueError(
-            "model must keep its classes in int8 for 90 % of the images of "
-            f"calibration, got '{model.name}', which keeps {100 * np.mean(same):.0f} %."
+            f"model must keep its classes in int8 for {_LEAST_SAME} % of the images of "
+            f"calibration, got '{model.name}', which keeps {kept} %."
         )
 
 
 def _classes(answers):
-    answers = np.asarray(answers)
     return answers.argmax(-1) if answers.shape[-1] > 1 else answers > 0.5
 
 
