@@ -22,7 +22,7 @@ NUMBERS = "forward or gradients or shape"
 @pytest.mark.parametrize(
     ("chosen", "least"),
     [
-        (f"harness and ({NUMBERS})", 80),
+        (f"harness and ({NUMBERS})", 70),
         pytest.param(f"harness and not ({NUMBERS})", 100, marks=pytest.mark.slow),
         pytest.param("not harness", 150, marks=pytest.mark.slow),
     ],
