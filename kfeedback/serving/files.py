@@ -1,5 +1,6 @@
 """A model as a file for another runtime: LiteRT, ONNX or OpenVINO."""
 
+import contextlib
 import os
 import pathlib
 import tempfile
@@ -72,20 +73,11 @@ def export_file(model, path, *, calibration=None):
     answers = [_answer(model, images) for images in asked]
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".draft-") as folder:
         draft = pathlib.Path(folder, path.name)
-        try:
+        with _converting(model, f"Keras can export as {name}", f"path '{path}'", name):
             model.export(str(draft), format=name, verbose=False)
             if name == "openvino":
                 _drop_loose_ends(draft)
             run = load(draft)
-        except ImportError as error:
-            raise ImportError(
-                f"path '{path}' needs pip install kfeedback[{name}]: {error}"
-            ) from error
-        except Exception as error:  # converters raise whatever they like
-            raise ValueError(
-                f"model must be one that Keras can export as {name}, got "
-                f"'{model.name}': {type(error).__name__}: {error}"
-            ) from error
         for images, wanted in zip(asked, answers, strict=True):
             difference = float(np.abs(run(images) - wanted).max())
             if not difference <= _TOLERANCE * max(1.0, float(np.abs(wanted).max())):
@@ -94,20 +86,30 @@ def export_file(model, path, *, calibration=None):
                     f"'{model.name}', whose outputs differ by {difference:.1e}."
                 )
         if calibration is not None:
-            try:
+            can = "nncf can quantize by the images of calibration"
+            with _converting(model, can, "calibration", "int8"):
                 draft = quantize(draft, pathlib.Path(folder, "int8"), calibration)
-            except ImportError:
-                raise
-            except Exception as error:  # as converters do
-                raise ValueError(
-                    "model must be one that nncf can quantize by the images of "
-                    f"calibration, got '{model.name}': {type(error).__name__}: {error}"
-                ) from error
             _check_classes(model, load(draft), calibration)
         # The file that is asked for is the last: it refers to the others.
         for file in sorted(draft.parent.iterdir(), key=draft.__eq__):
             os.replace(file, path.with_name(file.name))
     return path
+
+
+@contextlib.contextmanager
+def _converting(model, can, argument, extra):
+    """Says in terms of the arguments that a package is missing or has failed."""
+    try:
+        yield
+    except ImportError as error:
+        raise ImportError(
+            f"{argument} needs pip install kfeedback[{extra}]: {error}"
+        ) from error
+    except Exception as error:  # converters raise whatever they like
+        raise ValueError(
+            f"model must be one that {can}, got '{model.name}': "
+            f"{type(error).__name__}: {error}"
+        ) from error
 
 
 def _answer(model, images):
@@ -135,14 +137,9 @@ def quantize(path, folder, images):
     Returns:
         the path of the new file, in the folder, which is made.
     """
-    try:
-        import nncf
-        import rich
-    except ImportError as error:
-        raise ImportError(
-            f"calibration needs pip install kfeedback[int8]: {error}"
-        ) from error
+    import nncf
     import openvino
+    import rich
 
     data = nncf.Dataset([image[None] for image in images])
     network = openvino.Core().read_model(str(path))
