@@ -79,7 +79,8 @@ def _runtime(suffix, build, precision, images):
 
     load = {".onnx": files.load_onnx, ".tflite": files.load_litert}[suffix]
     with tempfile.TemporaryDirectory() as folder:
-        return load(_exported(build, pathlib.Path(folder, f"model{suffix}")))
+        run = load(_exported(build, pathlib.Path(folder, f"model{suffix}")))
+    return lambda images: run(images)[0]
 
 
 def _exported(build, path):

@@ -39,7 +39,9 @@ def main(settings):
     if settings.format != "saved_model":
         path = output / f"{output.resolve().name}{_SUFFIXES[settings.format]}"
         output.mkdir(parents=True, exist_ok=True)
-        kfeedback.serving.export_file(model, path, calibration=images)
+        kfeedback.serving.export_file(
+            model, path, calibration=images, exit_threshold=settings.exit_threshold
+        )
         print(f"wrote {path}")
         return
     path = kfeedback.serving.export(
@@ -51,7 +53,7 @@ def main(settings):
         top=settings.top,
         from_logits=settings.from_logits,
         crop_fraction=settings.crop_fraction,
-        exit_threshold=settings.exit_threshold,
+        exit_threshold=settings.exit_threshold or 0.9,
         jit_compile=settings.jit_compile,
         warmup_batches=list(settings.warmup_batches),
         keep=settings.keep,

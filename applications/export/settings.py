@@ -11,7 +11,7 @@ _version = functools.partial(field, group="saved model")
 _output = functools.partial(field, group="output")
 
 _OF_A_SAVED_MODEL = ("version", "keep", "signatures", "top", "from_logits")
-_OF_A_SAVED_MODEL += ("crop_fraction", "exit_threshold", "jit_compile")
+_OF_A_SAVED_MODEL += ("crop_fraction", "jit_compile")
 _OF_A_SAVED_MODEL += ("warmup_batches", "class_names", "preprocessing")
 
 
@@ -41,6 +41,13 @@ class Settings(Preprocessing):
         "A .npy file of some hundred images, floats that are prepared as the model "
         "takes them: an OpenVINO file then computes in int8.",
     )
+    exit_threshold: float | None = _output(
+        None,
+        "Probability at which early_exit stops, by default 0.9; an OpenVINO file stops "
+        "early where it is given.",
+        above=0,
+        most=1,
+    )
     version: int | None = _version(
         None, "By default one more than the highest.", least=1
     )
@@ -58,9 +65,6 @@ class Settings(Preprocessing):
         "image is resized, as in training here.",
         above=0,
         most=1,
-    )
-    exit_threshold: float = _version(
-        0.9, "Probability at which early_exit stops.", above=0, most=1
     )
     jit_compile: bool = _version(False, "Compile the model with XLA.")
     warmup_batches: tuple[int, ...] = _version(
@@ -83,6 +87,8 @@ class Settings(Preprocessing):
             )
         if self.format != "saved_model":
             self.refuse(_OF_A_SAVED_MODEL, f"--format={self.format}")
+        if self.format in ("litert", "onnx"):
+            self.refuse(("exit_threshold",), f"--format={self.format}")
         if self.format != "openvino":
             self.refuse(("calibration",), f"--format={self.format}")
         if given == ["keras_model"]:

@@ -137,7 +137,7 @@ class Endpoints:
             raise _NotHereError(str(error)) from error
 
         def answer(images):
-            predictions, timesteps = _run_parts(
+            predictions, timesteps = run_parts(
                 predictor.parts, images, predictor.threshold, self.from_logits
             )
             return {**self._named(predictions), "timesteps": timesteps}
@@ -254,7 +254,7 @@ def has_timesteps(model):
     return len(outputs) == 1 and len(outputs[0].shape) == 3
 
 
-def _run_parts(parts, images, threshold, from_logits):
+def run_parts(parts, images, threshold, from_logits=False):
     """`EarlyExit.predict` as a graph: `(predictions (B, classes), timesteps (B,))`."""
     count = tf.shape(images)[0]
 

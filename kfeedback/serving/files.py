@@ -1,6 +1,7 @@
 """A model as a file for another runtime: LiteRT, ONNX or OpenVINO."""
 
 import contextlib
+import functools
 import os
 import pathlib
 import tempfile
@@ -10,7 +11,8 @@ import numpy as np
 import tensorflow as tf
 
 from kfeedback import checks, graph
-from kfeedback.serving import requests
+from kfeedback.early_exit import early_exit
+from kfeedback.serving import _endpoints, requests
 from kfeedback.serving._export import image_shape
 
 _BATCHES = (1, 3)
@@ -18,7 +20,7 @@ _TOLERANCE = 1e-4
 _LEAST_SAME = 90  # % of the classes that int8 must keep
 
 
-def export_file(model, path, *, calibration=None):
+def export_file(model, path, *, calibration=None, exit_threshold=None):
     """Writes a model as a file of LiteRT, ONNX or OpenVINO, and checks it.
 
     The file takes prepared images `(B, H, W, C)`, any B, and gives what the model
@@ -30,6 +32,9 @@ def export_file(model, path, *, calibration=None):
     the class of the model for 90 % of them; measure its error on images of your own. It
     is useless for images of another scale, which no check here can see.
 
+    With `exit_threshold`, an OpenVINO file stops early, as `kfeedback.early_exit` does:
+    its outputs are `predictions`, `(B, classes)`, and `timesteps`, `(B,)`.
+
     Args:
         model: functional `keras.Model` of one input and one output, in float32.
         path: of the file, which ends in `.tflite` (needs `kfeedback[litert]`), `.onnx`
@@ -38,6 +43,9 @@ def export_file(model, path, *, calibration=None):
         calibration: `None`, or float array `(N, H, W, C)`, some hundred images that are
             prepared as the model takes them, for int8; `.xml` only (needs
             `kfeedback[int8]`).
+        exit_threshold: `None`, or number in (0, 1], the posterior at which an image is
+            done, for a model that gives the posteriors of all its timesteps; `.xml`
+            only, without `calibration`.
 
     Returns:
         `pathlib.Path` of the file.
@@ -69,22 +77,24 @@ def export_file(model, path, *, calibration=None):
     name, load = _FORMATS[path.suffix]
     spec = tf.TensorSpec([None, *shape], tf.float32)
     asked = [requests.example(spec, shape, False, n).numpy() for n in _BATCHES]
+    if exit_threshold is None:
+        answer, write = functools.partial(_answers, model), _export
+    else:
+        _check_exit_threshold(exit_threshold, path, calibration)
+        predictor = early_exit(model, exit_threshold)
+        answer, write = (
+            predictor.predict,
+            functools.partial(_save_exit, predictor, spec),
+        )
     # Before the export: Keras wants a model that was called.
-    answers = [_answer(model, images) for images in asked]
+    answers = [answer(images) for images in asked]
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".draft-") as folder:
         draft = pathlib.Path(folder, path.name)
         with _converting(model, f"Keras can export as {name}", f"path '{path}'", name):
-            model.export(str(draft), format=name, verbose=False)
-            if name == "openvino":
-                _drop_loose_ends(draft)
+            write(model, draft, name)
             run = load(draft)
         for images, wanted in zip(asked, answers, strict=True):
-            difference = float(np.abs(run(images) - wanted).max())
-            if not difference <= _TOLERANCE * max(1.0, float(np.abs(wanted).max())):
-                raise ValueError(
-                    f"model must give as {name} what it gives in Keras, got "
-                    f"'{model.name}', whose outputs differ by {difference:.1e}."
-                )
+            _check_answers(model, name, run(images), wanted)
         if calibration is not None:
             can = "nncf can quantize by the images of calibration"
             with _converting(model, can, "calibration", "int8"):
@@ -112,10 +122,52 @@ def _converting(model, can, argument, extra):
         ) from error
 
 
-def _answer(model, images):
-    """The one output of a model, which may stand in a list or dict."""
+def _answers(model, images):
+    """The one output of a model, which may stand in a list or dict, as a list."""
     (answer,) = keras.tree.flatten(model(images, training=False))
-    return np.asarray(answer)
+    return [np.asarray(answer)]
+
+
+def _check_answers(model, name, found, wanted):
+    for x, y in zip(found, wanted, strict=True):
+        difference = float(np.abs(x - y).max())
+        if not difference <= _TOLERANCE * max(1.0, float(np.abs(y).max())):
+            raise ValueError(
+                f"model must give as {name} what it gives in Keras, got "
+                f"'{model.name}', whose outputs differ by {difference:.1e}."
+            )
+
+
+def _check_exit_threshold(threshold, path, calibration):
+    checks.number("exit_threshold", threshold, above=0, most=1)
+    if path.suffix != ".xml":
+        raise ValueError(
+            f"exit_threshold must be None for a file that is no .xml, got '{path}'."
+        )
+    if calibration is not None:
+        raise ValueError(
+            "calibration must be None where exit_threshold is given, got images."
+        )
+
+
+def _export(model, path, name):
+    model.export(str(path), format=name, verbose=False)
+    if name == "openvino":
+        _drop_loose_ends(path)
+
+
+def _save_exit(predictor, spec, model, path, name):
+    """Writes an OpenVINO file that stops early; `model` and `name` are known."""
+    import openvino
+
+    def predict(images):
+        return _endpoints.run_parts(predictor.parts, images, predictor.threshold)
+
+    network = openvino.convert_model(tf.function(predict).get_concrete_function(spec))
+    names = "predictions", "timesteps"
+    for output, known_as in zip(network.outputs, names, strict=True):
+        output.get_tensor().set_names({known_as})
+    openvino.save_model(network, str(path), compress_to_fp16=False)
 
 
 def _drop_loose_ends(path):
@@ -177,8 +229,8 @@ def _check_calibration(images, path, shape):
 def _check_classes(model, run, images):
     same = []
     for image in images:
-        wanted = _classes(_answer(model, image[None]))
-        same.append(np.mean(_classes(run(image[None])) == wanted))
+        (wanted,), (found,) = _answers(model, image[None]), run(image[None])
+        same.append(np.mean(_classes(found) == _classes(wanted)))
     kept = int(100 * np.mean(same))  # rounded down: 89.9 % is not enough
     if kept < _LEAST_SAME:
         raise ValueError(
@@ -192,7 +244,7 @@ def _classes(answers):
 
 
 def load_litert(path):
-    """The function of images that a LiteRT file is, in its own runtime."""
+    """A LiteRT file in its own runtime, as a function of images; it gives a list."""
     from ai_edge_litert.interpreter import Interpreter
 
     interpreter = Interpreter(str(path), num_threads=os.cpu_count())
@@ -211,28 +263,27 @@ def load_litert(path):
             shape = images.shape
         interpreter.set_tensor(image["index"], images)
         interpreter.invoke()
-        return interpreter.get_tensor(output["index"])
+        return [interpreter.get_tensor(output["index"])]
 
     return run
 
 
 def load_onnx(path):
-    """The function of images that an ONNX file is, in its own runtime."""
+    """An ONNX file in its own runtime, as a function of images; it gives a list."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(path))
     (image,), (_,) = session.get_inputs(), session.get_outputs()
-    return lambda images: session.run(None, {image.name: images})[0]
+    return lambda images: session.run(None, {image.name: images})
 
 
 def load_openvino(path):
-    """The function of images that an OpenVINO file is, in float32."""
+    """An OpenVINO file in float32, as a function of images; it gives a list."""
     import openvino
 
     options = {"INFERENCE_PRECISION_HINT": "f32"}
     compiled = openvino.Core().compile_model(str(path), "CPU", options)
-    (output,) = compiled.outputs
-    return lambda images: compiled(images)[output]
+    return lambda images: list(compiled(images).values())
 
 
 _FORMATS = {

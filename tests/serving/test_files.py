@@ -36,7 +36,8 @@ def check(factory, suffix, tmp_path):
     images = harness.random_images(model.input_shape[1:], 5)
     for batch in (1, 5):
         wanted = model.predict(images[:batch], verbose=0)
-        np.testing.assert_allclose(run(images[:batch]), wanted, rtol=0, atol=1e-4)
+        (found,) = run(images[:batch])
+        np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-4)
     assert np.ptp(wanted, axis=0).max() > 1e-4, "all images give one prediction"
 
 
@@ -69,7 +70,7 @@ def test_int8_keeps_the_classes_and_takes_less_room(tmp_path):
     assert {x.name for x in tmp_path.iterdir()} == {
         *("m.xml", "m.bin", "plain.xml", "plain.bin")
     }
-    found, wanted = (files.load_openvino(p)(images[100:]) for p in (path, plain))
+    found, wanted = (files.load_openvino(p)(images[100:])[0] for p in (path, plain))
     assert 1e-5 < np.abs(found - wanted).max(), "nothing was quantized"
     assert np.mean(found.argmax(-1) == wanted.argmax(-1)) >= 0.98
     sizes = [p.with_suffix(".bin").stat().st_size for p in (path, plain)]
@@ -83,7 +84,7 @@ def test_int8_that_changes_the_classes_is_refused(tmp_path, monkeypatch):
 
     def load_other(path):
         run = load(path)
-        return (lambda x: -run(x)) if path.parent.name == "int8" else run
+        return (lambda x: [-run(x)[0]]) if path.parent.name == "int8" else run
 
     monkeypatch.setitem(files._FORMATS, ".xml", (name, load_other))
     model, images = digits()
@@ -150,7 +151,8 @@ def test_int8_of_all_timesteps_any_size_and_without_a_word(
         model, "all looks.xml", calibration=images[:20]
     )
     assert "100%" not in capfd.readouterr().out, "nncf shows its progress"
-    found, wanted = files.load_openvino(path)(images), model.predict(images, verbose=0)
+    (found,) = files.load_openvino(path)(images)
+    wanted = model.predict(images, verbose=0)
     assert found.shape == wanted.shape
     assert np.mean(found.argmax(-1) == wanted.argmax(-1), axis=0).min() >= 0.98
 
@@ -162,10 +164,53 @@ def test_less_than_the_share_that_is_asked_for_is_not_rounded_up():
     wrong = iter([True] * 26 + [False] * 224)
 
     def run(image):
-        return -image[:, 0, 0] if next(wrong) else image[:, 0, 0]
+        return [-image[:, 0, 0] if next(wrong) else image[:, 0, 0]]
 
     with pytest.raises(ValueError, match=r"90 % of .*, which keeps 89 %\.$"):
         files._check_classes(model, run, images)
+
+
+def looks():
+    """The network of `digits` with two looks, and images."""
+    model, images = digits()
+    return kfeedback.LRNet(model, timesteps=2, return_sequences=True), images
+
+
+def test_early_exit_in_a_file_is_that_of_the_package(tmp_path):
+    openvino = pytest.importorskip("openvino")
+    model, images = looks()
+    path = kfeedback.serving.export_file(model, tmp_path / "m.xml", exit_threshold=0.9)
+    options = {"INFERENCE_PRECISION_HINT": "f32"}
+    run = openvino.Core().compile_model(str(path), "CPU", options)
+    wanted = kfeedback.early_exit(model, 0.9).predict(images, batch_size=300)
+    assert set(wanted[1]) == {1, 2}, "all images stop at one timestep"
+    found = run(images)
+    np.testing.assert_allclose(found["predictions"], wanted[0], rtol=0, atol=1e-4)
+    np.testing.assert_array_equal(found["timesteps"], wanted[1])
+    stopped = images[wanted[1] == 1][:3]  # nothing is left for the second look
+    np.testing.assert_array_equal(run(stopped)["timesteps"], [1, 1, 1])
+
+
+@pytest.mark.parametrize(
+    "suffix, arguments, message",
+    [
+        ("xml", {"exit_threshold": 0}, "exit_threshold must be"),
+        ("xml", {"exit_threshold": "0.9"}, "exit_threshold must be"),
+        ("onnx", {"exit_threshold": 0.9}, "exit_threshold must be None for a file"),
+        (
+            "xml",
+            {"exit_threshold": 0.9, "calibration": np.zeros((2, 28, 28, 1))},
+            "calibration must be None where exit_threshold is given",
+        ),
+    ],
+)
+def test_refuses_an_early_exit_that_cannot_be(suffix, arguments, message, tmp_path):
+    with pytest.raises(ValueError) as error:
+        kfeedback.serving.export_file(looks()[0], tmp_path / f"m.{suffix}", **arguments)
+    harness.assert_one_sentence(error.value, message)
+    with pytest.raises(ValueError, match="predictions of all its timesteps"):
+        kfeedback.serving.export_file(tiny(), tmp_path / "m.xml", exit_threshold=0.9)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("suffix", RUNTIMES)
@@ -178,7 +223,7 @@ def test_the_output_may_stand_in_a_list_or_dict(pack, suffix, tmp_path):
     model = keras.Model(plain.inputs[0], pack(plain.outputs[0]))
     path = kfeedback.serving.export_file(model, tmp_path / f"m.{suffix}")
     images = harness.random_images(plain.input_shape[1:], 2)
-    found = files._FORMATS[f".{suffix}"][1](path)(images)
+    (found,) = files._FORMATS[f".{suffix}"][1](path)(images)
     np.testing.assert_allclose(found, plain(images), rtol=0, atol=1e-4)
 
 
@@ -217,7 +262,7 @@ def test_what_answers_otherwise_is_refused(suffix, tmp_path, monkeypatch):
 
     def load_other(path):
         run = load(path)
-        return lambda images: run(images) + np.float32(0.01)
+        return lambda images: [x + np.float32(0.01) for x in run(images)]
 
     monkeypatch.setitem(files._FORMATS, f".{suffix}", (name, load_other))
     (tmp_path / f"m.{suffix}").write_text("old")
