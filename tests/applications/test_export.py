@@ -119,10 +119,6 @@ REFUSED = {
     "--exit_threshold must be left out with --format=onnx": [
         *("--run=a", "--format=onnx", "--exit_threshold=0.9"),
     ],
-    "must give the predictions of all its timesteps": [
-        *("--weights=lenet_mnist_bg_sample", "--format=openvino"),
-        "--exit_threshold=0.9",
-    ],
     "--calibration must be a .npy file": [
         *("--weights=lenet_mnist_bg_sample", "--format=openvino"),
         "--calibration=nothing.npy",
