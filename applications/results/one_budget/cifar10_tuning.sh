@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Chooses the rate of LNIN in cifar10.sh: each on 10,000 training images for 3 epochs of
+# Chooses rate and dropout of LNIN in cifar10.sh: each on 10,000 training images for 3 epochs of
 # one cycle, measured on 5,000 others. Writes cifar10_tuning.csv beside itself, and skips
 # what has a row there. TFDS_DATA_DIR must hold CIFAR-10.
 set -euo pipefail
@@ -20,4 +20,9 @@ try() { # experiment, flags
 for lr in 0.05 0.02; do
   try "lnin-sgd-$lr" --model=lnin --lr="$lr"
 done
-try lnin-adam --model=lnin --optimizer=adam --lr=0.001 --weight_decay=0
+for dropout in 0.25 0; do
+  for lr in 0.02 0.05; do
+    try "lnin-dropout-$dropout-$lr" --model=lnin --lr="$lr" \
+      --model_args="{\"dropout\": $dropout}"
+  done
+done
