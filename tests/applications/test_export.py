@@ -116,6 +116,9 @@ REFUSED = {
     "--calibration must be left out with --format=onnx": [
         *("--run=a", "--format=onnx", "--calibration=a.npy"),
     ],
+    "--from_logits must be left out with --format=openvino and no --exit_threshold": [
+        *("--run=a", "--format=openvino", "--from_logits"),
+    ],
     "--exit_threshold must be left out with --format=onnx": [
         *("--run=a", "--format=onnx", "--exit_threshold=0.9"),
     ],
