@@ -43,8 +43,8 @@ class Settings(Preprocessing):
     )
     exit_threshold: float | None = _output(
         None,
-        "Probability at which early_exit stops, by default 0.9; an OpenVINO file stops "
-        "early where it is given.",
+        "Probability at which early_exit stops, by default 0.9; where it is given, an "
+        "OpenVINO file stops early, and a network of --weights gives all its looks.",
         above=0,
         most=1,
     )
