@@ -40,7 +40,11 @@ def main(settings):
         path = output / f"{output.resolve().name}{_SUFFIXES[settings.format]}"
         output.mkdir(parents=True, exist_ok=True)
         kfeedback.serving.export_file(
-            model, path, calibration=images, exit_threshold=settings.exit_threshold
+            model,
+            path,
+            calibration=images,
+            exit_threshold=settings.exit_threshold,
+            from_logits=settings.from_logits,
         )
         print(f"wrote {path}")
         return

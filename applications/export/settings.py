@@ -10,7 +10,7 @@ _model = functools.partial(field, group="model")
 _version = functools.partial(field, group="saved model")
 _output = functools.partial(field, group="output")
 
-_OF_A_SAVED_MODEL = ("version", "keep", "signatures", "top", "from_logits")
+_OF_A_SAVED_MODEL = ("version", "keep", "signatures", "top")
 _OF_A_SAVED_MODEL += ("crop_fraction", "jit_compile")
 _OF_A_SAVED_MODEL += ("warmup_batches", "class_names", "preprocessing")
 
@@ -43,10 +43,15 @@ class Settings(Preprocessing):
     )
     exit_threshold: float | None = _output(
         None,
-        "Probability at which early_exit stops, by default 0.9; an OpenVINO file stops "
-        "early where it is given.",
+        "Probability at which early_exit stops, by default 0.9; where it is given, an "
+        "OpenVINO file stops early, and a network of --weights gives all its looks.",
         above=0,
         most=1,
+    )
+    from_logits: bool = _output(
+        False,
+        "The model gives logits of a softmax; an OpenVINO file has to know it where it "
+        "stops early.",
     )
     version: int | None = _version(
         None, "By default one more than the highest.", least=1
@@ -58,7 +63,6 @@ class Settings(Preprocessing):
         (), "Besides serving_default; by default all that are possible."
     )
     top: int = _version(5, "How many of the best classes to name.", least=1)
-    from_logits: bool = _version(False, "The model gives logits of a softmax.")
     crop_fraction: float | None = _version(
         None,
         "Share of an image file's largest central box to take; by default the whole "
@@ -88,7 +92,9 @@ class Settings(Preprocessing):
         if self.format != "saved_model":
             self.refuse(_OF_A_SAVED_MODEL, f"--format={self.format}")
         if self.format in ("litert", "onnx"):
-            self.refuse(("exit_threshold",), f"--format={self.format}")
+            self.refuse(("exit_threshold", "from_logits"), f"--format={self.format}")
+        elif self.format == "openvino" and self.exit_threshold is None:
+            self.refuse(("from_logits",), "--format=openvino and no --exit_threshold")
         if self.format != "openvino":
             self.refuse(("calibration",), f"--format={self.format}")
         if given == ["keras_model"]:

@@ -40,8 +40,11 @@ def _load_keras_model(settings):
 def _load_weights(settings):
     path = locate(settings.weights)
     about = weights.describe(path)["about"]
+    arguments = about.get("arguments") or {}
+    if settings.exit_threshold is not None and "timesteps" in arguments:
+        arguments = {**arguments, "return_sequences": True}
     try:
-        model = registry.build(about)
+        model = registry.build({**about, "arguments": arguments})
     except ValueError as error:
         raise ValueError(
             "--weights must be of a network that a factory of kfeedback makes by "

@@ -254,7 +254,7 @@ def has_timesteps(model):
     return len(outputs) == 1 and len(outputs[0].shape) == 3
 
 
-def run_parts(parts, images, threshold, from_logits=False):
+def run_parts(parts, images, threshold, from_logits):
     """`EarlyExit.predict` as a graph: `(predictions (B, classes), timesteps (B,))`."""
     count = tf.shape(images)[0]
 

@@ -20,10 +20,12 @@ _TOLERANCE = 1e-4
 _LEAST_SAME = 90  # % of the classes that int8 must keep
 
 
-def export_file(model, path, *, calibration=None, exit_threshold=None):
+def export_file(
+    model, path, *, calibration=None, exit_threshold=None, from_logits=False
+):
     """Writes a model as a file of LiteRT, ONNX or OpenVINO, and checks it.
 
-    The file takes prepared images `(B, H, W, C)`, any B, and gives what the model
+    The file takes prepared images `(B, H, W, C)`, any B ≥ 1, and gives what the model
     gives. Keras' own export writes it; it gets its name when its own runtime has
     answered as the model does, in float32.
 
@@ -46,13 +48,15 @@ def export_file(model, path, *, calibration=None, exit_threshold=None):
         exit_threshold: `None`, or number in (0, 1], the posterior at which an image is
             done, for a model that gives the posteriors of all its timesteps; `.xml`
             only, without `calibration`.
+        from_logits: bool; `True` with `exit_threshold` for a model that gives logits,
+            as in `kfeedback.early_exit`.
 
     Returns:
         `pathlib.Path` of the file.
 
     Raises:
-        TypeError: if `model` is no Keras model.
-        ValueError: if an argument is not as above, Keras cannot convert the model, or
+        TypeError: if `model` is no Keras model, or `from_logits` no bool.
+        ValueError: if an argument is not as above, the model cannot be converted, or
             the file answers otherwise than the model, or in int8 for more than one
             image of ten.
         ImportError: if a package is missing.
@@ -77,20 +81,20 @@ def export_file(model, path, *, calibration=None, exit_threshold=None):
     name, load = _FORMATS[path.suffix]
     spec = tf.TensorSpec([None, *shape], tf.float32)
     asked = [requests.example(spec, shape, False, n).numpy() for n in _BATCHES]
+    if checks.boolean("from_logits", from_logits) and exit_threshold is None:
+        raise ValueError("from_logits must be False without exit_threshold, got True.")
     if exit_threshold is None:
         answer, write = functools.partial(_answers, model), _export
     else:
         _check_exit_threshold(exit_threshold, path, calibration)
-        predictor = early_exit(model, exit_threshold)
-        answer, write = (
-            predictor.predict,
-            functools.partial(_save_exit, predictor, spec),
-        )
+        predictor = early_exit(model, exit_threshold, from_logits=from_logits)
+        answer = predictor.predict
+        write = functools.partial(_save_exit, predictor, spec, from_logits)
     # Before the export: Keras wants a model that was called.
     answers = [answer(images) for images in asked]
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".draft-") as folder:
         draft = pathlib.Path(folder, path.name)
-        with _converting(model, f"Keras can export as {name}", f"path '{path}'", name):
+        with _converting(model, f"can be exported as {name}", f"path '{path}'", name):
             write(model, draft, name)
             run = load(draft)
         for images, wanted in zip(asked, answers, strict=True):
@@ -156,12 +160,14 @@ def _export(model, path, name):
         _drop_loose_ends(path)
 
 
-def _save_exit(predictor, spec, model, path, name):
+def _save_exit(predictor, spec, from_logits, model, path, name):
     """Writes an OpenVINO file that stops early; `model` and `name` are known."""
     import openvino
 
     def predict(images):
-        return _endpoints.run_parts(predictor.parts, images, predictor.threshold)
+        return _endpoints.run_parts(
+            predictor.parts, images, predictor.threshold, from_logits
+        )
 
     network = openvino.convert_model(tf.function(predict).get_concrete_function(spec))
     names = "predictions", "timesteps"

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 from applications.common.bare_process import ask
+from applications.export.settings import Settings
+from applications.export.sources import load
 from kfeedback import datasets
 from kfeedback.models.backbones import LeNet
 from tests.applications.command import run, run_each
@@ -56,6 +58,19 @@ def test_a_run_of_any_preprocessing_with_its_names_and_card(tmp_path):
         np.testing.assert_allclose(answer.outputs["probabilities"], expected, atol=1e-5)
         labels = answer.outputs["top_labels"][..., 0].astype(int)
         np.testing.assert_array_equal(labels, expected.argmax(-1))
+
+
+def test_weights_give_all_looks_for_early_exit():
+    tag = "lr_lenet_mnist_bg_sample"
+    shapes = []
+    for threshold in (None, 0.9):
+        settings = Settings(output_dir="any", weights=tag, exit_threshold=threshold)
+        shapes.append(load(settings)[0].output_shape)
+    plain = Settings(
+        output_dir="any", weights="lenet_mnist_bg_sample", exit_threshold=1
+    )
+    assert shapes == [(None, 10), (None, 2, 10)]
+    assert load(plain)[0].output_shape == (None, 10)
 
 
 @pytest.mark.slow
@@ -115,6 +130,9 @@ REFUSED = {
     ],
     "--calibration must be left out with --format=onnx": [
         *("--run=a", "--format=onnx", "--calibration=a.npy"),
+    ],
+    "--from_logits must be left out with --format=openvino and no --exit_threshold": [
+        *("--run=a", "--format=openvino", "--from_logits"),
     ],
     "--exit_threshold must be left out with --format=onnx": [
         *("--run=a", "--format=onnx", "--exit_threshold=0.9"),

@@ -191,9 +191,30 @@ def test_early_exit_in_a_file_is_that_of_the_package(tmp_path):
     np.testing.assert_array_equal(run(stopped)["timesteps"], [1, 1, 1])
 
 
+def test_early_exit_by_logits(tmp_path):
+    pytest.importorskip("openvino")
+    files = importlib.import_module("kfeedback.serving.files")
+    i = keras.Input((28, 28, 1))
+    x = keras.layers.Conv2D(4, 3, strides=2, activation="relu")(i)
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    x = keras.layers.Dense(3, kernel_initializer=keras.initializers.HeNormal(0))(x)
+    model = kfeedback.LRNet(keras.Model(i, x), timesteps=2, return_sequences=True)
+    images = harness.random_images(model.input_shape[1:], 20)
+    posteriors = keras.ops.softmax(model.predict(images, verbose=0)[:, 0])
+    threshold = float(np.median(np.max(posteriors, axis=-1)))
+    options = {"exit_threshold": threshold, "from_logits": True}
+    path = kfeedback.serving.export_file(model, tmp_path / "m.xml", **options)
+    found = files.load_openvino(path)(images)
+    wanted = kfeedback.early_exit(model, threshold, from_logits=True).predict(images)
+    assert set(wanted[1]) == {1, 2}, "all images stop at one timestep"
+    np.testing.assert_allclose(found[0], wanted[0], rtol=0, atol=1e-4)
+    np.testing.assert_array_equal(found[1], wanted[1])
+
+
 @pytest.mark.parametrize(
     "suffix, arguments, message",
     [
+        ("xml", {"from_logits": True}, "from_logits must be False without exit_thresh"),
         ("xml", {"exit_threshold": 0}, "exit_threshold must be"),
         ("xml", {"exit_threshold": "0.9"}, "exit_threshold must be"),
         ("onnx", {"exit_threshold": 0.9}, "exit_threshold must be None for a file"),
@@ -279,7 +300,7 @@ def test_what_keras_cannot_convert_is_refused_with_the_reason(tmp_path, monkeypa
     monkeypatch.setattr(model, "export", refuse)
     with pytest.raises(ValueError, match="RuntimeError: no such operation") as error:
         kfeedback.serving.export_file(model, tmp_path / "m.onnx")
-    assert str(error.value).startswith("model must be one that Keras can export as")
+    assert str(error.value).startswith("model must be one that can be exported as")
     assert not list(tmp_path.iterdir())
 
 
