@@ -20,9 +20,4 @@ try() { # experiment, flags
 for lr in 0.05 0.02; do
   try "lnin-sgd-$lr" --model=lnin --lr="$lr"
 done
-for dropout in 0.25 0; do
-  for lr in 0.02 0.05; do
-    try "lnin-dropout-$dropout-$lr" --model=lnin --lr="$lr" \
-      --model_args="{\"dropout\": $dropout}"
-  done
-done
+try lnin-dropout-0.25-0.02 --model=lnin --lr=0.02 --model_args='{"dropout": 0.25}'
