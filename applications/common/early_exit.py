@@ -68,6 +68,9 @@ def curve(posteriors, labels, cost):
 def choose(posteriors, labels, cost, loss):
     """The threshold of fewest multiply-adds that loses at most `loss` points.
 
+    One standard error of the loss counts as lost, or the choice would be one that these
+    samples happen to favor.
+
     1.0 if none does: even that loses, where a posterior of exactly 1 is wrong.
     """
     samples = np.arange(len(labels))
@@ -75,8 +78,8 @@ def choose(posteriors, labels, cost, loss):
     def lost(threshold):
         stops = exits(posteriors, threshold)
         found = posteriors[[samples, samples], [stops, np.full_like(stops, -1)]]
-        early, full = (found.argmax(axis=-1) == labels).sum(axis=1)
-        return full - early
+        early, full = (found.argmax(axis=-1) == labels).astype(int)
+        return (full - early).sum() + np.sqrt((full != early).sum())
 
     allowed = [x for x in THRESHOLDS if lost(x) <= loss / 100 * len(labels) + 1e-9]
     mean = {x: cost[exits(posteriors, x)].mean() for x in allowed}

@@ -95,15 +95,16 @@ def test_curve_by_hand():
 
 
 def test_choose_takes_the_cheapest_that_loses_no_more():
-    # All passes get two of three; leaving at once gets two as well.
-    assert early_exit.choose(POSTERIORS, LABELS, COST, 0.0) == 0.2
-    # Of three that are right at the end the first is wrong, and sure at 0.7, at once.
+    # At 0.65 one image is right for stopping, give or take one.
+    assert early_exit.choose(POSTERIORS, LABELS, COST, 0.0) == 0.65
+    # Of three that are right at the end the first is wrong, and sure at 0.7, at once:
+    # one is lost, give or take one.
     late = np.repeat([[[0.3, 0.7], [0.9, 0.1]]], 3, axis=0)
     late[1:, 0] = [0.6, 0.4]
     labels = np.zeros(3, int)
     assert early_exit.choose(late, labels, COST, 0.0) == 0.75
-    assert early_exit.choose(late, labels, COST, 33.0) == 0.75
-    assert early_exit.choose(late, labels, COST, 34.0) == 0.2
+    assert early_exit.choose(late, labels, COST, 66.0) == 0.75
+    assert early_exit.choose(late, labels, COST, 67.0) == 0.2
 
 
 def test_choose_where_every_threshold_loses():
