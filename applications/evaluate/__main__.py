@@ -10,9 +10,9 @@ figures 6 to 8 of Learning with Rethinking; or `clique_weights.png` and
 
 With --early_exit samples stop at the timestep where the model is sure of them:
 `early_exit.csv` and `early_exit.png` show accuracy against multiply-adds over all
-thresholds. The cheapest threshold that costs at most --exit_loss points of accuracy, one
-standard error included, is chosen on one half of the evaluation split; on the other one
-accuracy and speed are measured against those of all passes.
+thresholds. The cheapest threshold that costs at most --exit_loss points of accuracy,
+one standard error included, is chosen on one half of the evaluation split; on the other
+one accuracy and speed are measured against those of all passes.
 """
 
 import pathlib

@@ -79,6 +79,7 @@ def test_run_json_holds_every_flag(runs):
     assert {"lr", "discount", "momentum", "weight_decay", "feedback_init"} <= set(flags)
 
 
+@pytest.mark.slow
 def test_cliquenet_trains_and_is_drawn(tmp_path):
     run(
         "applications.train",

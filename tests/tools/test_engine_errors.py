@@ -13,6 +13,7 @@ pytestmark = pytest.mark.skipif(
 TAG = "lenet_mnist_bg_sample"
 
 
+@pytest.mark.slow
 def test_errors_of_engines(tmp_path):
     pytest.importorskip("nncf")
     path = tmp_path / "rows.csv"
