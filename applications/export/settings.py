@@ -97,6 +97,8 @@ class Settings(Preprocessing):
             self.refuse(("from_logits",), "--format=openvino and no --exit_threshold")
         if self.format != "openvino":
             self.refuse(("calibration",), f"--format={self.format}")
+        if self.exit_threshold is not None:
+            self.refuse(("calibration",), "--exit_threshold")
         if given == ["keras_model"]:
             self.require_unfitted("--keras_model")
         else:

@@ -137,6 +137,10 @@ REFUSED = {
     "--exit_threshold must be left out with --format=onnx": [
         *("--run=a", "--format=onnx", "--exit_threshold=0.9"),
     ],
+    "--calibration must be left out with --exit_threshold": [
+        *("--run=a", "--format=openvino", "--exit_threshold=0.9"),
+        "--calibration=a.npy",
+    ],
     "--calibration must be a .npy file": [
         *("--weights=lenet_mnist_bg_sample", "--format=openvino"),
         "--calibration=nothing.npy",
