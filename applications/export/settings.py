@@ -43,8 +43,8 @@ class Settings(Preprocessing):
     )
     exit_threshold: float | None = _output(
         None,
-        "Probability at which early_exit stops, by default 0.9; where it is given, an "
-        "OpenVINO file stops early, and a network of --weights gives all its looks.",
+        "Probability at which early_exit stops, by default 0.9; an OpenVINO file stops "
+        "early where it is given.",
         above=0,
         most=1,
     )
@@ -80,6 +80,11 @@ class Settings(Preprocessing):
         """Which of the flags that name a model is given."""
         (name,) = [name for name in self.SOURCES if getattr(self, name)]
         return name
+
+    @property
+    def serves_looks(self):
+        """Whether what is written can tell the looks of a network apart."""
+        return self.format == "saved_model" or self.exit_threshold is not None
 
     def check(self):
         """Refuses flags that contradict others or would have no effect."""

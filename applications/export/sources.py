@@ -41,7 +41,7 @@ def _load_weights(settings):
     path = locate(settings.weights)
     about = weights.describe(path)["about"]
     arguments = about.get("arguments") or {}
-    if settings.exit_threshold is not None and "timesteps" in arguments:
+    if settings.serves_looks and "timesteps" in arguments:
         arguments = {**arguments, "return_sequences": True}
     try:
         model = registry.build({**about, "arguments": arguments})

@@ -84,18 +84,19 @@ def export_file(
     if checks.boolean("from_logits", from_logits) and exit_threshold is None:
         raise ValueError("from_logits must be False without exit_threshold, got True.")
     if exit_threshold is None:
-        answer, write = functools.partial(_answers, model), _export
+        answer = functools.partial(_answers, model)
+        write = functools.partial(_export, model, name)
     else:
         _check_exit_threshold(exit_threshold, path, calibration)
         predictor = early_exit(model, exit_threshold, from_logits=from_logits)
         answer = predictor.predict
-        write = functools.partial(_save_exit, predictor, spec, from_logits)
+        write = functools.partial(_export_exit, predictor, spec, from_logits)
     # Before the export: Keras wants a model that was called.
     answers = [answer(images) for images in asked]
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".draft-") as folder:
         draft = pathlib.Path(folder, path.name)
         with _converting(model, f"can be exported as {name}", f"path '{path}'", name):
-            write(model, draft, name)
+            write(draft)
             run = load(draft)
         for images, wanted in zip(asked, answers, strict=True):
             _check_answers(model, name, run(images), wanted)
@@ -154,14 +155,14 @@ def _check_exit_threshold(threshold, path, calibration):
         )
 
 
-def _export(model, path, name):
+def _export(model, name, path):
     model.export(str(path), format=name, verbose=False)
     if name == "openvino":
         _drop_loose_ends(path)
 
 
-def _save_exit(predictor, spec, from_logits, model, path, name):
-    """Writes an OpenVINO file that stops early; `model` and `name` are known."""
+def _export_exit(predictor, spec, from_logits, path):
+    """Writes an OpenVINO file that stops early."""
     import openvino
 
     def predict(images):

@@ -6,11 +6,11 @@ import keras
 import numpy as np
 import pytest
 
+import kfeedback
 from applications.common.bare_process import ask
 from applications.export.settings import Settings
 from applications.export.sources import load
 from kfeedback import datasets
-from kfeedback.models.backbones import LeNet
 from tests.applications.command import run, run_each
 from tests.serving.common import tiny
 
@@ -60,17 +60,15 @@ def test_a_run_of_any_preprocessing_with_its_names_and_card(tmp_path):
         np.testing.assert_array_equal(labels, expected.argmax(-1))
 
 
-def test_weights_give_all_looks_for_early_exit():
-    tag = "lr_lenet_mnist_bg_sample"
-    shapes = []
-    for threshold in (None, 0.9):
-        settings = Settings(output_dir="any", weights=tag, exit_threshold=threshold)
-        shapes.append(load(settings)[0].output_shape)
-    plain = Settings(
-        output_dir="any", weights="lenet_mnist_bg_sample", exit_threshold=1
-    )
-    assert shapes == [(None, 10), (None, 2, 10)]
-    assert load(plain)[0].output_shape == (None, 10)
+def test_weights_give_all_looks_where_they_are_told_apart():
+    def shape(tag, **flags):
+        return load(Settings(output_dir="any", weights=tag, **flags))[0].output_shape
+
+    looks, plain = "lr_lenet_mnist_bg_sample", "lenet_mnist_bg_sample"
+    assert shape(looks) == (None, 2, 10)
+    assert shape(looks, format="openvino", exit_threshold=0.9) == (None, 2, 10)
+    assert shape(looks, format="openvino") == (None, 10)
+    assert shape(plain, exit_threshold=1) == (None, 10)
 
 
 @pytest.mark.slow
@@ -154,7 +152,7 @@ REFUSED = {
     ],
 }
 SERVED = [
-    ["--output_dir={folder}/tag", "--weights=lenet_mnist_bg_sample", NO_WARMUP],
+    ["--output_dir={folder}/tag", "--weights=lr_lenet_mnist_bg_sample", NO_WARMUP],
     [
         *("--output_dir={folder}/file", "--keras_model={folder}/tiny.keras"),
         *("--class_names=a,b,c", "--preprocessing=center", "--version=20251121"),
@@ -184,7 +182,8 @@ def results(tmp_path_factory):
 def test_published_weights_and_keras_files(results):
     folder, [tag, file, *_] = results
     assert tag[0] == file[0] == 0, (tag, file)
-    assert "| Measured | 5.17 % error" in tag[1]
+    assert "| Measured | 4.42 % error" in tag[1]
+    assert "| `timesteps` |" in tag[1] and "| `early_exit` |" in tag[1]
     assert "`image_bytes` string (B)" in file[1]
     images = digits()
     answers = ask(
@@ -196,7 +195,8 @@ def test_published_weights_and_keras_files(results):
             ),
         ]
     )
-    wanted = LeNet(weights="lenet_mnist_bg_sample").predict(images / 255, verbose=0)
+    model = kfeedback.load_pretrained("lr_lenet_mnist_bg_sample")
+    wanted = model.predict(images / 255, verbose=0)
     np.testing.assert_allclose(answers[0].outputs["probabilities"], wanted, atol=1e-6)
     assert answers[1].outputs["top_labels"].shape == (5, 2)
     assert set(answers[1].outputs["top_labels"].flat) <= {b"a", b"b", b"c"}
