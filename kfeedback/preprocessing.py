@@ -270,9 +270,18 @@ def preprocess_input(images, mode="scale"):
             f"images must have 3 channels for mode {mode!r}, got {images.shape}."
         )
     if mode == "caffe":
-        return images[..., ::-1] - np.asarray(_CAFFE_MEANS, np.float32)
-    images = images / 255.0 - np.asarray(_TORCH_MEANS, np.float32)
-    return images / np.asarray(_TORCH_DEVIATIONS, np.float32)
+        return images[..., ::-1] - _by_channel(_CAFFE_MEANS, images)
+    images = images / 255.0 - _by_channel(_TORCH_MEANS, images)
+    return images / _by_channel(_TORCH_DEVIATIONS, images)
+
+
+def _by_channel(values, images):
+    """One value for each channel, `(C,)`; for NumPy, whose inner loop is slow over so
+    few, the same for a whole row of pixels, `(W, C)`."""
+    values = np.asarray(values, np.float32)
+    if isinstance(images, np.ndarray):
+        values = np.tile(values, (images.shape[-2], 1))
+    return values
 
 
 def decode_predictions(predictions, top=5, class_names=None):

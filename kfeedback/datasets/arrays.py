@@ -150,14 +150,15 @@ def augment(images, flips, offsets, fill="edge"):
         An array like `images`.
     """
     height, width = images.shape[1:3]
-    rows = (np.arange(height) - offsets[:, :1])[:, :, None]
-    columns = np.arange(width) - offsets[:, 1:]
-    columns = np.where(flips[:, None], width - 1 - columns, columns)[:, None, :]
-    batch = np.arange(len(images))[:, None, None]
-    found = images[batch, rows.clip(0, height - 1), columns.clip(0, width - 1)]
-    if fill == "zero":
-        inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
-        found *= inside[..., None].astype(found.dtype)
+    reach = int(np.abs(offsets).max(initial=0))
+    edges = (0, 0), (reach, reach), (reach, reach), (0, 0)
+    padded = np.pad(images, edges, mode="edge" if fill == "edge" else "constant")
+    found = np.empty_like(images)
+    # Image by image: copies of rows are faster than looking up every pixel.
+    for k, (down, right) in enumerate(offsets.tolist()):
+        top, left = reach - down, reach + (right if flips[k] else -right)
+        part = padded[k, top : top + height, left : left + width]
+        found[k] = part[:, ::-1] if flips[k] else part
     return found
 
 

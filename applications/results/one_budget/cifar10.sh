@@ -12,25 +12,29 @@
 #
 # Adds a row to cifar10.csv beside itself for each, and skips what has a row there. A run
 # that was broken off goes on. TFDS_DATA_DIR must hold CIFAR-10. Names as arguments
-# choose rows: `cifar10.sh lnin lr_lnin_2`.
+# choose rows: `cifar10.sh lnin lr_lnin_2`. LENGTH=5 makes all of that five times as
+# long; FLAGS are more flags of applications.train.
 set -euo pipefail
 cd "$(dirname "$0")/../../.."
 PYTHON=${PYTHON:-.venv/bin/python}
 RUNS=${RUNS:-runs/one_budget}
 CSV=${CSV:-applications/results/one_budget/cifar10.csv}
 SEED=${SEED:-0}
+LENGTH=${LENGTH:-1}
+FLAGS=${FLAGS:-}
 ROWS=("$@")
 HALF='{"width": 0.5}'
 
 row() { # experiment, epochs, flags
-  local name=$1 epochs=$2
+  local name=$1 epochs=$(($2 * LENGTH))
   shift 2
   if [ ${#ROWS[@]} -gt 0 ] && [[ " ${ROWS[*]} " != *" $name "* ]]; then return; fi
   if grep -qs ",$name,one_budget_cifar10,$SEED," "$CSV"; then return; fi
   echo "== $name"
+  # shellcheck disable=SC2086 # FLAGS are several words
   "$PYTHON" -m applications.train --config=one_budget_cifar10 --experiment="$name" \
     --epochs="$epochs" --seed="$SEED" --results="$CSV" --verbose=2 \
-    --output_dir="$RUNS/$name-$SEED" "$@"
+    --output_dir="$RUNS/$name-$SEED" $FLAGS "$@"
 }
 
 further() { # experiment, epochs, row to start from, flags
