@@ -167,10 +167,12 @@ def main(settings):
     found = runs.read("run", run)
     preprocess = data.get_preprocess(settings.preprocessing, run)
     test, info = data.load(settings, settings.eval_split, preprocess)
+    numbers = map(str, range(info.num_classes))
     about = {
         "preprocessing": settings.preprocessing,
         "classes": info.num_classes,
-        "class_names": list(found["class_names"] or map(str, range(info.num_classes))),
+        # A copy of the data that knows no names has their numbers.
+        "class_names": list(info.class_names or found["class_names"] or numbers),
         "dataset": f"{settings.dataset}, {settings.train_split}",
         "commit": found["commit"],
     }

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # Makes the weights that come with the package of trained runs: published.sh's, and those
-# of ../one_budget/cifar10.sh, for which TFDS_DATA_DIR must hold CIFAR-10. What is
+# of ../one_budget/cifar10_gpu.sh, for which TFDS_DATA_DIR must hold CIFAR-10. What is
 # published already, or not trained yet, is left as it is; names as arguments choose
 # tags and publish them anew: `publish.sh lr_lnin_2_cifar10`.
 set -euo pipefail
 cd "$(dirname "$0")/../../.."
 PYTHON=${PYTHON:-.venv/bin/python}
 RUNS=${RUNS:-runs/published}
-ONE_BUDGET=${ONE_BUDGET:-runs/one_budget}
+ONE_BUDGET=${ONE_BUDGET:-runs/one_budget_gpu}
 INDEX=kfeedback/weights/published/index.json
 TAGS=("$@")
 
@@ -19,7 +19,7 @@ LENET="LeCun et al., Gradient-based learning applied to document recognition, 19
 LIN="Lin et al., Network in network, 2014"
 VGG="Simonyan and Zisserman, Very deep convolutional networks, 2015"
 
-publish() { # tag, folder of the run, paper, data, license of the data, command
+publish() { # tag, folder of the run, paper, data, license of the data, command, on, flags
   local tag=$1 run=$2
   if [ ${#TAGS[@]} -gt 0 ]; then
     if [[ " ${TAGS[*]} " != *" $tag "* ]]; then return; fi
@@ -30,12 +30,12 @@ publish() { # tag, folder of the run, paper, data, license of the data, command
     echo "$tag: not trained"
     return
   fi
-  "$PYTHON" -m tools.publish_weights --run="$run" --tag="$tag" --about="$(
+  "$PYTHON" -m tools.publish_weights --run="$run" --tag="$tag" "${@:8}" --about="$(
     "$PYTHON" -c 'import json, sys
 names = "paper", "dataset", "license", "command", "source"
 print(json.dumps(dict(zip(names, sys.argv[1:], strict=True))))' \
       "$3" "$4" "Apache-2.0; the data: $5" "$6" \
-      "trained for kfeedback, seed 0, on two CPU cores, rounded to float16"
+      "trained for kfeedback, seed 0, on $7, rounded to float16"
   )"
 }
 
@@ -43,13 +43,14 @@ sample() { # row, paper
   publish "$1_mnist_bg_sample" "$RUNS/$1" "$2" \
     "mnist_background_images_sample, train: 6,000 images" \
     "MNIST under CC BY-SA 3.0, photographs as in kfeedback/datasets/sample/README.md" \
-    "applications/results/published/published.sh $1"
+    "applications/results/published/published.sh $1" "two CPU cores"
 }
 
 cifar10() { # row, paper
   publish "$1_cifar10" "$ONE_BUDGET/$1-0" "$2" \
     "CIFAR-10, train: 50,000 images" "Krizhevsky, 2009, which names none" \
-    "applications/results/one_budget/cifar10.sh $1"
+    "applications/results/one_budget/cifar10_gpu.sh" "an NVIDIA H200" \
+    --dataset=cifar10 --data_dir="$TFDS_DATA_DIR"
 }
 
 sample ft_lenet "$LENET"
