@@ -134,8 +134,9 @@ def stream_boxes(
 
     Raises:
         ValueError: if there is no such data set, or an argument is not as above; where
-            an annotation or, in the iteration, an image is missing or damaged, or a box
-            ends before it starts, the error names the file.
+            an annotation or, in the iteration, an image is missing or damaged, a box
+            ends before it starts, or an annotation is of another size than its image
+            (as of a photograph turned by its EXIF), the error names the file.
 
     Example:
         >>> for one in stream_boxes("./VOC2007", "val", image_size=224):
