@@ -13,7 +13,11 @@ import tensorflow as tf
 from kfeedback import checks, graph
 from kfeedback.early_exit import early_exit
 from kfeedback.serving import _endpoints, requests
-from kfeedback.serving._export import image_shape
+from kfeedback.serving._export import (
+    image_shape,
+    is_name_of_tensorflow,
+    named_for_tensorflow,
+)
 
 _BATCHES = (1, 3)
 _TOLERANCE = 1e-4
@@ -156,7 +160,12 @@ def _check_exit_threshold(threshold, path, calibration):
 
 
 def _export(model, name, path):
-    model.export(str(path), format=name, verbose=False)
+    image, more = model.inputs[0], {}
+    if not is_name_of_tensorflow(image.name):
+        spec = keras.InputSpec(image.dtype, image.shape, name="images")
+        more["input_signature"] = [spec]
+    with named_for_tensorflow(model):
+        model.export(str(path), format=name, verbose=False, **more)
     if name == "openvino":
         _drop_loose_ends(path)
 

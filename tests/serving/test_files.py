@@ -249,6 +249,24 @@ def test_the_output_may_stand_in_a_list_or_dict(pack, suffix, tmp_path):
 
 
 @pytest.mark.parametrize("suffix", RUNTIMES)
+def test_names_that_begin_with_an_underscore(suffix, tmp_path):
+    """Keras itself cannot export them as LiteRT."""
+    for package in RUNTIMES[suffix]:
+        pytest.importorskip(package)
+    files = importlib.import_module("kfeedback.serving.files")
+    x = inputs = keras.Input((8, 8, 3), name="_image")
+    x = keras.layers.Conv2D(4, 3, activation="relu", name="_conv_stem")(x)
+    x = keras.layers.GlobalAveragePooling2D(name="-pool")(x)
+    model = keras.Model(inputs, keras.layers.Dense(3, name="_scores")(x))
+    names = [variable.value.name for variable in model.variables]
+    path = kfeedback.serving.export_file(model, tmp_path / f"m.{suffix}")
+    images = harness.random_images((8, 8, 3), 2)
+    (found,) = files._FORMATS[f".{suffix}"][1](path)(images)
+    np.testing.assert_allclose(found, model(images), rtol=0, atol=1e-4)
+    assert [variable.value.name for variable in model.variables] == names
+
+
+@pytest.mark.parametrize("suffix", RUNTIMES)
 def test_refuses_a_folder_before_the_export(suffix, tmp_path):
     (tmp_path / f"folder.{suffix}").mkdir()
     for path in (f"folder.{suffix}", f"nowhere/m.{suffix}"):
