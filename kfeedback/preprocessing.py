@@ -289,7 +289,7 @@ def decode_predictions(predictions, top=5, class_names=None):
 
     Args:
         predictions: `(B, classes)`, or `(B, T, classes)`, of which the last timestep
-            is taken.
+            is taken. A sigmoid p of a single class stands for two, 1 − p and p.
         top: int ≥ 1, how many; at most all classes.
         class_names: a name per class; by default its index.
 
@@ -297,8 +297,9 @@ def decode_predictions(predictions, top=5, class_names=None):
         a list with, for each sample, a list of `(name, score)`, best first.
 
     Raises:
-        ValueError: if `predictions` has another rank, `top` is no positive integer,
-            or the number of names is not that of the classes.
+        ValueError: if `predictions` has another rank or a single class with values
+            that are no probabilities, `top` is no positive integer, or the number of
+            names is not that of the classes.
 
     Example:
         >>> decode_predictions(np.array([[0.1, 0.7, 0.2]]), top=1)
@@ -313,6 +314,14 @@ def decode_predictions(predictions, top=5, class_names=None):
     top = checks.integer("top", top)
     if predictions.ndim == 3:
         predictions = predictions[:, -1]
+    if predictions.shape[1] == 1:
+        low, high = predictions.min(initial=0), predictions.max(initial=0)
+        if not (low >= 0 and high <= 1):
+            raise ValueError(
+                "predictions of a single class must be from 0 to 1, as a sigmoid's, "
+                f"got {low:g} to {high:g}."
+            )
+        predictions = np.concatenate([1 - predictions, predictions], axis=1)
     classes = predictions.shape[1]
     names = [str(n) for n in range(classes)] if class_names is None else class_names
     if len(names) != classes:

@@ -221,6 +221,17 @@ def test_decode_predictions_takes_the_last_timestep():
     assert preprocessing.decode_predictions(sequence[:, 0], 1) == [[("0", 0.7)]]
 
 
+def test_one_sigmoid_has_two_names():
+    decode = preprocessing.decode_predictions
+    for p in (np.array([[0.75], [0.125]]), np.array([[[0.5], [0.75]], [[1], [0.125]]])):
+        assert decode(p) == [[("1", 0.75), ("0", 0.25)], [("0", 0.875), ("1", 0.125)]]
+        assert decode(p, 1, ["no", "yes"]) == [[("yes", 0.75)], [("no", 0.875)]]
+        with pytest.raises(ValueError, match="class_names must be 2 names"):
+            decode(p, 1, ["yes"])
+    with pytest.raises(ValueError, match=r"predictions .* from 0 to 1, .* got -0.5 to"):
+        decode(np.array([[-0.5], [3.0]]))
+
+
 @pytest.mark.parametrize(
     ("arguments", "match"),
     [
