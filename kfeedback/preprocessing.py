@@ -1,7 +1,5 @@
 """From pixels to what a network takes, and from what it gives to names."""
 
-import os
-
 import numpy as np
 from keras import ops
 
@@ -164,11 +162,12 @@ class ZCAWhitening:
             path: where to.
 
         Raises:
+            TypeError: if `path` is no path.
             ValueError: if nothing was fitted.
         """
         self._check_fitted()
         np.savez(
-            os.path.expanduser(path),
+            checks.path("path", path),
             mean=self.mean,
             matrix=self.matrix,
             epsilon=self.epsilon,
@@ -182,16 +181,18 @@ class ZCAWhitening:
             path: where from.
 
         Raises:
-            ValueError: if the file holds other arrays, or arrays of another type or
-                shape, that are not finite or, for W, not symmetric.
+            TypeError: if `path` is no path.
+            ValueError: if the file is missing or damaged, holds other arrays, or arrays
+                of another type or shape, that are not finite or, for W, not symmetric.
         """
-        with np.load(os.path.expanduser(path), allow_pickle=False) as file:
-            if tuple(sorted(file.files)) != _KEYS:
-                raise ValueError(
-                    f"The file {path} must hold the arrays {', '.join(_KEYS)}, "
-                    f"got {', '.join(sorted(file.files))}."
-                )
-            epsilon, matrix, mean = (file[key] for key in _KEYS)
+        with checks.npz("path", checks.path("path", path)) as file:
+            arrays = dict(file)
+        if tuple(sorted(arrays)) != _KEYS:
+            raise ValueError(
+                f"The file {path} must hold the arrays {', '.join(_KEYS)}, "
+                f"got {', '.join(sorted(arrays))}."
+            )
+        epsilon, matrix, mean = (arrays[key] for key in _KEYS)
         if (
             any(array.dtype.kind != "f" for array in (epsilon, matrix, mean))
             or epsilon.shape != ()

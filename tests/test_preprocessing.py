@@ -214,6 +214,15 @@ def test_preprocess_input_refuses():
             preprocessing.preprocess_input(np.zeros((1, 2, 2, 1)), mode)
 
 
+@pytest.mark.parametrize("contents", [b"", b"text", b"PK\3\4 cut", None])
+def test_a_damaged_file_is_named(tmp_path, contents):
+    path = tmp_path / "zca.npz"
+    if contents is not None:
+        path.write_bytes(contents)
+    with pytest.raises(ValueError, match=r"path must be .*undamaged .*zca\.npz"):
+        ZCAWhitening.load(path)
+
+
 def test_decode_predictions_takes_the_last_timestep():
     sequence = np.array([[[0.7, 0.2, 0.1], [0.1, 0.3, 0.6]]])
     decoded = preprocessing.decode_predictions(sequence, 2, ["cat", "dog", "owl"])

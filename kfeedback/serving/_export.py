@@ -176,7 +176,7 @@ def export(
 
 
 def _base(base_dir):
-    base = pathlib.Path(os.path.abspath(os.path.expanduser(base_dir)))
+    base = pathlib.Path(os.path.abspath(checks.path("base_dir", base_dir)))
     # TensorFlow finds no files behind a backslash, TF Serving's configs have quotes.
     wrong = sorted(set('\\"\n').intersection(str(base)))
     if wrong or not base.name:

@@ -72,7 +72,7 @@ def export_file(
         run = openvino.Core().compile_model("model.xml", "CPU", options)
         (predictions,) = run(images).values()
     """
-    path = pathlib.Path(path).expanduser()
+    path = checks.path("path", path)
     if path.suffix not in _FORMATS:
         raise ValueError(
             f"path must end in one of {', '.join(_FORMATS)}, got '{path}'."
