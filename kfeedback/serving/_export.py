@@ -109,7 +109,7 @@ def export(
         `pathlib.Path` of the version.
 
     Raises:
-        TypeError: if `model` is no Keras model, or a list is none.
+        TypeError: if `model` is no Keras model, `base_dir` no path, or a list is none.
         ValueError: if an argument is not as above, the version is there already, or
             what was written does not do as the model does.
     """

@@ -59,7 +59,8 @@ def export_file(
         `pathlib.Path` of the file.
 
     Raises:
-        TypeError: if `model` is no Keras model, or `from_logits` no bool.
+        TypeError: if `model` is no Keras model, `path` no path, or `from_logits` no
+            bool.
         ValueError: if an argument is not as above, the model cannot be converted, or
             the file answers otherwise than the model, or in int8 for more than one
             image of ten.
