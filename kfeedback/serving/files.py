@@ -83,6 +83,13 @@ def export_file(
     shape = image_shape(graph.require_graph(model))
     if calibration is not None:
         calibration = _check_calibration(calibration, path, shape)
+        try:
+            _answers(model, calibration[:1])
+        except Exception as error:  # layers raise whatever they like
+            raise ValueError(
+                f"calibration must be images that '{model.name}' can take, got ones of "
+                f"shape {calibration.shape[1:]}."
+            ) from error
     name, load = _FORMATS[path.suffix]
     spec = tf.TensorSpec([None, *shape], tf.float32)
     asked = [requests.example(spec, shape, False, n).numpy() for n in _BATCHES]
