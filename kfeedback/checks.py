@@ -1,7 +1,13 @@
 """Checks of single arguments, one wording for the whole package."""
 
+import contextlib
+import lzma
 import numbers
 import operator
+import os
+import pathlib
+import zipfile
+import zlib
 
 import numpy as np
 
@@ -80,6 +86,33 @@ def number(name, value, *, above=None, least=None, below=_INFINITY, most=_INFINI
     if not (valid and value < below and value <= most):
         raise ValueError(f"{name} must be a number {bound}, got {value!r}.")
     return float(value)
+
+
+def path(name, value):
+    """Returns a `pathlib.Path`, `~` its home; raises a TypeError for anything else."""
+    if not isinstance(value, str | os.PathLike):
+        raise TypeError(f"{name} must be a path, got {value!r}.")
+    return pathlib.Path(value).expanduser()
+
+
+@contextlib.contextmanager
+def npz(name, file):
+    """Opens an `.npz` file; of what NumPy raises while it is read a ValueError is made.
+
+    Args:
+        name: what the error calls it.
+        file: path of the file, which the error names.
+    """
+    try:
+        with np.load(file, allow_pickle=False) as arrays:
+            yield arrays
+    except (
+        *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError),
+        *(ValueError, TypeError),  # pickled objects; a lone array
+    ) as error:
+        raise ValueError(
+            f"{name} must be the path of an undamaged .npz file, got {file}: {error}."
+        ) from error
 
 
 def one_of(name, value, known):

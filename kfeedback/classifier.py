@@ -16,6 +16,7 @@ from kfeedback import checks, graph
 _ROWS = 16
 _SIDE = 8  # of maps of unknown size
 _PRECISION = 2e-2  # to which rows add up to 1: bfloat16 has 8 bits
+_SINGLE = 1e-3  # to which posteriors of single precision agree
 
 
 class Head:
@@ -189,7 +190,7 @@ def posterior_end(model):
         except Exception as error:  # whatever a layer raises without its activation
             cause = cause or error
             continue
-        if _is_posterior_of(scores, posterior, kind):
+        if _is_posterior_of(scores, posterior, kind, end.precision):
             return {node.operation}
     raise ValueError(
         "model must have one posterior, so that there are scores before it, got "
@@ -221,6 +222,11 @@ class _End:
         }
         self.calls = graph.nodes(list(sources.values()), model.outputs)
         operations = {id(node.operation): node.operation for node in self.calls}
+        tensors = [
+            x for node in self.calls for x in (*node.input_tensors, *node.outputs)
+        ]
+        single = all(x.dtype in ("float32", "float64") for x in tensors)
+        self.precision = _SINGLE if single else _PRECISION
         # What a model does is to follow from its layers, not from what they learnt.
         self._weights = {
             id(v): (v, ops.cast(_moderate(random, tuple(v.shape)), v.dtype))
@@ -242,18 +248,21 @@ class _End:
         return ops.convert_to_numpy(ops.cast(found, "float32"))
 
 
-def _is_posterior_of(scores, posterior, kind):
+def _is_posterior_of(scores, posterior, kind, precision):
     """Whether a softmax or sigmoid of scores is the posterior."""
     if scores.shape != posterior.shape:
         return False
     function = ops.sigmoid if kind == "sigmoid" else ops.softmax
     again = ops.convert_to_numpy(function(ops.convert_to_tensor(scores)))
-    return bool(np.allclose(again, posterior, atol=_PRECISION))
+    return bool(np.allclose(again, posterior, rtol=0, atol=precision))
 
 
 def _moderate(random, shape):
-    """Weights > 0, as a variance is, that keep the size of what goes in."""
-    return random.uniform(0.1, 1, shape) / np.sqrt(np.prod(shape[:-1]))
+    """Weights that keep the size of what goes in; > 0 where they may be variances."""
+    inputs = np.prod(shape[:-1])
+    weights = random.uniform(0.1, 1, shape) / np.sqrt(inputs)
+    # By kernels of one sign all classes would have about the same score.
+    return weights * random.choice((-1, 1), shape) if inputs > 1 else weights
 
 
 def _depends_on(outputs, sources):

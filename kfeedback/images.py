@@ -58,6 +58,9 @@ def decode(source, *, channels=3, name=None):
     try:
         if not isinstance(source, bytes):
             source = pathlib.Path(source).expanduser().read_bytes()
+        if is_png(source):  # all of its checksums, as TensorFlow does
+            with Image.open(io.BytesIO(source)) as image:
+                image.verify()
         with Image.open(io.BytesIO(source)) as image:
             pixels = _pixels(image)
     except Exception as error:  # Pillow lets through whatever a damaged file causes

@@ -1,7 +1,5 @@
 """From pixels to what a network takes, and from what it gives to names."""
 
-import os
-
 import numpy as np
 from keras import ops
 
@@ -164,11 +162,12 @@ class ZCAWhitening:
             path: where to.
 
         Raises:
+            TypeError: if `path` is no path.
             ValueError: if nothing was fitted.
         """
         self._check_fitted()
         np.savez(
-            os.path.expanduser(path),
+            checks.path("path", path),
             mean=self.mean,
             matrix=self.matrix,
             epsilon=self.epsilon,
@@ -182,16 +181,18 @@ class ZCAWhitening:
             path: where from.
 
         Raises:
-            ValueError: if the file holds other arrays, or arrays of another type or
-                shape, that are not finite or, for W, not symmetric.
+            TypeError: if `path` is no path.
+            ValueError: if the file is missing or damaged, holds other arrays, or arrays
+                of another type or shape, that are not finite or, for W, not symmetric.
         """
-        with np.load(os.path.expanduser(path), allow_pickle=False) as file:
-            if tuple(sorted(file.files)) != _KEYS:
-                raise ValueError(
-                    f"The file {path} must hold the arrays {', '.join(_KEYS)}, "
-                    f"got {', '.join(sorted(file.files))}."
-                )
-            epsilon, matrix, mean = (file[key] for key in _KEYS)
+        with checks.npz("path", checks.path("path", path)) as file:
+            arrays = dict(file)
+        if tuple(sorted(arrays)) != _KEYS:
+            raise ValueError(
+                f"The file {path} must hold the arrays {', '.join(_KEYS)}, "
+                f"got {', '.join(sorted(arrays))}."
+            )
+        epsilon, matrix, mean = (arrays[key] for key in _KEYS)
         if (
             any(array.dtype.kind != "f" for array in (epsilon, matrix, mean))
             or epsilon.shape != ()
@@ -289,7 +290,7 @@ def decode_predictions(predictions, top=5, class_names=None):
 
     Args:
         predictions: `(B, classes)`, or `(B, T, classes)`, of which the last timestep
-            is taken.
+            is taken. A sigmoid p of a single class stands for two, 1 − p and p.
         top: int ≥ 1, how many; at most all classes.
         class_names: a name per class; by default its index.
 
@@ -297,8 +298,9 @@ def decode_predictions(predictions, top=5, class_names=None):
         a list with, for each sample, a list of `(name, score)`, best first.
 
     Raises:
-        ValueError: if `predictions` has another rank, `top` is no positive integer,
-            or the number of names is not that of the classes.
+        ValueError: if `predictions` has another rank or a single class with values
+            that are no probabilities, `top` is no positive integer, or the number of
+            names is not that of the classes.
 
     Example:
         >>> decode_predictions(np.array([[0.1, 0.7, 0.2]]), top=1)
@@ -313,6 +315,14 @@ def decode_predictions(predictions, top=5, class_names=None):
     top = checks.integer("top", top)
     if predictions.ndim == 3:
         predictions = predictions[:, -1]
+    if predictions.shape[1] == 1:
+        low, high = predictions.min(initial=0), predictions.max(initial=0)
+        if not (low >= 0 and high <= 1):
+            raise ValueError(
+                "predictions of a single class must be from 0 to 1, as a sigmoid's, "
+                f"got {low:g} to {high:g}."
+            )
+        predictions = np.concatenate([1 - predictions, predictions], axis=1)
     classes = predictions.shape[1]
     names = [str(n) for n in range(classes)] if class_names is None else class_names
     if len(names) != classes:

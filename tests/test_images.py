@@ -181,6 +181,7 @@ def test_home(tmp_path, monkeypatch):
 
 
 def flipped(contents, place):
+    place %= len(contents)
     return contents[:place] + bytes([contents[place] ^ 255]) + contents[place + 1 :]
 
 
@@ -193,7 +194,9 @@ def flipped(contents, place):
         (encoded(smooth(), "JPEG")[:400], "Truncated"),
         (encoded(smooth(), "JPEG")[:-80], "truncated"),
         (encoded(smooth(), "BMP")[:400], "truncated"),
-        (flipped(encoded(Image.fromarray(pixels(40, 40)), "PNG"), 900), "broken data"),
+        (flipped(encoded(Image.fromarray(pixels(40, 40)), "PNG"), 900), "broken PNG"),
+        (encoded(smooth(), "PNG")[:-12], "truncated"),  # all pixels are there
+        (flipped(encoded(smooth(), "PNG"), -14), "broken PNG file"),  # a checksum
         (encoded(Image.new("F", (3, 3)), "TIFF"), "32 bits"),
         (None, "No such file"),
     ],

@@ -214,11 +214,31 @@ def test_preprocess_input_refuses():
             preprocessing.preprocess_input(np.zeros((1, 2, 2, 1)), mode)
 
 
+@pytest.mark.parametrize("contents", [b"", b"text", b"PK\3\4 cut", None])
+def test_a_damaged_file_is_named(tmp_path, contents):
+    path = tmp_path / "zca.npz"
+    if contents is not None:
+        path.write_bytes(contents)
+    with pytest.raises(ValueError, match=r"path must be .*undamaged .*zca\.npz"):
+        ZCAWhitening.load(path)
+
+
 def test_decode_predictions_takes_the_last_timestep():
     sequence = np.array([[[0.7, 0.2, 0.1], [0.1, 0.3, 0.6]]])
     decoded = preprocessing.decode_predictions(sequence, 2, ["cat", "dog", "owl"])
     assert decoded == [[("owl", 0.6), ("dog", 0.3)]]
     assert preprocessing.decode_predictions(sequence[:, 0], 1) == [[("0", 0.7)]]
+
+
+def test_one_sigmoid_has_two_names():
+    decode = preprocessing.decode_predictions
+    for p in (np.array([[0.75], [0.125]]), np.array([[[0.5], [0.75]], [[1], [0.125]]])):
+        assert decode(p) == [[("1", 0.75), ("0", 0.25)], [("0", 0.875), ("1", 0.125)]]
+        assert decode(p, 1, ["no", "yes"]) == [[("yes", 0.75)], [("no", 0.875)]]
+        with pytest.raises(ValueError, match="class_names must be 2 names"):
+            decode(p, 1, ["yes"])
+    with pytest.raises(ValueError, match=r"predictions .* from 0 to 1, .* got -0.5 to"):
+        decode(np.array([[-0.5], [3.0]]))
 
 
 @pytest.mark.parametrize(

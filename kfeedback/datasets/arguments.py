@@ -17,6 +17,14 @@ def is_path(name):
     return isinstance(name, os.PathLike) or "/" in name
 
 
+def expanded(name, path):
+    """A path as text, `~` its home, or `None`; a URL, which TFDS takes, stays one."""
+    if path is None:
+        return None
+    checks.path(name, path)
+    return os.path.expanduser(path)
+
+
 def visible(folder):
     """The paths in a folder, sorted, without hidden ones: `.DS_Store`, `._1.png`.
 

@@ -4,7 +4,6 @@
 `ArrayDataset` feeds arrays to `model.fit` on every Keras backend.
 """
 
-import os
 import pathlib
 
 import keras
@@ -59,6 +58,7 @@ def load_arrays(name, split, *, data_dir=None, seed=0, classes=None):
         `(N,)` or, if `info.multi_label`, `(N, classes)`, and a `DatasetInfo`.
 
     Raises:
+        TypeError: if `data_dir` is no path.
         ValueError: if the name, the split, the classes or the content of a file is not
             as above, or no example is left.
         ImportError: if there are JPEG files to decode and Pillow is missing.
@@ -73,9 +73,8 @@ def load_arrays(name, split, *, data_dir=None, seed=0, classes=None):
     elif name == "mnist_background_images_sample":
         images, labels, count = npz.read(SAMPLE_PATH, split)
     elif str(name).endswith(".npz"):
-        images, labels, count = npz.read(
-            pathlib.Path(*map(os.path.expanduser, (data_dir or ".", name))), split
-        )
+        folder = checks.path("data_dir", "." if data_dir is None else data_dir)
+        images, labels, count = npz.read(folder / checks.path("name", name), split)
     else:
         raise ValueError(
             f"name must be {' or '.join(map(repr, ARRAY_NAMES))} or a path "

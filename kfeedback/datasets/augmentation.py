@@ -296,8 +296,10 @@ def _fourier_mix(alpha, decay=3):
     return apply
 
 
-# In float32 under every policy: the images of a batch come before the network.
-_color = {"value_range": _RANGE, "dtype": "float32"}
+# In float32, channels last, whatever Keras is told: the images of a batch come before
+# the network.
+_always = {"dtype": "float32", "data_format": "channels_last"}
+_color = {"value_range": _RANGE, **_always}
 
 AUGMENTATIONS.add(
     "color_jitter",
@@ -311,7 +313,7 @@ AUGMENTATIONS.add(
                 # Its m / (1 + m) multiplies by m. Its range is that of saturations.
                 ((1 - share) / (2 - share), (1 + share) / (2 + share)),
                 value_range=(0, 1),
-                dtype="float32",
+                **_always,
             ),
         ),
         colored=True,
@@ -341,7 +343,7 @@ AUGMENTATIONS.add(
     "mixup",
     Augmentation(
         "Images and labels are blended; α of the beta distribution.",
-        _mixing(lambda alpha: keras.layers.MixUp(alpha, dtype="float32")),
+        _mixing(lambda alpha: keras.layers.MixUp(alpha, **_always)),
         mixes=True,
     ),
 )
@@ -349,9 +351,7 @@ AUGMENTATIONS.add(
     "cutmix",
     Augmentation(
         "A rectangle comes from another image; α of the beta distribution.",
-        _mixing(
-            lambda alpha: keras.layers.CutMix(factor=(alpha, alpha), dtype="float32")
-        ),
+        _mixing(lambda alpha: keras.layers.CutMix(factor=(alpha, alpha), **_always)),
         mixes=True,
     ),
 )

@@ -10,7 +10,7 @@ import numpy as np
 
 from kfeedback import checks, images
 from kfeedback.datasets import voc
-from kfeedback.datasets.arguments import height_width, is_path, near
+from kfeedback.datasets.arguments import expanded, height_width, is_path, near
 from kfeedback.datasets.sources import SOURCES
 
 
@@ -133,9 +133,11 @@ def stream_boxes(
         nothing is left are left out.
 
     Raises:
+        TypeError: if `data_dir` is no path.
         ValueError: if there is no such data set, or an argument is not as above; where
-            an annotation or, in the iteration, an image is missing or damaged, or a box
-            ends before it starts, the error names the file.
+            an annotation or, in the iteration, an image is missing or damaged, a box
+            ends before it starts, or an annotation is of another size than its image
+            (as of a photograph turned by its EXIF), the error names the file.
 
     Example:
         >>> for one in stream_boxes("./VOC2007", "val", image_size=224):
@@ -151,8 +153,7 @@ def stream_boxes(
     if is_path(name) and folder.is_dir():
         read, names, total = voc.open_folder(folder, split, class_names, count)
     else:
-        data_dir = None if data_dir is None else os.path.expanduser(data_dir)
-        read, names, total = _tfds(name, split, data_dir)
+        read, names, total = _tfds(name, split, expanded("data_dir", data_dir))
     total = total if count is None else min(count, total)
     return BoxStream(names, read, total, image_size, center_crop)
 

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from kfeedback import checks
 from kfeedback.datasets import augmentation
-from kfeedback.datasets.arguments import height_width
+from kfeedback.datasets.arguments import expanded, height_width
 from kfeedback.datasets.arrays import FILLS, epoch_plan
 from kfeedback.datasets.sources import SOURCES, open_split
 
@@ -108,6 +108,7 @@ def load(
         `augment` mixes images, float32 `(B, classes)`; and a `DatasetInfo`.
 
     Raises:
+        TypeError: if `data_dir` or `manual_dir` is no path.
         ValueError: if the data set or split is unknown, a folder is missing, or
             another argument is not as above; or if an image cannot be decoded: the
             error names its file. (Where images are not cached, the iteration raises
@@ -131,7 +132,8 @@ def load(
         )
     initial_epoch = checks.integer("initial_epoch", initial_epoch, 0)
     image_size = height_width(image_size)
-    data_dir, manual_dir = map(_expanded, (data_dir, manual_dir))
+    data_dir = expanded("data_dir", data_dir)
+    manual_dir = expanded("manual_dir", manual_dir)
     if manual_dir is not None and not os.path.isdir(manual_dir):
         raise ValueError(
             f"manual_dir must be a folder that exists, got {manual_dir!r}."
@@ -231,10 +233,6 @@ def _finished(dataset, steps):
     )
     dataset = dataset.apply(tf.data.experimental.assert_cardinality(steps))
     return dataset.with_options(options)
-
-
-def _expanded(path):
-    return None if path is None else os.path.expanduser(path)
 
 
 def _crop(center, area, size, cache):

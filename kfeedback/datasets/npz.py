@@ -1,13 +1,10 @@
 """Reading a split from an `.npz` file, in the layouts that `load_arrays` describes."""
 
-import contextlib
 import itertools
-import lzma
-import zipfile
-import zlib
 
 import numpy as np
 
+from kfeedback import checks
 from kfeedback import images as pixels
 from kfeedback.datasets.arguments import split_bounds
 
@@ -30,7 +27,7 @@ def read(path, split):
     """
     if not path.is_file():
         raise ValueError(f"name must be the path of a file, got {path}.")
-    with _undamaged(path), np.load(path, allow_pickle=False) as file:
+    with checks.npz("name", path) as file:
         keys = file.files
         labels = {
             key.removeprefix("y_").removesuffix("_labels"): file[key]
@@ -49,7 +46,7 @@ def read(path, split):
     wanted = next((kind for kind in kinds if set(kind) <= set(keys)), None)
     if wanted is None:
         raise ValueError(f"The file {path} holds no images of the split {name!r}.")
-    with _undamaged(path), np.load(path, allow_pickle=False) as file:
+    with checks.npz("name", path) as file:
         images, *ends = [file[key] for key in wanted]
     count = len(*ends or [images])
     if ends:
@@ -74,20 +71,6 @@ def read(path, split):
         width[0] if width else 1 + max(int(v.max(initial=0)) for v in labels.values())
     )
     return images, labels[name][start:stop], classes
-
-
-@contextlib.contextmanager
-def _undamaged(path):
-    """Names the file in what NumPy raises where it is none of its kind, or damaged."""
-    try:
-        yield
-    except (
-        *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError),
-        *(ValueError, TypeError),  # pickled objects; a lone array
-    ) as error:
-        raise ValueError(
-            f"name must be the path of an undamaged .npz file, got {path}: {error}."
-        ) from error
 
 
 def _check_labels(path, name, labels):

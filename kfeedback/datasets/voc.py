@@ -52,9 +52,17 @@ def open_folder(folder, split, class_names, count):
 
     def examples():
         for file in files:
-            image, objects = _annotation(file)
+            name, size, objects = _annotation(file)
+            image = images.decode(folder / "JPEGImages" / name)
+            height, width = image.shape[:2]
+            if size not in (None, (width, height)):
+                raise _refused(
+                    file,
+                    f"its boxes are in an image of {size[0]}×{size[1]} pixels, {name} "
+                    f"has {width}×{height}",
+                )
             yield (
-                images.decode(folder / "JPEGImages" / image),
+                image,
                 [names.index(name) for name, _ in objects],
                 np.array([box for _, box in objects], float).reshape(-1, 4),
             )
@@ -74,32 +82,64 @@ def _listed(folder, split):
 
 
 def _classes(files):
-    return {name for file in files for name, _ in _annotation(file)[1]}
+    return {name for file in files for name, _ in _annotation(file)[2]}
 
 
 def _annotation(path):
-    """The image's file and `(name, (top, left, bottom, right))` of every object.
+    """The image's file, its size and `(name, box)` of every object.
 
-    VOC counts pixels from 1 and its upper bounds belong to the box.
+    The size is `(width, height)`, or `None` where there is none, or zeros as some
+    programs write. A box is `(top, left, bottom, right)`: VOC counts pixels from 1 and
+    its upper bounds belong to the box.
     """
     try:
         root = xml.etree.ElementTree.parse(path).getroot()
         # Only a name: a path could lead anywhere.
-        image = pathlib.PurePath(root.find("filename").text.strip()).name
+        image = pathlib.PurePath(_text(root, "filename")).name
         if not image or image.startswith("."):
             raise ValueError("its filename is none")
-        return image, [_object(one) for one in root.iter("object")]
-    except (OSError, AttributeError, TypeError, ValueError, SyntaxError) as error:
-        raise ValueError(
-            "name must be a folder with annotations of VOC, got "
-            f"{str(path)!r}: {str(error).rstrip('.')}."
-        ) from error
+        return image, _size(root), [_object(one) for one in root.iter("object")]
+    except OSError as error:
+        raise _refused(path, error.strerror) from error
+    except (ValueError, SyntaxError) as error:
+        raise _refused(path, str(error)) from error
+
+
+def _refused(path, reason):
+    return ValueError(
+        "name must be a folder with annotations of VOC, got "
+        f"{str(path)!r}: {reason.rstrip('.')}."
+    )
+
+
+def _text(element, tag):
+    text = (element.findtext(tag) or "").strip()
+    if not text:
+        raise ValueError(f"{element.tag} has no {tag}")
+    return text
+
+
+def _number(element, tag):
+    text = _text(element, tag)
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(f"{tag} must be a number, got {text!r}") from None
+
+
+def _size(root):
+    try:
+        size = tuple(int(root.findtext(f"size/{side}")) for side in ("width", "height"))
+    except (TypeError, ValueError):
+        return None
+    return size if min(size) > 0 else None
 
 
 def _object(element):
-    name = element.find("name").text.strip()
-    box = element.find("bndbox")
-    top, left, bottom, right = (float(box.find(side).text) for side in _SIDES)
+    name, box = _text(element, "name"), element.find("bndbox")
+    if box is None:
+        raise ValueError(f"the object {name!r} has no bndbox")
+    top, left, bottom, right = (_number(box, side) for side in _SIDES)
     whole = all(map(math.isfinite, (top, left, bottom, right)))
     if not (whole and top <= bottom and left <= right):
         raise ValueError(

@@ -109,7 +109,7 @@ def export(
         `pathlib.Path` of the version.
 
     Raises:
-        TypeError: if `model` is no Keras model, or a list is none.
+        TypeError: if `model` is no Keras model, `base_dir` no path, or a list is none.
         ValueError: if an argument is not as above, the version is there already, or
             what was written does not do as the model does.
     """
@@ -176,7 +176,7 @@ def export(
 
 
 def _base(base_dir):
-    base = pathlib.Path(os.path.abspath(os.path.expanduser(base_dir)))
+    base = pathlib.Path(os.path.abspath(checks.path("base_dir", base_dir)))
     # TensorFlow finds no files behind a backslash, TF Serving's configs have quotes.
     wrong = sorted(set('\\"\n').intersection(str(base)))
     if wrong or not base.name:
@@ -247,18 +247,23 @@ def _write(model, endpoints, folder):
         archive.add_endpoint(
             endpoint.name, endpoint.function, input_signature=[endpoint.spec]
         )
-    with _named_for_tensorflow(model):
+    with named_for_tensorflow(model):
         archive.write_out(str(folder), verbose=False)
 
 
+def is_name_of_tensorflow(name):
+    """Whether TensorFlow takes a name at the root, as it does not `_conv`."""
+    return re.match(r"[A-Za-z0-9.]", name) is not None
+
+
 @contextlib.contextmanager
-def _named_for_tensorflow(model):
+def named_for_tensorflow(model):
     """TensorFlow writes no variable such as `_conv/kernel`, which Keras takes."""
     variables = [variable.value for variable in model.variables]
     names = [variable._handle_name for variable in variables]
     try:
         for variable, name in zip(variables, names, strict=True):
-            if not re.match(r"[A-Za-z0-9.]", name):
+            if not is_name_of_tensorflow(name):
                 variable._handle_name = f"network/{name}"
         yield
     finally:

@@ -13,7 +13,11 @@ import tensorflow as tf
 from kfeedback import checks, graph
 from kfeedback.early_exit import early_exit
 from kfeedback.serving import _endpoints, requests
-from kfeedback.serving._export import image_shape
+from kfeedback.serving._export import (
+    image_shape,
+    is_name_of_tensorflow,
+    named_for_tensorflow,
+)
 
 _BATCHES = (1, 3)
 _TOLERANCE = 1e-4
@@ -55,7 +59,8 @@ def export_file(
         `pathlib.Path` of the file.
 
     Raises:
-        TypeError: if `model` is no Keras model, or `from_logits` no bool.
+        TypeError: if `model` is no Keras model, `path` no path, or `from_logits` no
+            bool.
         ValueError: if an argument is not as above, the model cannot be converted, or
             the file answers otherwise than the model, or in int8 for more than one
             image of ten.
@@ -68,7 +73,7 @@ def export_file(
         run = openvino.Core().compile_model("model.xml", "CPU", options)
         (predictions,) = run(images).values()
     """
-    path = pathlib.Path(path).expanduser()
+    path = checks.path("path", path)
     if path.suffix not in _FORMATS:
         raise ValueError(
             f"path must end in one of {', '.join(_FORMATS)}, got '{path}'."
@@ -78,6 +83,13 @@ def export_file(
     shape = image_shape(graph.require_graph(model))
     if calibration is not None:
         calibration = _check_calibration(calibration, path, shape)
+        try:
+            _answers(model, calibration[:1])
+        except Exception as error:  # layers raise whatever they like
+            raise ValueError(
+                f"calibration must be images that '{model.name}' can take, got ones of "
+                f"shape {calibration.shape[1:]}."
+            ) from error
     name, load = _FORMATS[path.suffix]
     spec = tf.TensorSpec([None, *shape], tf.float32)
     asked = [requests.example(spec, shape, False, n).numpy() for n in _BATCHES]
@@ -156,7 +168,12 @@ def _check_exit_threshold(threshold, path, calibration):
 
 
 def _export(model, name, path):
-    model.export(str(path), format=name, verbose=False)
+    image, more = model.inputs[0], {}
+    if not is_name_of_tensorflow(image.name):
+        spec = keras.InputSpec(image.dtype, image.shape, name="images")
+        more["input_signature"] = [spec]
+    with named_for_tensorflow(model):
+        model.export(str(path), format=name, verbose=False, **more)
     if name == "openvino":
         _drop_loose_ends(path)
 

@@ -80,7 +80,7 @@ def save(model, path, *, compress=False, dtype=None, **about):
             model knows if not given.
 
     Raises:
-        TypeError: if `compress` is no bool or `model` no model.
+        TypeError: if `compress` is no bool, `model` no model or `path` no path.
         ValueError: if the model is not built, two variables share a path, one is not
             finite as stored, the folder does not exist, or an attribute is not as in
             `ABOUT`.
@@ -90,7 +90,7 @@ def save(model, path, *, compress=False, dtype=None, **about):
         raise ValueError(f"dtype must be None or 'float16', got {dtype!r}.")
     attributes = _attributes({**origins.origin(model), **about})
     # Of a link the file is replaced; the link stays.
-    path = pathlib.Path(os.path.realpath(os.path.expanduser(path)))
+    path = pathlib.Path(os.path.realpath(checks.path("path", path)))
     if path.is_dir() or not path.parent.is_dir():
         raise ValueError(
             f"path must be a file in a folder that exists, got {str(path)!r}."

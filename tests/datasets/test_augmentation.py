@@ -60,6 +60,16 @@ def test_what_is_left_of_an_epoch_is_what_it_was(recipe):
     assert whole[0][0].min() >= 0 and whole[0][0].max() <= 255
 
 
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_channels_are_last_whatever_keras_is_told(recipe):
+    expected = arrays(epochs(recipe)(1))
+    keras.config.set_image_data_format("channels_first")
+    try:
+        assert_same(arrays(epochs(recipe)(1)), expected)
+    finally:
+        keras.config.set_image_data_format("channels_last")
+
+
 @pytest.mark.parametrize("recipe", sorted(RECIPES.keys() - {"center_crop", "all"}))
 def test_epochs_batches_and_seeds_differ_in_more_than_order(recipe):
     """Without shuffling, one image comes at one place."""

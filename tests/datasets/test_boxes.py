@@ -90,6 +90,59 @@ def test_bad_annotations(voc):
     assert ".." not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("wrong", "right", "reason"),
+    [
+        (
+            "<filename> </filename>",
+            "<filename>c.jpg</filename>",
+            "annotation has no filename",
+        ),
+        (
+            "<file>c.jpg</file>",
+            "<filename>c.jpg</filename>",
+            "annotation has no filename",
+        ),
+        ("<name></name>", "<name>bird</name>", "object has no name"),
+        ("<name> </name>", "<name>bird</name>", "object has no name"),
+        ("<box>", "<bndbox>", "the object 'bird' has no bndbox"),
+        ("", "<xmax>2</xmax>", "bndbox has no xmax"),
+        ("<xmax/>", "<xmax>2</xmax>", "bndbox has no xmax"),
+        ("<xmax>1,5</xmax>", "<xmax>2</xmax>", "xmax must be a number, got '1,5'"),
+    ],
+)
+def test_what_an_annotation_lacks_is_said(voc, wrong, right, reason):
+    path = voc / "Annotations" / "c.xml"
+    text = path.read_text().replace(right, wrong)
+    path.write_text(text.replace("</bndbox>", "</box>") if "box" in wrong else text)
+    with pytest.raises(ValueError) as error:
+        load_boxes(voc, "all")
+    assert str(error.value) == (
+        f"name must be a folder with annotations of VOC, got {str(path)!r}: {reason}."
+    )
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "fits"),
+    [(40, 20, True), (0, 0, True), (20, 40, False), (80, 40, False), ("?", 20, True)],
+)
+def test_boxes_in_another_size_than_the_image_are_refused(voc, width, height, fits):
+    """As of a photograph that was turned, or made smaller, after it was annotated."""
+    path = voc / "Annotations" / "b.xml"
+    size = f"<size><width>{width}</width><height>{height}</height></size>"
+    path.write_text(path.read_text().replace("<object>", f"{size}<object>", 1))
+    stream = stream_boxes(voc, "all")
+    if fits:
+        assert [len(one.boxes) for one in stream] == [1, 2, 1]
+        return
+    with pytest.raises(ValueError) as error:
+        list(stream)
+    assert str(error.value) == (
+        f"name must be a folder with annotations of VOC, got {str(path)!r}: its boxes "
+        f"are in an image of {width}×{height} pixels, b.jpg has 40×20."
+    )
+
+
 def annotate(voc, name, *objects):
     inside = "".join(_OBJECT.format(*one) for one in objects)
     (voc / "Annotations" / f"{name}.xml").write_text(

@@ -268,10 +268,43 @@ def test_what_an_output_is_is_measured(written):
     np.testing.assert_allclose(posterior, expected, atol=1e-6)
 
 
-def test_a_softmax_that_is_none_of_scores_is_refused():
-    model = network(end=lambda x: layers.Lambda(lambda x: softmax(x / 2))(x))
+def smoothed(share):
+    return lambda x: (1 - share) * ops.softmax(x) + share / 3
+
+
+def of_sigmoids(x):
+    return ops.sigmoid(x) / ops.sum(ops.sigmoid(x), axis=-1, keepdims=True)
+
+
+NO_SOFTMAX = {
+    "halved, in one call": layers.Lambda(lambda x: softmax(x / 2)),
+    "calibrated, in one call": layers.Lambda(lambda x: softmax(x / 1.05)),
+    "smoothed, in one call": layers.Lambda(smoothed(0.1)),
+    "smoothed": smoothed(0.1),
+    "smoothed a little": smoothed(0.01),
+    "of sigmoids, in one call": layers.Lambda(of_sigmoids),
+    "of sigmoids": of_sigmoids,
+}
+
+
+@pytest.mark.parametrize("written", NO_SOFTMAX)
+def test_a_softmax_that_is_none_of_scores_is_refused(written):
+    model = network(end=lambda x: NO_SOFTMAX[written](layers.Dense(3)(x)))
     with pytest.raises(ValueError, match="model must have one posterior"):
         explain.Explainer(model, "gradient")
+
+
+@pytest.mark.parametrize("dtype", ["mixed_bfloat16", "mixed_float16"])
+def test_a_softmax_of_half_precision_is_one(dtype):
+    keras.config.set_dtype_policy(dtype)
+    try:
+        model = network(end=lambda x: layers.Dense(3, activation="softmax")(x))
+    finally:
+        keras.config.set_dtype_policy("float32")
+    images = common.images(3, (8, 8, 2))
+    found = explain.Explainer(model, "gradient").predict(images / 255)
+    expected = ops.convert_to_numpy(ops.cast(model(images / 255), "float32"))
+    np.testing.assert_allclose(found, expected, atol=1e-2)
 
 
 def test_a_name_alone_makes_no_softmax():

@@ -125,14 +125,15 @@ def test_without_nncf_it_says_what_to_install(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-def test_images_that_nncf_cannot_use_are_refused(tmp_path):
-    pytest.importorskip("nncf")
+def test_images_that_the_model_cannot_take_are_refused(tmp_path):
     image = keras.Input((None, None, 3))
     y = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(4, 3)(image))
     model = keras.Model(image, keras.layers.Dense(3)(y))
     small, none = np.ones((2, 1, 1, 3), "float32"), np.ones((2, 0, 4, 3), "float32")
-    with pytest.raises(ValueError, match="model must be one that nncf can quantize"):
+    with pytest.raises(ValueError) as error:
         kfeedback.serving.export_file(model, tmp_path / "m.xml", calibration=small)
+    harness.assert_one_sentence(error.value, "calibration must be images that '")
+    assert str(error.value).endswith("can take, got ones of shape (1, 1, 3).")
     with pytest.raises(ValueError) as error:
         kfeedback.serving.export_file(model, tmp_path / "m.xml", calibration=none)
     harness.assert_one_sentence(error.value, "calibration must be an array (N, None")
@@ -246,6 +247,24 @@ def test_the_output_may_stand_in_a_list_or_dict(pack, suffix, tmp_path):
     images = harness.random_images(plain.input_shape[1:], 2)
     (found,) = files._FORMATS[f".{suffix}"][1](path)(images)
     np.testing.assert_allclose(found, plain(images), rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("suffix", RUNTIMES)
+def test_names_that_begin_with_an_underscore(suffix, tmp_path):
+    """Keras itself cannot export them as LiteRT."""
+    for package in RUNTIMES[suffix]:
+        pytest.importorskip(package)
+    files = importlib.import_module("kfeedback.serving.files")
+    x = inputs = keras.Input((8, 8, 3), name="_image")
+    x = keras.layers.Conv2D(4, 3, activation="relu", name="_conv_stem")(x)
+    x = keras.layers.GlobalAveragePooling2D(name="-pool")(x)
+    model = keras.Model(inputs, keras.layers.Dense(3, name="_scores")(x))
+    names = [variable.value.name for variable in model.variables]
+    path = kfeedback.serving.export_file(model, tmp_path / f"m.{suffix}")
+    images = harness.random_images((8, 8, 3), 2)
+    (found,) = files._FORMATS[f".{suffix}"][1](path)(images)
+    np.testing.assert_allclose(found, model(images), rtol=0, atol=1e-4)
+    assert [variable.value.name for variable in model.variables] == names
 
 
 @pytest.mark.parametrize("suffix", RUNTIMES)
