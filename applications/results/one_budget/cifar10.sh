@@ -54,6 +54,10 @@ vgg crcn 5 --model=crcn --backbone=vgg_small --backbone_args="$HALF" --timesteps
 row cliquenet 12 --model=cliquenet --lr=0.1
 row feedback_convlstm 12 --model=feedback_convlstm --discount=1.2 --optimizer=adam \
   --lr=0.001 --weight_decay=0
+# The paper's dropout of 0.2 is for training without augmentation.
+row cliquenet_no_dropout 8 --model=cliquenet --lr=0.1 --model_args='{"dropout": 0}'
+row cliquenet_1_1_no_dropout 11 --model=cliquenet --lr=0.1 --model_args='{"dropout": 0,
+  "filters": 41, "block_feature": "I", "transition_feature": "I"}'
 lnin ft_lnin 8 --model=lnin --lr=0.01
 lnin ft2lr_lnin 8 --model=lnin --lr=0.02
 lnin lr_lnin_3 3 --model=lrnet --backbone=lnin --timesteps=3 --lr=0.01
