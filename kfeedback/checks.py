@@ -95,6 +95,12 @@ def path(name, value):
     return pathlib.Path(value).expanduser()
 
 
+def reason(error):
+    """What an exception says, as the end of a sentence: one line without a point."""
+    text = " ".join(str(error).split()).rstrip(".")
+    return text.replace(". ", "; ") or type(error).__name__
+
+
 @contextlib.contextmanager
 def npz(name, file):
     """Opens an `.npz` file; of what NumPy raises while it is read a ValueError is made.

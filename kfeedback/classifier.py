@@ -192,9 +192,10 @@ def posterior_end(model):
             continue
         if _is_posterior_of(scores, posterior, kind, end.precision):
             return {node.operation}
+    tried = f" ({checks.reason(cause)})" if cause else ""
     raise ValueError(
         "model must have one posterior, so that there are scores before it, got "
-        f"'{model.name}', in which no single layer makes a {kind} of scores."
+        f"'{model.name}', in which no single layer makes a {kind} of scores{tried}."
     ) from cause
 
 

@@ -171,7 +171,7 @@ def main(settings):
     about = {
         "preprocessing": settings.preprocessing,
         "classes": info.num_classes,
-        # A copy of the data that knows no names has their numbers.
+        # Of the data that it is measured on: a copy to train on may know no names.
         "class_names": list(info.class_names or found["class_names"] or numbers),
         "dataset": f"{settings.dataset}, {settings.train_split}",
         "commit": found["commit"],

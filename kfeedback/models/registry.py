@@ -7,7 +7,7 @@ factory the decorator `kfeedback.models.factory.family` enters here.
 import dataclasses
 from collections.abc import Callable
 
-from kfeedback import renamed
+from kfeedback import checks, renamed
 from kfeedback.registry import Registry
 from kfeedback.weights import origins
 
@@ -136,7 +136,7 @@ def build(origin):
     try:
         return known[name].factory(**arguments)
     except (TypeError, ValueError) as error:
-        reason = " ".join(str(error).split()).rstrip(".")
         raise ValueError(
-            f"origin must have arguments that {name} takes, got others: {reason}."
+            f"origin must have arguments that {name} takes, got others: "
+            f"{checks.reason(error)}."
         ) from error

@@ -88,7 +88,7 @@ def export_file(
         except Exception as error:  # layers raise whatever they like
             raise ValueError(
                 f"calibration must be images that '{model.name}' can take, got ones of "
-                f"shape {calibration.shape[1:]}."
+                f"shape {calibration.shape[1:]}: {checks.reason(error)}."
             ) from error
     name, load = _FORMATS[path.suffix]
     spec = tf.TensorSpec([None, *shape], tf.float32)

@@ -19,6 +19,8 @@ import urllib.error
 import urllib.parse
 import urllib.request
 
+from kfeedback import checks
+
 try:
     import fcntl
 except ImportError:  # on Windows: then every process fetches for itself
@@ -72,7 +74,7 @@ def fetch(entry):
                 _download(_address(entry), entry, temporary, deadline)
                 os.replace(temporary, path)
     except (OSError, http.client.HTTPException, _Refused) as error:
-        reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+        reason = checks.reason(error)
         if time.monotonic() >= deadline:
             reason = f"nothing whole in the time limit of {seconds(entry.size):.0f} s"
         raise ValueError(

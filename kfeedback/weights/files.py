@@ -272,7 +272,7 @@ def _opened(path):
         with h5py.File(path, "r") as file:
             yield file
     except _hdf5.ERRORS as error:
-        reason = " ".join(str(error).split()).rstrip(".")
+        reason = checks.reason(error)
         raise ValueError(f"weights must be readable, got {path}: {reason}.") from error
 
 

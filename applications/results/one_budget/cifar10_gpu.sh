@@ -21,8 +21,13 @@ chain() { # length, rows in turn
   done
 }
 
-chain 1 cliquenet cliquenet_1_1 &
-chain 1 feedback_convlstm feedforward_convlstm &
-chain 6 lnin lr_lnin_2 ft_lnin lr_lnin_3 &
-chain 4 vgg_small crcn ft_vgg_small &
-wait
+chains=()
+chain 1 cliquenet cliquenet_1_1 & chains+=($!)
+chain 1 feedback_convlstm feedforward_convlstm & chains+=($!)
+chain 6 lnin lr_lnin_2 ft_lnin lr_lnin_3 & chains+=($!)
+chain 4 vgg_small crcn ft_vgg_small & chains+=($!)
+failed=0
+for one in "${chains[@]}"; do
+  wait "$one" || failed=1
+done
+exit $failed
