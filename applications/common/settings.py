@@ -229,6 +229,16 @@ class Settings:
                     f"it, got {as_text(getattr(self, name))!r}."
                 )
 
+    def require_one(self, names):
+        """The one of these flags that is given; refuses none and several."""
+        given = [name for name in names if getattr(self, name)]
+        if len(given) != 1:
+            raise ValueError(
+                f"--{' or --'.join(names)} must be given, one of them, got "
+                f"{' and '.join(f'--{name}' for name in given) or 'none'}."
+            )
+        return given[0]
+
     def command_line(self, also=()):
         """The flags of the command line, without those that say where files are.
 

@@ -6,7 +6,7 @@ import functools
 from applications.common.data import Data
 from applications.common.settings import field
 
-_run = functools.partial(field, group="run")
+_network = functools.partial(field, group="network")
 _exit = functools.partial(field, group="early exit")
 
 
@@ -15,10 +15,17 @@ class Settings(Data):
     """The flags of applications.evaluate."""
 
     FROM_RUN = tuple(Data.flags().keys() - {"config", "traceback"})
+    SOURCES = ("run", "weights")
 
-    run: str | None = _run(None, "Folder that applications.train wrote.", required=True)
-    figures: bool = _run(False, "Draw the figures of the model's paper.")
-    flip_average: bool = _run(False, "Mean posterior of image and mirror image.")
+    run: str | None = _network(None, "Folder that applications.train wrote; or")
+    weights: str | None = _network(
+        None, "a tag of kfeedback.list_weights, or a file of its kind."
+    )
+    output_dir: str | None = _network(
+        None, "Folder of what is written; by default that of --run."
+    )
+    figures: bool = _network(False, "Draw the figures of the model's paper.")
+    flip_average: bool = _network(False, "Mean posterior of image and mirror image.")
     early_exit: bool = _exit(False, "Measure stopping as soon as it is sure.")
     exit_loss: float = _exit(
         0.2, "Points of accuracy that early exit may cost.", least=0
@@ -27,7 +34,12 @@ class Settings(Data):
     exit_results: str | None = _exit(None, "CSV file that gets a row of --early_exit.")
 
     def check(self):
-        """Refuses flags that would have no effect."""
+        """Refuses flags that contradict others or would have no effect."""
+        self.require_one(self.SOURCES)
+        if self.weights:
+            self.refuse(("preprocessing",), "--weights")
+            if not self.output_dir:
+                raise ValueError("--output_dir must be given with --weights, got none.")
         if self.early_exit:
             self.refuse(("flip_average",), "--early_exit")
         else:

@@ -19,6 +19,7 @@ import os
 if __name__ == "__main__":
     os.environ["KERAS_BACKEND"] = "tensorflow"  # before Keras is imported
 
+import contextlib
 import pathlib
 
 import numpy as np
@@ -38,16 +39,18 @@ def main(settings):
     model, known = load(settings)
     if settings.format != "saved_model":
         path = output / f"{output.resolve().name}{_SUFFIXES[settings.format]}"
-        output.mkdir(parents=True, exist_ok=True)
-        kfeedback.serving.export_file(
-            model,
-            path,
-            calibration=images,
-            exit_threshold=settings.exit_threshold,
-            from_logits=settings.from_logits,
-        )
+        with _folder(output):
+            kfeedback.serving.export_file(
+                model,
+                path,
+                calibration=images,
+                exit_threshold=settings.exit_threshold,
+                from_logits=settings.from_logits,
+            )
         print(f"wrote {path}")
         return
+    if settings.exit_threshold is not None:
+        known["exit_threshold"] = settings.exit_threshold
     path = kfeedback.serving.export(
         model,
         output,
@@ -57,13 +60,24 @@ def main(settings):
         top=settings.top,
         from_logits=settings.from_logits,
         crop_fraction=settings.crop_fraction,
-        exit_threshold=settings.exit_threshold or 0.9,
         jit_compile=settings.jit_compile,
         warmup_batches=list(settings.warmup_batches),
         keep=settings.keep,
     )
     print((path / "assets.extra" / "README.md").read_text())
     print(f"wrote {path}")
+
+
+@contextlib.contextmanager
+def _folder(path):
+    """A folder for what is written inside; it goes again if that is nothing."""
+    is_new = not path.exists()
+    path.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    finally:
+        if is_new and not any(path.iterdir()):
+            path.rmdir()
 
 
 def _images(path):

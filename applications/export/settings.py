@@ -43,8 +43,8 @@ class Settings(Preprocessing):
     )
     exit_threshold: float | None = _output(
         None,
-        "Probability at which early_exit stops, by default 0.9; an OpenVINO file stops "
-        "early where it is given.",
+        "Probability at which early_exit stops, by default that of "
+        "kfeedback.serving.export; an OpenVINO file stops early where it is given.",
         above=0,
         most=1,
     )
@@ -78,8 +78,7 @@ class Settings(Preprocessing):
     @property
     def source(self):
         """Which of the flags that name a model is given."""
-        (name,) = [name for name in self.SOURCES if getattr(self, name)]
-        return name
+        return self.require_one(self.SOURCES)
 
     @property
     def serves_looks(self):
@@ -88,12 +87,7 @@ class Settings(Preprocessing):
 
     def check(self):
         """Refuses flags that contradict others or would have no effect."""
-        given = [name for name in self.SOURCES if getattr(self, name)]
-        if len(given) != 1:
-            raise ValueError(
-                f"--{' or --'.join(self.SOURCES)} must be given, one of them, got "
-                f"{' and '.join(f'--{name}' for name in given) or 'none'}."
-            )
+        source = self.require_one(self.SOURCES)
         if self.format != "saved_model":
             self.refuse(_OF_A_SAVED_MODEL, f"--format={self.format}")
         if self.format in ("litert", "onnx"):
@@ -104,7 +98,7 @@ class Settings(Preprocessing):
             self.refuse(("calibration",), f"--format={self.format}")
         if self.exit_threshold is not None:
             self.refuse(("calibration",), "--exit_threshold")
-        if given == ["keras_model"]:
+        if source == "keras_model":
             self.require_unfitted("--keras_model")
         else:
-            self.refuse(("preprocessing", "class_names"), f"--{given[0]}")
+            self.refuse(("preprocessing", "class_names"), f"--{source}")

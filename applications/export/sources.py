@@ -3,10 +3,8 @@
 import pathlib
 
 from applications.common import data, runs
-from applications.common.models import load_model
+from applications.common.models import load_model, load_weights
 from kfeedback import weights
-from kfeedback.models import registry
-from kfeedback.weights.registry import locate
 
 
 def load(settings):
@@ -38,19 +36,9 @@ def _load_keras_model(settings):
 
 
 def _load_weights(settings):
-    path = locate(settings.weights)
-    about = weights.describe(path)["about"]
-    arguments = about.get("arguments") or {}
-    if settings.serves_looks and "timesteps" in arguments:
-        arguments = {**arguments, "return_sequences": True}
-    try:
-        model = registry.build({**about, "arguments": arguments})
-    except ValueError as error:
-        raise ValueError(
-            "--weights must be of a network that a factory of kfeedback makes by "
-            f"itself, got {settings.weights!r}: {error}"
-        ) from error
-    weights.load(model, path)
+    model, about = load_weights(
+        "weights", settings.weights, all_looks=settings.serves_looks
+    )
     known = {name: about.get(name) for name in ("preprocessing", "class_names")}
     return model, {**known, "card": weights.card(settings.weights)}
 

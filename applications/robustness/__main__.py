@@ -2,12 +2,15 @@ r"""Measures how models degrade on noisy, hidden, blurred or attacked images.
 
     python -m applications.robustness --runs=runs/vgg,runs/crcn --noise=10,20,30,40,50 \
         --occlusion=0.1,0.2,0.3 --fgsm=1,2,4,8 --seeds=0,1 --output_dir=runs/robust
+    python -m applications.robustness --weights=vgg_small_cifar10,crcn_cifar10 \
+        --dataset=cifar10 --noise=30 --output_dir=runs/published
     python -m applications.robustness --models=mine.keras --preprocessing=torch \
         --dataset=imagenet2012 --eval_split=validation --pgd=1,2 --output_dir=runs/mine
 
 The corruptions, in the units of images of 0 to 255, come before a model's own
 preprocessing. Data set and splits are those of the first run unless flags say
-otherwise; the models of --models get --preprocessing.
+otherwise; the models of --models get --preprocessing, those of --weights what their
+cards say.
 
 Into --output_dir go `robustness.csv`, one row per model, corruption, severity and seed
 (what has a row already is not measured again); `robustness.png`, accuracy against

@@ -7,11 +7,10 @@ from collections.abc import Callable
 
 import keras
 
-from applications.common import data, optimization
-from applications.common.models import check_images, load_model
-from applications.robustness.settings import can_rebuild
+from applications.common import data
+from applications.common.models import check_images
+from applications.robustness import sources
 from kfeedback.attacks import Attack
-from kfeedback.models import registry
 
 
 @dataclasses.dataclass
@@ -20,7 +19,7 @@ class Entry:
 
     Attributes:
         name: of its curve.
-        run: folder or file that it comes from.
+        run: folder, file or tag that it comes from.
         weights: start of the SHA-256 of its file.
         train_seed: that of its run, or empty.
         timesteps: its predictions as --timesteps asks for them, or empty.
@@ -43,41 +42,36 @@ class Entry:
 
 def load_entries(settings, info):
     """The entries of all models that the settings name, for a `DatasetInfo`."""
+    found = sources.find(settings)
+    names = settings.names or [source.name for source in found]
     entries = []
-    for name, path, stored in settings.places:
-        entries += _entries(settings, info, name, path, stored)
+    for name, source in zip(names, found, strict=True):
+        entries += _entries(settings, info, name, source)
     seen = [(x.name, x.run, x.weights, x.timesteps) for x in entries]
     for entry, key in zip(entries, seen, strict=True):
         if seen.count(key) > 1:
             raise ValueError(
-                "--runs and --models must not name a model twice, got "
+                "--runs, --models and --weights must not name a model twice, got "
                 f"'{entry.run}' more than once as '{entry.name}'."
             )
     return entries
 
 
-def _entries(settings, info, name, path, stored):
-    """An entry for each model that a place stands for."""
-    is_run = stored is not None
-    mode = stored.get("preprocessing") if is_run else settings.preprocessing
+def _entries(settings, info, name, source):
+    """An entry for each model that a `Source` stands for."""
     attacks = settings.attacks
-    if attacks and mode == "gcn_zca":
+    if attacks and source.mode == "gcn_zca":
         raise ValueError(
-            f"--{attacks[0]} must be left out for '{path}', whose preprocessing "
-            "gcn_zca has no gradient everywhere, got it."
+            f"--{attacks[0]} must be left out for '{source.place}', whose "
+            "preprocessing gcn_zca has no gradient everywhere, got it."
         )
-    preprocess = data.get_preprocess(mode, path)
-    file = path / "weights.h5" if is_run else path
-    rebuilds = is_run and can_rebuild(registry.get(stored.get("model"), "--runs"))
-    for timesteps in (rebuilds and settings.timesteps) or [""]:
+    preprocess = data.get_preprocess(source.mode, source.place)
+    for timesteps in (source.rebuild and settings.timesteps) or [""]:
         if timesteps:
-            model = rebuild(path, stored, timesteps, info)
-        elif is_run:
-            model = load_model("runs", path / "model.keras")
+            model = source.rebuild(timesteps, info)
         else:
-            model = load_model("models", path)
-        flag = "runs" if is_run else "models"
-        check_images(flag, model, info, from_logits=settings.from_logits)
+            model = source.build(info)
+        check_images(source.flag, model, info, from_logits=settings.from_logits)
         attack = None
         if attacks:
             attack = Attack(
@@ -86,53 +80,15 @@ def _entries(settings, info, name, path, stored):
                 from_logits=settings.from_logits,
                 batch_size=settings.batch_size,
             )
+        several = len(settings.timesteps) > 1 and timesteps
         yield Entry(
-            f"{name} T={timesteps}"
-            if len(settings.timesteps) > 1 and timesteps
-            else name,
-            path.name,
-            hashlib.sha256(file.read_bytes()).hexdigest()[:12],
-            str(stored.get("seed", "")) if is_run else "",
+            f"{name} T={timesteps}" if several else name,
+            pathlib.Path(source.place).name,
+            hashlib.sha256(source.file.read_bytes()).hexdigest()[:12],
+            source.seed,
             str(timesteps),
             model,
-            "" if is_run else mode,
+            source.mode if source.flag == "models" else "",
             preprocess,
             attack,
         )
-
-
-def rebuild(run, stored, timesteps, info):
-    """A feedback network with the weights of a run and another number of timesteps.
-
-    Args:
-        run: folder of the run.
-        stored: its flags.
-        timesteps: int.
-        info: `DatasetInfo`.
-    """
-    init = stored.get("init_from") or ""
-    policy = keras.config.dtype_policy()
-    precision = stored.get("mixed_precision")
-    keras.config.set_dtype_policy(optimization.precision_policy(precision))
-    try:
-        if init.endswith(".keras"):
-            backbone = load_model("runs", pathlib.Path(init))
-        else:
-            backbone = registry.get(stored["backbone"], "--backbone").factory(
-                **(stored["backbone_args"] or {}),
-                input_shape=info.image_shape,
-                classes=info.num_classes,
-            )
-        return registry.get(stored["model"], "--model").factory(
-            backbone,
-            weights=run / "weights.h5",
-            timesteps=timesteps,
-            **(stored["model_args"] or {}),
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(
-            f"--runs must lead to networks that can be built again, got '{run}': "
-            f"{error}"
-        ) from error
-    finally:
-        keras.config.set_dtype_policy(policy)

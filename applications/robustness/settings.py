@@ -2,11 +2,10 @@
 
 import dataclasses
 import functools
-import pathlib
 
-from applications.common import runs
 from applications.common.data import Data
 from applications.common.settings import Output, field
+from applications.robustness import sources
 from kfeedback.corruptions import OCCLUDERS
 from kfeedback.models import registry
 
@@ -18,13 +17,8 @@ _severity = functools.partial(field, group="corruptions")
 _tsne = functools.partial(field, group="t-SNE")
 
 
-def can_rebuild(family):
-    """Whether a run of a `Family` can be rebuilt with other timesteps."""
-    return family.gives_feedback and family.has_timesteps
-
-
 _REBUILT = " or ".join(
-    name for name, one in registry.families().items() if can_rebuild(one)
+    name for name, one in registry.families().items() if sources.can_rebuild(one)
 )
 
 
@@ -38,15 +32,18 @@ class Settings(Output, Data):
 
     runs: tuple[str, ...] = _models((), "Folders that applications.train wrote.")
     models: tuple[str, ...] = _models((), "Models that Keras can load: .keras files.")
+    weights: tuple[str, ...] = _models(
+        (), "Tags of kfeedback.list_weights, or files of their kind."
+    )
     names: tuple[str, ...] = _models(
         (),
         "What rows and figures call the models; those of one name are one curve. By "
-        "default the folder or the file.",
+        "default the folder, the file or the tag.",
     )
     timesteps: tuple[int, ...] = _models(
         (),
         f"Predictions at test time, several for several curves: rebuilds a run of "
-        f"{_REBUILT}.",
+        f"{_REBUILT}, and --weights with timesteps.",
         least=1,
     )
     from_logits: bool = _models(False, "The models end in logits.")
@@ -87,23 +84,12 @@ class Settings(Output, Data):
         """The attacks that are asked for."""
         return [name for name in ATTACKS if getattr(self, name)]
 
-    @property
-    def places(self):
-        """`(name, path, flags of the run or None)` of each model."""
-        paths = [pathlib.Path(place) for place in [*self.runs, *self.models]]
-        stored = [runs.stored_flags("runs", run) for run in self.runs]
-        stored += [None] * len(self.models)
-        names = self.names or [
-            path.stem if flags is None else path.name
-            for path, flags in zip(paths, stored, strict=True)
-        ]
-        return list(zip(names, paths, stored, strict=True))
-
     def check(self):
         """Refuses flags that contradict others or would have no effect."""
-        count = len(self.runs) + len(self.models)
+        found = sources.find(self)
+        count = len(found)
         if not count:
-            raise ValueError("--runs or --models must be given, got none.")
+            raise ValueError("--runs, --models or --weights must be given, got none.")
         if self.names and len(self.names) != count:
             raise ValueError(
                 f"--names must name each of the {count} models, got {len(self.names)} "
@@ -124,11 +110,9 @@ class Settings(Output, Data):
                 self.refuse((flag,), f"no --{needs}")
         if not self.tsne_layers:
             self.refuse(("tsne_noise", "tsne_examples"), "no --tsne_layers")
-        if self.timesteps and not any(
-            stored and can_rebuild(registry.get(stored.get("model"), "--runs"))
-            for _, _, stored in self.places
-        ):
+        if self.timesteps and not any(source.rebuild for source in found):
             raise ValueError(
-                f"--timesteps must be left out without a run of {_REBUILT}, got "
+                f"--timesteps must be left out without a run of {_REBUILT} and "
+                "without --weights with timesteps, got "
                 f"{','.join(map(str, self.timesteps))}."
             )

@@ -77,8 +77,7 @@ def family(
             model = args[0] if is_class else remembering(model)
             origins.note(model, bound.arguments | carrier.origin, made.__name__)
             if carrier.weights is not None and not is_class:
-                once = entry.has_timesteps and bound.arguments["timesteps"] == 1
-                weights_lib.load(model, carrier.weights, without_feedback=once)
+                registry.load_weights(model, carrier.weights)
             return None if is_class else model
 
         call.__signature__ = signature

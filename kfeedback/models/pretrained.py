@@ -1,8 +1,8 @@
 """Networks by the tag of their published weights."""
 
-from kfeedback import checks, weights
+from kfeedback import checks
 from kfeedback.models import registry
-from kfeedback.weights.registry import ENTRIES, locate
+from kfeedback.weights.registry import ENTRIES
 
 
 def load_pretrained(tag, **arguments):
@@ -28,5 +28,5 @@ def load_pretrained(tag, **arguments):
     entry = ENTRIES[checks.one_of("tag", tag, tuple(ENTRIES))]
     given = {**entry.about["arguments"], **arguments}
     network = registry.build({"factory": entry.about["factory"], "arguments": given})
-    weights.load(network, locate(tag))
+    registry.load_weights(network, tag)
     return network

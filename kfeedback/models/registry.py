@@ -7,7 +7,7 @@ factory the decorator `kfeedback.models.factory.family` enters here.
 import dataclasses
 from collections.abc import Callable
 
-from kfeedback import checks, renamed
+from kfeedback import checks, renamed, weights
 from kfeedback.registry import Registry
 from kfeedback.weights import origins
 
@@ -140,3 +140,19 @@ def build(origin):
             f"origin must have arguments that {name} takes, got others: "
             f"{checks.reason(error)}."
         ) from error
+
+
+def load_weights(network, file):
+    """Loads a file into a network of a factory, as the argument `weights` does.
+
+    A network of one timestep has no feedback: its weights in the file are left out.
+
+    Args:
+        network: a `keras.Model` of `build` or of a factory.
+        file: a path, or a tag of `kfeedback.list_weights`.
+
+    Raises:
+        ValueError: as `kfeedback.weights.load` does.
+    """
+    once = origins.origin(network)["arguments"].get("timesteps") == 1
+    weights.load(network, file, without_feedback=once)

@@ -3,6 +3,7 @@ import csv
 import numpy as np
 import pytest
 
+import kfeedback
 from applications.common import early_exit
 from tests.applications.command import run, run_each
 
@@ -53,14 +54,36 @@ def test_evaluate_measures_early_exit(runs):
     assert "early_exit.png" in output
 
 
+def test_published_weights_are_measured_at_every_timestep(tmp_path):
+    output = run(
+        "applications.evaluate",
+        "--weights=lr_lenet_mnist_bg_sample",
+        f"--output_dir={tmp_path}",
+        "--early_exit",
+        f"--exit_results={tmp_path / 'exits.csv'}",
+    )
+    last = _rows(tmp_path / "evaluation.csv")[-1]
+    assert last["timestep"] == "2"
+    card = kfeedback.weights.card("lr_lenet_mnist_bg_sample")
+    assert f"{last['top1_error']} % error at timestep 2" in card
+    (row,) = _rows(tmp_path / "exits.csv")
+    assert row["run"] == "lr_lenet_mnist_bg_sample" and "early_exit.png" in output
+
+
 def test_refusals(runs):
     lines = [
+        ["--early_exit"],
+        [f"--run={runs / 'lr'}", "--weights=lenet_mnist_bg_sample"],
+        ["--weights=lenet_mnist_bg_sample"],
+        ["--weights=lenet", "--output_dir=any"],
+        ["--weights=lenet_mnist_bg_sample", "--output_dir=a", "--preprocessing=torch"],
         [f"--run={runs / 'lenet'}", "--early_exit"],
         [f"--run={runs / 'lr'}", "--exit_loss=0.5"],
         [f"--run={runs / 'lr'}", "--early_exit", "--flip_average"],
         [f"--run={runs / 'lr'}", "--early_exit", "--eval_split=test[:1]"],
     ]
-    named = ("early_exit", "exit_loss", "flip_average", "eval_split")
+    named = ("run or --weights", "run or --weights", "output_dir", "weights")
+    named += ("preprocessing", "early_exit", "exit_loss", "flip_average", "eval_split")
     found = run_each("applications.evaluate", lines)
     for (code, output), flag in zip(found, named, strict=True):
         assert code == 1 and f"error: --{flag}" in output

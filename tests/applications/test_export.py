@@ -117,7 +117,7 @@ REFUSED = {
     "--run or --keras_model or --weights must": ["--run=a", "--weights=b"],
     "--run must be a folder": ["--run=nowhere"],
     "--run must lead to a .keras file": ["--run={folder}/run"],
-    "weights must be None, the path": ["--weights=nothing"],
+    "--weights=nothing: weights must be None, the path": ["--weights=nothing"],
     "--keras_model must lead to a .keras file": ["--keras_model=nothing.keras"],
     "--preprocessing must be left out with --run": ["--run=a", "--preprocessing=scale"],
     "--keep must be left out with --format=onnx": [
@@ -146,6 +146,10 @@ REFUSED = {
     "--calibration must be a .npy file, got '{folder}/empty.npy'": [
         *("--weights=lenet_mnist_bg_sample", "--format=openvino"),
         "--calibration={folder}/empty.npy",
+    ],
+    "model must give the predictions of all its timesteps": [
+        *("--weights=lenet_mnist_bg_sample", "--format=openvino"),
+        "--exit_threshold=0.5",
     ],
     "--warmup_batches must be different integers": [
         *("--weights=lenet_mnist_bg_sample", "--warmup_batches=one"),

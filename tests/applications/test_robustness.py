@@ -95,6 +95,13 @@ def results(runs):
             "--tsne_layers=block1_conv1",
             "--tsne_examples=10",
         ],
+        "published": [
+            "--weights=crcn_lenet_mnist_bg_sample,lenet_mnist_bg_sample",
+            "--timesteps=1,2",
+            "--eval_split=test[:200]",
+            "--noise=30",
+            "--fgsm=4",
+        ],
         **{
             mode: [
                 f"--models={runs / 'foreign.keras'}",
@@ -122,7 +129,8 @@ def results(runs):
         for word in ("vgg", "zca", "broken", "other", "foreign", "logits"):
             line = line.replace(word.upper(), str(runs / word))
         line = line.split()
-        if not any(word.startswith(("--runs", "--models")) for word in line):
+        sources = ("--runs", "--models", "--weights")
+        if not any(word.startswith(sources) for word in line):
             line.append(f"--runs={runs / 'vgg'}")
         bad[words] = [*line, f"--output_dir={runs}"]
     outputs = run_each("applications.robustness", lines + list(bad.values()))
@@ -205,10 +213,37 @@ def test_other_timesteps_than_trained(runs, results):
     assert trained.output_shape == (None, 2, 10)
 
 
+def test_published_weights(runs, results):
+    """With the preprocessing of their cards, and as many looks as one asks for."""
+    import kfeedback
+
+    code, output = results["published"]
+    assert code == 0, output
+    rows = _rows(runs / "published" / "robustness.csv")
+    images, labels, _ = kfeedback.datasets.load_arrays(
+        "mnist_background_images_sample", "test[:200]"
+    )
+    images = kfeedback.preprocessing.preprocess_input(images.astype("float32"), "scale")
+    for tag, name, arguments in (
+        ("lenet_mnist_bg_sample", "lenet_mnist_bg_sample", {}),
+        *(
+            ("crcn_lenet_mnist_bg_sample", f"crcn_lenet_mnist_bg_sample T={t}", t)
+            for t in (1, 2)
+        ),
+    ):
+        arguments = {"timesteps": arguments} if arguments else {}
+        model = kfeedback.load_pretrained(tag, **arguments)
+        hits = model.predict(images, verbose=0).argmax(-1) == labels
+        own = [row for row in rows if row["model"] == name]
+        assert [row["corruption"] for row in own] == ["none", "noise", "fgsm"]
+        assert float(own[0]["accuracy"]) == pytest.approx(100 * hits.mean(), abs=0.51)
+        assert {row["run"] for row in own} == {tag}
+
+
 def test_rebuilt_networks_are_the_trained_ones(runs):
     """Step t of the trained network is the network rebuilt with t steps."""
     from applications.common.runs import stored_flags
-    from applications.robustness.entries import rebuild
+    from applications.robustness.sources import rebuild
     from kfeedback import datasets
 
     images, _, info = datasets.load_arrays("synthetic", "test[:8]")
@@ -294,6 +329,10 @@ BAD = {
     "--timesteps=2 --runs=VGG": "--timesteps",
     "--runs=nowhere": "--runs",
     "--runs=BROKEN": "--run",
+    "--weights=nothing": "--weights=nothing",
+    "--timesteps=2 --weights=lenet_mnist_bg_sample": "--timesteps",
+    "--weights=lenet_mnist_bg_sample --preprocessing=center": "--preprocessing",
+    "--weights=lenet_mnist_bg_sample,lenet_mnist_bg_sample": "twice",
     "--models=nowhere.keras --dataset=synthetic": "--models",
     "--models=FOREIGN.keras --dataset=mnist_background_images_sample": "--models",
     "--models=FOREIGN.keras --dataset=synthetic --preprocessing=gcn_zca": "--prepro",

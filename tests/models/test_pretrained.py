@@ -28,6 +28,20 @@ def test_is_what_the_factory_makes_with_the_tag():
 
 
 @pytest.mark.parametrize(
+    "tag",
+    [tag for tag in kfeedback.list_weights() if tag.startswith(("lr_", "crcn", "fe"))],
+)
+def test_one_timestep_is_the_first_look(tag):
+    """A network of one timestep has no feedback, whose weights stay in the file."""
+    looks = kfeedback.load_pretrained(tag, return_sequences=True)
+    shape = (2, *looks.input_shape[1:])
+    images = np.random.default_rng(0).uniform(0, 1, shape).astype("float32")
+    once = kfeedback.load_pretrained(tag, timesteps=1).predict(images, verbose=0)
+    first = looks.predict(images, verbose=0)[:, 0]
+    np.testing.assert_allclose(once.reshape(first.shape), first, atol=1e-6)
+
+
+@pytest.mark.parametrize(
     "tag, arguments, start",
     [
         ("lenet", {}, "tag must be one of lenet_mnist_bg_sample"),
