@@ -9,20 +9,15 @@ preprocessed as the network was trained.
 """
 
 import dataclasses
-import functools
 
 import numpy as np
 
-import kfeedback
-from applications.common import data, machine, scores
+from applications.common import data, machine, published, scores
 from applications.common.command_line import launch
 from applications.common.data import Data
 from applications.common.models import check_images, predict_all
 from applications.common.rows import append_row, format_table
 from applications.common.settings import changed, field
-from kfeedback import weights
-from kfeedback.preprocessing import preprocess_input
-from kfeedback.weights.registry import locate
 from tools.engines import ENGINES, PRECISIONS, in_precision
 
 
@@ -31,7 +26,9 @@ class Settings(Data):
     """The flags of tools.engine_errors."""
 
     preprocessing: str | None = changed(Data, "preprocessing", None)
-    weights: str | None = field(None, "A tag of list_weights.", required=True)
+    weights: str | None = field(
+        None, "A tag of list_weights, or a file of its kind.", required=True
+    )
     precisions: tuple[str, ...] = field(
         tuple(PRECISIONS), "In which to compute.", choices=tuple(PRECISIONS)
     )
@@ -49,15 +46,15 @@ class Settings(Data):
 
 def main(settings):
     """Measures and prints."""
-    mode = weights.describe(locate(settings.weights))["about"]["preprocessing"]
-    preprocess = functools.partial(preprocess_input, mode=mode)
+    found = published.find("weights", settings.weights)
+    preprocess = data.get_preprocess(found.preprocessing, None)
     test, info = data.load(settings, settings.eval_split, preprocess)
-    check_images("weights", kfeedback.load_pretrained(settings.weights), info)
+    check_images("weights", found.load(), info)
     train, _ = data.load(settings, settings.train_split, preprocess)
     images, _ = data.first_images(train, settings.calibration)
 
     def build(precision):
-        return in_precision(precision, kfeedback.load_pretrained, settings.weights)
+        return in_precision(precision, found.load)
 
     rows = []
     for precision in settings.precisions:

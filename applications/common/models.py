@@ -7,10 +7,8 @@ import keras
 import numpy as np
 
 import kfeedback  # noqa: F401  (registers the layers that a saved model holds)
-from kfeedback import checks, weights
+from kfeedback import checks
 from kfeedback.classifier import check_output, posterior_kind
-from kfeedback.models import registry
-from kfeedback.weights.registry import locate
 
 
 def load_model(flag, path):
@@ -22,49 +20,6 @@ def load_model(flag, path):
             f"--{flag} must lead to a .keras file that Keras can load, got {path}: "
             f"{error}"
         ) from error
-
-
-def load_weights(flag, place, *, all_looks=False, **arguments):
-    """A network as published: `(model, about)`.
-
-    Args:
-        flag: what `place` comes from, for the errors.
-        place: a tag of `kfeedback.list_weights`, or a file of its kind.
-        all_looks: give the predictions of all timesteps, where there are several.
-        **arguments: of its factory, instead of those of the file.
-    """
-    path, about = known_weights(flag, place)
-    given = {**(about.get("arguments") or {}), **arguments}
-    if all_looks and "timesteps" in given:
-        given["return_sequences"] = True
-    try:
-        model = registry.build({**about, "arguments": given})
-    except ValueError as error:
-        raise ValueError(
-            f"--{flag} must be of a network that a factory of kfeedback makes by "
-            f"itself, got {place!r}: {error}"
-        ) from error
-    registry.load_weights(model, path)
-    return model, about
-
-
-def known_weights(flag, place):
-    """The path of published weights, and what is known of them: `(path, about)`."""
-    try:
-        path = locate(place)
-    except ValueError as error:
-        raise ValueError(f"--{flag}={place}: {error}") from error
-    return path, weights.describe(path)["about"]
-
-
-def stored_preprocessing(place, about):
-    """The mode of preprocessing that published weights say they were trained with."""
-    if "preprocessing" not in about:
-        raise ValueError(
-            "--weights must be a file that says its preprocessing, got "
-            f"{str(place)!r}, which does not."
-        )
-    return about["preprocessing"]
 
 
 def check_images(flag, model, info, *, from_logits=False):

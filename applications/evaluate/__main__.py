@@ -2,14 +2,14 @@ r"""Measures a trained model: errors at every timestep, and pictures of its feed
 
     python -m applications.evaluate --run=runs/lr_lenet --figures
     python -m applications.evaluate --weights=lr_lenet_mnist_bg_sample --early_exit \
-        --output_dir=runs/published
+        --output_dir=runs/lr_lenet_mnist_bg_sample
 
-Data set, preprocessing and splits are those of the run unless flags say otherwise; with
---weights the preprocessing is that of the card. Into --output_dir, by default the run's
-folder, go `evaluation.csv`, top-1 and top-5 error a timestep, and with --figures those
-of the model's paper: `emphasis.png`, `channels.png` and `top_k.png`, figures 6 to 8 of
-Learning with Rethinking; or `clique_weights.png` and `clique_stages.png`, figures 5 and
-6 of CliqueNet.
+Data set, preprocessing and splits are those of the run unless flags say otherwise. With
+--weights the preprocessing is that of the card, the data set that of --dataset. Into
+--output_dir, by default the run's folder, go `evaluation.csv`, top-1 and top-5 error a
+timestep, and with --figures those of the model's paper: `emphasis.png`, `channels.png`
+and `top_k.png`, figures 6 to 8 of Learning with Rethinking; or `clique_weights.png` and
+`clique_stages.png`, figures 5 and 6 of CliqueNet.
 
 With --early_exit samples stop at the timestep where the model is sure of them:
 `early_exit.csv` and `early_exit.png` show accuracy against multiply-adds over all
@@ -23,25 +23,17 @@ import pathlib
 import keras
 import numpy as np
 
-from applications.common import data, early_exit, machine, rows, scores
+from applications.common import data, early_exit, machine, published, rows, scores
 from applications.common.command_line import launch
-from applications.common.models import (
-    check_images,
-    load_model,
-    load_weights,
-    predict_all,
-    stored_preprocessing,
-)
+from applications.common.models import check_images, load_model, predict_all
 from applications.evaluate.settings import Settings
 
 
 def main(settings):
     """Evaluates, prints, writes."""
-    model, mode = load(settings)
-    folder = pathlib.Path(settings.output_dir or settings.run)
-    preprocess = data.get_preprocess(mode, settings.run)
+    name, model, preprocess = load(settings)
     test, info = data.load(settings, settings.eval_split, preprocess)
-    check_images("weights" if settings.weights else "run", model, info)
+    check_images(settings.source, model, info)
     figures = drawing(model) if settings.figures else None
     if settings.early_exit:
         early_exit.require_timesteps(model)
@@ -50,32 +42,39 @@ def main(settings):
                 "--eval_split must hold at least 2 examples with --early_exit, one to "
                 f"choose a threshold and one to measure, got {info.num_examples}."
             )
+    folder = pathlib.Path(settings.output_dir or settings.run)
+    folder.mkdir(parents=True, exist_ok=True)
     posteriors, labels = predict(model, test, flip_average=settings.flip_average)
     scores.check_labels("eval_split", labels, info)
     errors = error_rows(posteriors, labels)
     print(f"{info.name}, {info.split}: {info.num_examples} examples")
     print(rows.format_table(errors))
-    folder.mkdir(parents=True, exist_ok=True)
     rows.write_rows(folder / "evaluation.csv", errors)
     if figures is not None:
         train, _ = data.load(settings, settings.train_split, preprocess)
         for path in figures(folder, (test, posteriors, labels), train):
             print(f"wrote {path}")
     if settings.early_exit:
-        leave_early(settings, folder, model, (test, posteriors, labels))
+        row = leave_early(settings, folder, model, (test, posteriors, labels))
+        if settings.exit_results:
+            row = {"run": name, "dataset": settings.dataset, "model": model.name} | row
+            row |= {"hardware": machine.hardware()}
+            rows.append_row(settings.exit_results, row, "exit_results")
 
 
 def load(settings):
-    """The model that the settings name, and the mode of its preprocessing."""
-    if settings.weights:
-        model, about = load_weights("weights", settings.weights, all_looks=True)
-        return model, stored_preprocessing(settings.weights, about)
-    model = load_model("run", pathlib.Path(settings.run, "model.keras"))
-    return model, settings.preprocessing
+    """Name, model and function of preprocessing of what the settings name."""
+    if settings.source == "weights":
+        found = published.find("weights", settings.weights)
+        preprocess = data.get_preprocess(found.preprocessing, None)
+        return found.name, found.load(all_looks=True), preprocess
+    run = pathlib.Path(settings.run)
+    preprocess = data.get_preprocess(settings.preprocessing, run)
+    return run.name, load_model("run", run / "model.keras"), preprocess
 
 
 def leave_early(settings, folder, model, test):
-    """Chooses a threshold, measures it, prints, writes and draws."""
+    """Chooses a threshold, measures it, prints, writes and draws; gives the row."""
     batches, posteriors, labels = test
     half = len(labels) // 2
     cost = early_exit.costs(model)
@@ -96,14 +95,10 @@ def leave_early(settings, folder, model, test):
     print(rows.format_table(curve))
     print(rows.format_table([measured]))
     rows.write_rows(folder / "early_exit.csv", curve)
-    if settings.exit_results:
-        name = pathlib.Path(settings.weights or settings.run).name
-        row = {"run": name, "dataset": settings.dataset, "model": model.name}
-        row |= measured | {"hardware": machine.hardware()}
-        rows.append_row(settings.exit_results, row, "exit_results")
     path = folder / "early_exit.png"
     early_exit.draw(curve, posteriors[half:], labels[half:], cost, path)
     print(f"wrote {path}")
+    return measured
 
 
 def drawing(model):

@@ -33,10 +33,14 @@ class Settings(Data):
     exit_batch_size: int = _exit(256, "Images that start together.", least=1)
     exit_results: str | None = _exit(None, "CSV file that gets a row of --early_exit.")
 
+    @property
+    def source(self):
+        """Which of the flags that name a network is given."""
+        return self.require_one(self.SOURCES)
+
     def check(self):
         """Refuses flags that contradict others or would have no effect."""
-        self.require_one(self.SOURCES)
-        if self.weights:
+        if self.source == "weights":
             self.refuse(("preprocessing",), "--weights")
             if not self.output_dir:
                 raise ValueError("--output_dir must be given with --weights, got none.")

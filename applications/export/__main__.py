@@ -70,14 +70,15 @@ def main(settings):
 
 @contextlib.contextmanager
 def _folder(path):
-    """A folder for what is written inside; it goes again if that is nothing."""
-    is_new = not path.exists()
+    """A folder for what is written inside; what is new of it and empty goes again."""
+    new = [one for one in (path, *path.parents) if not one.exists()]
     path.mkdir(parents=True, exist_ok=True)
     try:
         yield
     finally:
-        if is_new and not any(path.iterdir()):
-            path.rmdir()
+        for one in new:
+            if not any(one.iterdir()):
+                one.rmdir()
 
 
 def _images(path):

@@ -87,7 +87,7 @@ class Settings(Preprocessing):
 
     def check(self):
         """Refuses flags that contradict others or would have no effect."""
-        source = self.require_one(self.SOURCES)
+        source = self.source
         if self.format != "saved_model":
             self.refuse(_OF_A_SAVED_MODEL, f"--format={self.format}")
         if self.format in ("litert", "onnx"):

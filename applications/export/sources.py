@@ -2,8 +2,8 @@
 
 import pathlib
 
-from applications.common import data, runs
-from applications.common.models import load_model, load_weights
+from applications.common import data, published, runs
+from applications.common.models import load_model
 from kfeedback import weights
 
 
@@ -36,10 +36,9 @@ def _load_keras_model(settings):
 
 
 def _load_weights(settings):
-    model, about = load_weights(
-        "weights", settings.weights, all_looks=settings.serves_looks
-    )
-    known = {name: about.get(name) for name in ("preprocessing", "class_names")}
+    found = published.find("weights", settings.weights)
+    known = {name: found.about.get(name) for name in ("preprocessing", "class_names")}
+    model = found.load(all_looks=settings.serves_looks)
     return model, {**known, "card": weights.card(settings.weights)}
 
 

@@ -9,7 +9,6 @@ import keras
 
 from applications.common import data
 from applications.common.models import check_images
-from applications.robustness import sources
 from kfeedback.attacks import Attack
 
 
@@ -42,7 +41,7 @@ class Entry:
 
 def load_entries(settings, info):
     """The entries of all models that the settings name, for a `DatasetInfo`."""
-    found = sources.find(settings)
+    found = settings.sources
     names = settings.names or [source.name for source in found]
     entries = []
     for name, source in zip(names, found, strict=True):
@@ -70,7 +69,7 @@ def _entries(settings, info, name, source):
         if timesteps:
             model = source.rebuild(timesteps, info)
         else:
-            model = source.build(info)
+            model = source.build()
         check_images(source.flag, model, info, from_logits=settings.from_logits)
         attack = None
         if attacks:

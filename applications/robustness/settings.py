@@ -37,8 +37,9 @@ class Settings(Output, Data):
     )
     names: tuple[str, ...] = _models(
         (),
-        "What rows and figures call the models; those of one name are one curve. By "
-        "default the folder, the file or the tag.",
+        "What rows and figures call the models, those of --runs first, then --models, "
+        "then --weights; those of one name are one curve. By default the folder, the "
+        "file or the tag.",
     )
     timesteps: tuple[int, ...] = _models(
         (),
@@ -84,10 +85,14 @@ class Settings(Output, Data):
         """The attacks that are asked for."""
         return [name for name in ATTACKS if getattr(self, name)]
 
+    @functools.cached_property
+    def sources(self):
+        """List of a `Source` for each model."""
+        return sources.find(self)
+
     def check(self):
         """Refuses flags that contradict others or would have no effect."""
-        found = sources.find(self)
-        count = len(found)
+        count = len(self.sources)
         if not count:
             raise ValueError("--runs, --models or --weights must be given, got none.")
         if self.names and len(self.names) != count:
@@ -110,7 +115,7 @@ class Settings(Output, Data):
                 self.refuse((flag,), f"no --{needs}")
         if not self.tsne_layers:
             self.refuse(("tsne_noise", "tsne_examples"), "no --tsne_layers")
-        if self.timesteps and not any(source.rebuild for source in found):
+        if self.timesteps and not any(source.rebuild for source in self.sources):
             raise ValueError(
                 f"--timesteps must be left out without a run of {_REBUILT} and "
                 "without --weights with timesteps, got "

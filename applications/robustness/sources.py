@@ -7,13 +7,8 @@ from collections.abc import Callable
 
 import keras
 
-from applications.common import optimization, runs
-from applications.common.models import (
-    known_weights,
-    load_model,
-    load_weights,
-    stored_preprocessing,
-)
+from applications.common import optimization, published, runs
+from applications.common.models import load_model
 from kfeedback.models import registry
 
 
@@ -24,27 +19,23 @@ class Source:
     Attributes:
         flag: of its place.
         place: what the flag says.
+        name: of its curve if nothing is said.
         file: path of its weights.
         mode: of its preprocessing.
         seed: that of its training, or empty.
-        build: function of a `DatasetInfo` that gives the `keras.Model`.
+        build: function that gives the `keras.Model`.
         rebuild: function of timesteps and a `DatasetInfo` that gives it with so many
             predictions; `None` where that cannot be.
     """
 
     flag: str
     place: str
+    name: str
     file: pathlib.Path
     mode: str
     seed: str
     build: Callable
     rebuild: Callable | None
-
-    @property
-    def name(self):
-        """What its curve is called if nothing is said."""
-        path = pathlib.Path(self.place)
-        return path.name if self.flag == "runs" else path.stem
 
 
 def find(settings):
@@ -64,43 +55,45 @@ def _run(place):
     stored = runs.stored_flags("runs", run)
     can = can_rebuild(registry.get(stored.get("model"), "--runs"))
     return Source(
-        "runs",
-        place,
-        run / "weights.h5",
-        stored.get("preprocessing"),
-        str(stored.get("seed", "")),
-        lambda _: load_model("runs", run / "model.keras"),
-        functools.partial(rebuild, run, stored) if can else None,
+        flag="runs",
+        place=place,
+        name=run.name,
+        file=run / "weights.h5",
+        mode=stored.get("preprocessing"),
+        seed=str(stored.get("seed", "")),
+        build=lambda: load_model("runs", run / "model.keras"),
+        rebuild=functools.partial(rebuild, run, stored) if can else None,
     )
 
 
 def _file(place, mode):
     return Source(
-        "models",
-        place,
-        pathlib.Path(place),
-        mode,
-        "",
-        lambda _: load_model("models", place),
-        None,
+        flag="models",
+        place=place,
+        name=pathlib.Path(place).stem,
+        file=pathlib.Path(place),
+        mode=mode,
+        seed="",
+        build=lambda: load_model("models", place),
+        rebuild=None,
     )
 
 
 def _published(place):
-    path, about = known_weights("weights", place)
+    found = published.find("weights", place)
 
-    def build(_, **arguments):
-        return load_weights("weights", place, **arguments)[0]
+    def again(timesteps, _):
+        return found.load(timesteps=timesteps)
 
-    can = "timesteps" in (about.get("arguments") or {})
     return Source(
-        "weights",
-        place,
-        path,
-        stored_preprocessing(place, about),
-        "",
-        build,
-        (lambda timesteps, info: build(info, timesteps=timesteps)) if can else None,
+        flag="weights",
+        place=place,
+        name=found.name,
+        file=found.path,
+        mode=found.preprocessing,
+        seed="",
+        build=found.load,
+        rebuild=again if found.has_timesteps else None,
     )
 
 

@@ -70,6 +70,43 @@ def test_published_weights_are_measured_at_every_timestep(tmp_path):
     assert row["run"] == "lr_lenet_mnist_bg_sample" and "early_exit.png" in output
 
 
+def test_a_run_is_written_elsewhere_and_as_a_file_is_the_same_network(runs, tmp_path):
+    data = [DATA[0], "--eval_split=test[:32]"]
+    lines = [
+        [f"--run={runs / 'lr'}", f"--output_dir={tmp_path / 'run'}", *data],
+        [
+            *(f"--weights={runs / 'lr' / 'weights.h5'}", *data, "--early_exit"),
+            *(f"--output_dir={tmp_path / 'file'}", "--exit_batch_size=8"),
+            f"--exit_results={tmp_path / 'exits.csv'}",
+        ],
+    ]
+    before = sorted((runs / "lr").iterdir())
+    for code, output in run_each("applications.evaluate", lines):
+        assert code == 0, output
+    one, other = (_rows(tmp_path / x / "evaluation.csv") for x in ("run", "file"))
+    assert one == other and len(one) == 3
+    assert _rows(tmp_path / "exits.csv")[0]["run"] == "lr"
+    assert sorted((runs / "lr").iterdir()) == before
+
+
+def test_weights_must_say_a_preprocessing_that_is_not_fitted(tmp_path):
+    lenet = kfeedback.models.backbones.LeNet(weights=None)
+    kfeedback.weights.save(lenet, tmp_path / "none.h5")
+    fitted = tmp_path / "fitted.h5"
+    kfeedback.weights.save(lenet, fitted, preprocessing="standardize")
+    lenet.save(tmp_path / "lenet.keras")
+    lines = [
+        [f"--weights={tmp_path / name}", f"--output_dir={tmp_path / 'out'}"]
+        for name in ("none.h5", "fitted.h5", "lenet.keras")
+    ]
+    words = ("which say None", "which say 'standardize'", "lenet.keras: weights must")
+    results = run_each("applications.evaluate", lines)
+    for (code, output), word in zip(results, words, strict=True):
+        assert code == 1 and "error: --weights" in output and word in output, output
+        assert "Traceback" not in output
+    assert not (tmp_path / "out").exists()
+
+
 def test_refusals(runs):
     lines = [
         ["--early_exit"],

@@ -224,14 +224,11 @@ def test_published_weights(runs, results):
         "mnist_background_images_sample", "test[:200]"
     )
     images = kfeedback.preprocessing.preprocess_input(images.astype("float32"), "scale")
+    crcn = "crcn_lenet_mnist_bg_sample"
     for tag, name, arguments in (
         ("lenet_mnist_bg_sample", "lenet_mnist_bg_sample", {}),
-        *(
-            ("crcn_lenet_mnist_bg_sample", f"crcn_lenet_mnist_bg_sample T={t}", t)
-            for t in (1, 2)
-        ),
+        *((crcn, f"{crcn} T={t}", {"timesteps": t}) for t in (1, 2)),
     ):
-        arguments = {"timesteps": arguments} if arguments else {}
         model = kfeedback.load_pretrained(tag, **arguments)
         hits = model.predict(images, verbose=0).argmax(-1) == labels
         own = [row for row in rows if row["model"] == name]
@@ -356,8 +353,8 @@ def test_bad_input_is_one_sentence(results, argument):
     assert BAD[argument] in output
 
 
-def test_flags_that_crcn_has_no_use_for():
-    common = ["--model=crcn", "--backbone=vgg_small", "--output_dir=x", *DATA]
+def test_flags_that_crcn_has_no_use_for(tmp_path):
+    common = ["--model=crcn", "--backbone=vgg_small", f"--output_dir={tmp_path}", *DATA]
     bad = {
         "--feedback_init=0.5": "feedback_init",
         "--feedback_lr_mult=2": "feedback_lr_mult",

@@ -3,13 +3,14 @@ import pytest
 
 import kfeedback
 from kfeedback.models.backbones import LeNet
+from kfeedback.weights.registry import ENTRIES
 from tests import harness
 
 
 @pytest.mark.parametrize("tag", kfeedback.list_weights())
 def test_a_tag_is_enough(tag):
     network = kfeedback.load_pretrained(tag)
-    about = kfeedback.weights.registry.ENTRIES[tag].about
+    about = ENTRIES[tag].about
     assert network.output_shape[-1] == about["classes"]
     origin = kfeedback.weights.origin(network)
     assert origin["factory"] == about["factory"]
@@ -29,7 +30,7 @@ def test_is_what_the_factory_makes_with_the_tag():
 
 @pytest.mark.parametrize(
     "tag",
-    [tag for tag in kfeedback.list_weights() if tag.startswith(("lr_", "crcn", "fe"))],
+    [tag for tag, one in ENTRIES.items() if "timesteps" in one.about["arguments"]],
 )
 def test_one_timestep_is_the_first_look(tag):
     """A network of one timestep has no feedback, whose weights stay in the file."""

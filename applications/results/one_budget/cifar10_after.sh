@@ -14,6 +14,10 @@ RUNS=${RUNS:-runs/one_budget}
 RESULTS=${RESULTS:-applications/results/one_budget}
 DATA=(--dataset=cifar10 --data_dir="$TFDS_DATA_DIR")
 
+case ${1:-} in
+  "" | published) ;;
+  *) echo "argument must be published or left out, got '$1'" >&2; exit 2 ;;
+esac
 networks=() exits=()
 if [ "${1:-}" = published ]; then
   SUFFIX=${SUFFIX:-_published}
