@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
 # Makes the weights that come with the package of trained runs: published.sh's, and those
-# of ../one_budget/cifar10_gpu.sh, for which TFDS_DATA_DIR must hold CIFAR-10. What is
-# published already, or not trained yet, is left as it is; names as arguments choose
+# of ../one_budget/cifar10_gpu.sh and cifar10.sh, for which TFDS_DATA_DIR must hold
+# CIFAR-10. What is published already, or not trained yet, is left as it is; names as arguments choose
 # tags and publish them anew: `publish.sh lr_lnin_2_cifar10`.
 set -euo pipefail
 cd "$(dirname "$0")/../../.."
 PYTHON=${PYTHON:-.venv/bin/python}
 RUNS=${RUNS:-runs/published}
-ONE_BUDGET=${ONE_BUDGET:-runs/one_budget_gpu}
+ONE_BUDGET=${ONE_BUDGET:-runs/one_budget}
+ONE_BUDGET_GPU=${ONE_BUDGET_GPU:-runs/one_budget_gpu}
 INDEX=kfeedback/weights/published/index.json
 TAGS=("$@")
 
@@ -46,11 +47,19 @@ sample() { # row, paper
     "applications/results/published/published.sh $1" "two CPU cores"
 }
 
-cifar10() { # row, paper
-  publish "$1_cifar10" "$ONE_BUDGET/$1-0" "$2" \
+cifar10() { # tag without its end, folder of the run, script, on, paper
+  publish "$1_cifar10" "$2" "$5" \
     "CIFAR-10, train: 50,000 images" "Krizhevsky, 2009, which names none" \
-    "applications/results/one_budget/cifar10_gpu.sh" "an NVIDIA H200" \
+    "applications/results/one_budget/$3" "$4" \
     --dataset=cifar10 --data_dir="$TFDS_DATA_DIR"
+}
+
+on_gpu() { # row, paper
+  cifar10 "$1" "$ONE_BUDGET_GPU/$1-0" cifar10_gpu.sh "an NVIDIA H200" "$2"
+}
+
+on_cpu() { # tag without its end, row, paper
+  cifar10 "$1" "$ONE_BUDGET/$2-0" "cifar10.sh $2" "two CPU cores" "$3"
 }
 
 sample ft_lenet "$LENET"
@@ -59,11 +68,11 @@ sample crcn_lenet "$WANG"
 sample cliquenet "$YANG"
 sample feedback_convlstm "$ZAMIR"
 sample nin "$LIN"
-cifar10 lnin "$LI"
-cifar10 lr_lnin_2 "$LI"
-cifar10 vgg_small "$VGG"
-cifar10 crcn "$WANG"
-cifar10 cliquenet "$YANG"
-cifar10 feedback_convlstm "$ZAMIR"
-cifar10 ft_lnin "$LI"
-cifar10 cliquenet_1_1 "$YANG"
+on_gpu lnin "$LI"
+on_gpu lr_lnin_2 "$LI"
+on_gpu vgg_small "$VGG"
+on_gpu crcn "$WANG"
+on_gpu feedback_convlstm "$ZAMIR"
+on_gpu ft_lnin "$LI"
+on_cpu cliquenet cliquenet_no_dropout "$YANG"
+on_cpu cliquenet_1_1 cliquenet_1_1_no_dropout "$YANG"
