@@ -9,7 +9,9 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 import keras
 import pytest
 
-pytest.register_assert_rewrite("tests.harness")
+pytest.register_assert_rewrite(
+    "tests.harness", "tests.layer_checks", "tests.model_checks"
+)
 
 from tests import harness  # noqa: E402
 

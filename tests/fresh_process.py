@@ -1,4 +1,4 @@
-"""Loads saved models in a process that never built them; `tests.harness` starts it.
+"""Loads saved models in a process that never built them, for `tests.model_checks`.
 
 Reads one JSON object a line, `{"model": path, "inputs": npz, "outputs": npz}`, and
 answers each with one line that starts with `ANSWER`.

@@ -3,13 +3,14 @@ import pytest
 
 from kfeedback.layers import AttentionalTransition
 from tests import harness, reference
+from tests.layer_checks import LAYER_CHECKS, check_layer
 
 X = np.random.default_rng(3).normal(size=(8, 4, 5, 6)).astype("float32")
 
 
-@pytest.mark.parametrize("check", harness.LAYER_CHECKS)
+@pytest.mark.parametrize("check", LAYER_CHECKS)
 def test_harness(check):
-    harness.check_layer(
+    check_layer(
         lambda **kwargs: AttentionalTransition(name="attention", **kwargs),
         [X],
         checks=[check],

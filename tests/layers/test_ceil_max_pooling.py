@@ -4,15 +4,16 @@ import pytest
 
 from kfeedback.layers import CeilMaxPooling2D
 from tests import harness, reference
+from tests.layer_checks import LAYER_CHECKS, check_layer
 
 X = np.random.default_rng(5).normal(-3, 1, (8, 6, 7, 2)).astype("float32")
 
 
-@pytest.mark.parametrize("check", harness.LAYER_CHECKS)
+@pytest.mark.parametrize("check", LAYER_CHECKS)
 def test_harness(check):
     # No two are equal in float16 either, so that one of a window has the gradient.
     x = np.random.default_rng(1).permutation(X.size).reshape(X.shape) / 64
-    harness.check_layer(
+    check_layer(
         lambda **kwargs: CeilMaxPooling2D(name="pool", **kwargs),
         [x],
         checks=[check],

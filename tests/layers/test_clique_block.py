@@ -7,6 +7,7 @@ from keras import ops
 
 from kfeedback.layers import CliqueBlock
 from tests import harness, reference
+from tests.layer_checks import LAYER_CHECKS, check_layer
 
 X = np.random.default_rng(7).normal(size=(8, 5, 6, 3)).astype("float32")
 OPTIONS = {
@@ -44,9 +45,9 @@ class LastStage(CliqueBlock):
 
 
 @pytest.mark.parametrize("option", OPTIONS)
-@pytest.mark.parametrize("check", harness.LAYER_CHECKS)
+@pytest.mark.parametrize("check", LAYER_CHECKS)
 def test_harness(check, option):
-    harness.check_layer(
+    check_layer(
         lambda **kwargs: LastStage(4, 2, name="block", **OPTIONS[option], **kwargs),
         [X],
         checks=[check],

@@ -6,6 +6,7 @@ from keras import ops
 from kfeedback.layers import Contextual, contextual
 from kfeedback.layers.contextual import MODULES
 from tests import harness, reference
+from tests.layer_checks import LAYER_CHECKS, check_layer
 
 RANDOM = np.random.default_rng(5)
 BOTTOM_UP = RANDOM.normal(size=(8, 4, 6, 3)).astype("float32")
@@ -31,11 +32,11 @@ SIZES = [
 ]
 
 
-@pytest.mark.parametrize("check", harness.LAYER_CHECKS)
+@pytest.mark.parametrize("check", LAYER_CHECKS)
 @pytest.mark.parametrize("sizes", SIZES)
 @pytest.mark.parametrize("module", MODULES)
 def test_harness(module, sizes, check):
-    harness.check_layer(
+    check_layer(
         lambda **kwargs: Contextual(module, name="contextual", **kwargs),
         [BOTTOM_UP, TOP_DOWN[sizes]],
         checks=[check],

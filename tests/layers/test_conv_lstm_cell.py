@@ -8,6 +8,7 @@ from keras import ops
 
 from kfeedback.layers import ConvLSTMCell, ConvLSTMGates
 from tests import harness, reference
+from tests.layer_checks import LAYER_CHECKS, check_layer
 
 FILTERS = 4
 RANDOM = np.random.default_rng(7)
@@ -61,14 +62,14 @@ class SumOfState(ConvLSTMCell):
 
 
 @pytest.mark.parametrize("option", OPTIONS)
-@pytest.mark.parametrize("check", harness.LAYER_CHECKS)
+@pytest.mark.parametrize("check", LAYER_CHECKS)
 def test_harness(check, option):
     options = OPTIONS[option]
     stride = options.get("strides", 1)
     x = X
     if "convolve_input" in options:
         x = np.random.default_rng(3).normal(size=(8, 6, 12, 4 * FILTERS))
-    harness.check_layer(
+    check_layer(
         lambda **kwargs: SumOfState(FILTERS, name="cell", **options, **kwargs),
         [x, H[:, ::stride, ::stride], C[:, ::stride, ::stride]],
         checks=[check],

@@ -5,6 +5,7 @@ from keras import ops
 
 from kfeedback.layers import ConvLSTMGates
 from tests import harness, reference
+from tests.layer_checks import LAYER_CHECKS, check_layer
 
 RANDOM = np.random.default_rng(7)
 X = RANDOM.normal(size=(8, 6, 12, 3)).astype("float32")
@@ -44,9 +45,9 @@ def moved(before, after):
 
 
 @pytest.mark.parametrize("option", OPTIONS)
-@pytest.mark.parametrize("check", harness.LAYER_CHECKS)
+@pytest.mark.parametrize("check", LAYER_CHECKS)
 def test_harness(check, option):
-    harness.check_layer(
+    check_layer(
         lambda **kwargs: ConvLSTMGates(4, name="gates", **OPTIONS[option], **kwargs),
         [X],
         checks=[check],

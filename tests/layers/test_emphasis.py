@@ -4,20 +4,21 @@ from keras import ops
 
 from kfeedback.layers import Emphasis
 from tests import harness, reference
+from tests.layer_checks import LAYER_CHECKS, check_layer
 
 RANDOM = np.random.default_rng(4)
 FEATURES = RANDOM.normal(size=(8, 5, 4, 3)).astype("float32")
 VECTOR = RANDOM.uniform(0.2, 2, (8, 3)).astype("float32")
 
 
-@pytest.mark.parametrize("check", harness.LAYER_CHECKS)
+@pytest.mark.parametrize("check", LAYER_CHECKS)
 @pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])
 def test_harness(data_format, check):
     if data_format == "channels_last":
         features = FEATURES
     else:
         features = FEATURES.transpose(0, 3, 1, 2)
-    harness.check_layer(
+    check_layer(
         lambda **kwargs: Emphasis(data_format, name="emphasis", **kwargs),
         [features, VECTOR],
         checks=[check],

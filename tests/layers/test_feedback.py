@@ -5,6 +5,7 @@ from keras import ops
 
 from kfeedback.layers import Feedback
 from tests import harness, reference
+from tests.layer_checks import LAYER_CHECKS, check_layer
 
 
 def posterior(classes=10, count=8, seed=3):
@@ -12,9 +13,9 @@ def posterior(classes=10, count=8, seed=3):
     return reference.softmax(scores).astype("float32")
 
 
-@pytest.mark.parametrize("check", harness.LAYER_CHECKS)
+@pytest.mark.parametrize("check", LAYER_CHECKS)
 def test_harness(check):
-    harness.check_layer(
+    check_layer(
         lambda **kwargs: Feedback(7, name="feedback", **kwargs),
         [posterior()],
         output_dtype="float32",

@@ -5,6 +5,7 @@ import pytest
 from kfeedback.layers import FusedBatchNormalization
 from kfeedback.layers.fused_batch_norm import _parts, affine, batch_norm
 from tests import harness
+from tests.layer_checks import LAYER_CHECKS, check_layer
 
 X = np.random.default_rng(3).normal(2, 3, (8, 4, 5, 6)).astype("float32")
 KERAS = keras.layers.BatchNormalization
@@ -17,9 +18,9 @@ def make(layer_type=FusedBatchNormalization, shape=X.shape, **kwargs):
     return harness.randomize(layer)
 
 
-@pytest.mark.parametrize("check", harness.LAYER_CHECKS)
+@pytest.mark.parametrize("check", LAYER_CHECKS)
 def test_harness(check):
-    harness.check_layer(
+    check_layer(
         lambda **kwargs: FusedBatchNormalization(name="norm", **kwargs),
         [X],
         checks=[check],

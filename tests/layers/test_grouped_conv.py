@@ -4,13 +4,14 @@ import pytest
 
 from kfeedback.layers import GroupedConv2D
 from tests import harness, reference
+from tests.layer_checks import LAYER_CHECKS, check_layer
 
 X = np.random.default_rng(5).normal(0, 1, (8, 6, 7, 4)).astype("float32")
 
 
-@pytest.mark.parametrize("check", harness.LAYER_CHECKS)
+@pytest.mark.parametrize("check", LAYER_CHECKS)
 def test_harness(check):
-    harness.check_layer(
+    check_layer(
         lambda **kwargs: GroupedConv2D(6, 3, groups=2, name="conv", **kwargs),
         [X],
         checks=[check],

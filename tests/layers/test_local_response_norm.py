@@ -4,6 +4,7 @@ from keras import ops
 
 from kfeedback.layers import LocalResponseNormalization
 from tests import harness, reference
+from tests.layer_checks import LAYER_CHECKS, check_layer
 
 X = np.random.default_rng(5).normal(0, 2, (8, 3, 4, 12)).astype("float32")
 SETTINGS = [
@@ -15,9 +16,9 @@ SETTINGS = [
 ]
 
 
-@pytest.mark.parametrize("check", harness.LAYER_CHECKS)
+@pytest.mark.parametrize("check", LAYER_CHECKS)
 def test_harness(check):
-    harness.check_layer(
+    check_layer(
         lambda **kwargs: LocalResponseNormalization(3, alpha=0.3, name="lrn", **kwargs),
         [X],
         checks=[check],

@@ -5,13 +5,14 @@ import pytest
 
 from kfeedback.layers import RecurrentConv2D
 from tests import harness, reference
+from tests.layer_checks import LAYER_CHECKS, check_layer
 
 U = np.random.default_rng(7).normal(size=(8, 5, 6, 3)).astype("float32")
 
 
-@pytest.mark.parametrize("check", harness.LAYER_CHECKS)
+@pytest.mark.parametrize("check", LAYER_CHECKS)
 def test_harness(check):
-    harness.check_layer(
+    check_layer(
         lambda **kwargs: RecurrentConv2D(
             4, iterations=2, alpha=0.1, name="rcl", **kwargs
         ),

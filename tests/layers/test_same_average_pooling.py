@@ -10,6 +10,7 @@ import pytest
 
 from kfeedback.layers import SameAveragePooling2D
 from tests import harness
+from tests.layer_checks import LAYER_CHECKS, check_layer
 
 REPOSITORY = pathlib.Path(__file__).parents[2]
 X = np.random.default_rng(5).normal(0, 1, (8, 6, 7, 2)).astype("float32")
@@ -41,9 +42,9 @@ def by_hand(x, size, stride):
     return np.stack([np.stack(row, axis=1) for row in rows], axis=1)
 
 
-@pytest.mark.parametrize("check", harness.LAYER_CHECKS)
+@pytest.mark.parametrize("check", LAYER_CHECKS)
 def test_harness(check):
-    harness.check_layer(
+    check_layer(
         lambda **kwargs: SameAveragePooling2D(name="pool", **kwargs),
         [X],
         checks=[check],

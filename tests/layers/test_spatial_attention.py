@@ -5,6 +5,7 @@ import pytest
 from kfeedback.layers import SpatialAttention
 from kfeedback.layers.spatial_attention import COMPATIBILITIES
 from tests import harness, reference
+from tests.layer_checks import LAYER_CHECKS, check_layer
 
 RANDOM = np.random.default_rng(6)
 LOCAL = RANDOM.normal(size=(8, 3, 4, 5)).astype("float32")
@@ -18,7 +19,7 @@ def make(compatibility, **kwargs):
 CASES = [
     (compatibility, check)
     for compatibility in COMPATIBILITIES
-    for check in harness.LAYER_CHECKS
+    for check in LAYER_CHECKS
     # The one without a gradient for the global feature; see below.
     if (compatibility, check) != ("parametrized", "gradients")
 ]
@@ -26,7 +27,7 @@ CASES = [
 
 @pytest.mark.parametrize("compatibility, check", CASES)
 def test_harness(compatibility, check):
-    harness.check_layer(
+    check_layer(
         lambda **kwargs: make(compatibility, **kwargs), [LOCAL, GLOBAL], checks=[check]
     )
 

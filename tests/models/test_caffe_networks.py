@@ -12,6 +12,7 @@ from kfeedback.models import registry
 from kfeedback.models.backbones import AlexNet, GoogLeNet
 from tests import harness
 from tests.harness import tensorflow_only
+from tests.model_checks import FEEDFORWARD_CHECKS, check_model
 
 # (factory, the images' shape); AlexNet's last feature map has more than one place.
 NETWORKS = {"alexnet": (AlexNet, (71, 71, 3)), "googlenet": (GoogLeNet, (64, 64, 3))}
@@ -37,11 +38,11 @@ def thin(name, **kwargs):
             marks=[tensorflow_only] if check in quick else [pytest.mark.slow],
         )
         for name, quick in QUICK.items()
-        for check in harness.FEEDFORWARD_CHECKS
+        for check in FEEDFORWARD_CHECKS
     ],
 )
 def test_harness(name, check):
-    harness.check_model(
+    check_model(
         lambda **kwargs: thin(name, **kwargs),
         harness.random_images(NETWORKS[name][1]),
         timesteps=False,

@@ -8,6 +8,7 @@ from kfeedback import CliqueNet, weights
 from kfeedback.layers import CliqueBlock
 from tests import harness, reference
 from tests.harness import tensorflow_only
+from tests.model_checks import FEEDFORWARD_CHECKS, check_model
 
 TINY = {"filters": 4, "layers": 6, "classes": 4, "input_shape": (12, 12, 2)}
 OPTIONS = {
@@ -49,7 +50,7 @@ def parameters(model):
 QUICK = OPTIONS if keras.backend.backend() == "tensorflow" else ("II+II", "all")
 
 
-@pytest.mark.parametrize("check", harness.FEEDFORWARD_CHECKS)
+@pytest.mark.parametrize("check", FEEDFORWARD_CHECKS)
 @pytest.mark.parametrize(
     "option",
     [
@@ -61,7 +62,7 @@ def test_harness(option, check):
     loss = "sparse_categorical_crossentropy"
     if option == "logits":
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    harness.check_model(
+    check_model(
         lambda **kwargs: tiny(option, **kwargs),
         IMAGES,
         loss=loss,

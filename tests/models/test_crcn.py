@@ -14,6 +14,7 @@ from kfeedback.layers.contextual import MODULES
 from kfeedback.models.backbones import VGGSmall
 from tests import harness, reference
 from tests.harness import tensorflow_only
+from tests.model_checks import MODEL_CHECKS, check_model
 from tests.models import common
 
 # One above the other, as the paper's: what the upper one changes lies above the lower.
@@ -70,7 +71,7 @@ def of_stacked_net(batch_norm=False, **fixed):
     return factory
 
 
-@pytest.mark.parametrize("check", harness.MODEL_CHECKS)
+@pytest.mark.parametrize("check", MODEL_CHECKS)
 @pytest.mark.parametrize(
     "name",
     [
@@ -80,7 +81,7 @@ def of_stacked_net(batch_norm=False, **fixed):
 )
 def test_harness(name, check):
     batch_norm, arguments = FAMILY[name]
-    harness.check_model(of_stacked_net(batch_norm, **arguments), IMAGES, checks=[check])
+    check_model(of_stacked_net(batch_norm, **arguments), IMAGES, checks=[check])
 
 
 # --- The recurrence ------------------------------------------------------------------

@@ -9,6 +9,7 @@ from kfeedback.layers import ConvLSTMCell
 from kfeedback.losses import TimestepLoss
 from tests import harness, reference
 from tests.harness import tensorflow_only
+from tests.model_checks import MODEL_CHECKS, check_model
 
 CELLS = (((4, 1), (4, 1)), ((6, 2),))
 STRIDED = (((3, 2), (4, 1), (2, 2)), ((5, 1), (4, 1)), ((3, 1),))
@@ -56,7 +57,7 @@ QUICK = ("default", "no batch norm") if IS_TENSORFLOW else ("default",)
 SLOW_ELSEWHERE = () if IS_TENSORFLOW else pytest.mark.slow
 
 
-@pytest.mark.parametrize("check", harness.MODEL_CHECKS)
+@pytest.mark.parametrize("check", MODEL_CHECKS)
 @pytest.mark.parametrize(
     "option",
     [
@@ -68,7 +69,7 @@ def test_harness(option, check):
     loss = "sparse_categorical_crossentropy"
     if option == "logits":
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    harness.check_model(
+    check_model(
         lambda **kwargs: tiny(option, **kwargs), IMAGES, loss=loss, checks=[check]
     )
 

@@ -11,6 +11,7 @@ from kfeedback.layers import Feedback
 from kfeedback.models.backbones import NIN, RCNN128, LeNet, VGGSmall
 from tests import harness, reference
 from tests.harness import tensorflow_only
+from tests.model_checks import MODEL_CHECKS, check_model
 from tests.models import common
 
 
@@ -423,10 +424,10 @@ FAMILY = {
         pytest.param("vgg_small", marks=[tensorflow_only, pytest.mark.slow]),
     ],
 )
-@pytest.mark.parametrize("check", harness.MODEL_CHECKS)
+@pytest.mark.parametrize("check", MODEL_CHECKS)
 def test_harness(name, check):
     factory, shape = FAMILY[name]
-    harness.check_model(factory, harness.random_images(shape), checks=[check])
+    check_model(factory, harness.random_images(shape), checks=[check])
 
 
 # --- Arguments -----------------------------------------------------------------------

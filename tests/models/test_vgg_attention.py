@@ -9,6 +9,7 @@ from kfeedback.layers import Feedback, SpatialAttention
 from kfeedback.models.backbones import VGGAttention, VGGSmall
 from tests import harness, reference
 from tests.harness import tensorflow_only
+from tests.model_checks import FEEDFORWARD_CHECKS, check_model
 
 IMAGES = harness.random_images((32, 32, 3))
 
@@ -17,7 +18,7 @@ IMAGES = harness.random_images((32, 32, 3))
 CASES = [
     (compatibility, check)
     for compatibility in ("parametrized", "dot")
-    for check in harness.FEEDFORWARD_CHECKS
+    for check in FEEDFORWARD_CHECKS
     if (compatibility, check) != ("parametrized", "gradients of all timesteps")
 ]
 QUICK = ("forward", "gradients of all timesteps", "without top", "second call")
@@ -33,7 +34,7 @@ QUICK = ("forward", "gradients of all timesteps", "without top", "second call")
     ],
 )
 def test_harness(compatibility, check):
-    harness.check_model(
+    check_model(
         lambda **kwargs: VGGAttention(
             width=1 / 16,
             batch_norm=False,
