@@ -3,7 +3,8 @@ import numpy as np
 import pytest
 
 from kfeedback.losses import TimestepLoss
-from tests import harness, reference
+from tests import harness
+from tests.reference import operations as reference
 
 RANDOM = np.random.default_rng(8)
 CLASSES, STEPS, BATCH = 5, 3, 6

@@ -8,7 +8,8 @@ import pytest
 from kfeedback.layers import StackTimesteps
 from kfeedback.losses import TimestepLoss
 from kfeedback.metrics import ExactMatch, TimestepMetric
-from tests import harness, reference
+from tests import harness
+from tests.reference import operations as reference
 
 RANDOM = np.random.default_rng(9)
 CLASSES, STEPS, BATCH = 8, 3, 200

@@ -6,7 +6,7 @@ gates are a list with one array a convolution, like its output.
 
 import numpy as np
 
-from tests.reference import conv2d, relu
+from tests.reference.operations import conv2d, relu
 
 
 def forward(images, weights, gates):

@@ -12,7 +12,7 @@ from kfeedback import explain
 from kfeedback.explain import methods
 from kfeedback.explain.methods import base
 from tests.explain import common, reference
-from tests.reference import conv2d, relu
+from tests.reference.operations import conv2d, relu
 
 TARGETS = np.array([0, 2, 3], "int32")
 

@@ -9,7 +9,7 @@ from keras import ops
 
 from kfeedback import explain
 from tests.explain import common, reference
-from tests.reference import relu, softmax
+from tests.reference.operations import relu, softmax
 
 TARGETS = np.array([0, 2, 3], "int32")
 ONES = [np.ones(1)] * 2

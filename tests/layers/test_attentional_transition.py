@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 
 from kfeedback.layers import AttentionalTransition
-from tests import harness, reference
+from tests import harness
 from tests.layer_checks import LAYER_CHECKS, check_layer
+from tests.reference import operations as reference
 
 X = np.random.default_rng(3).normal(size=(8, 4, 5, 6)).astype("float32")
 

@@ -6,8 +6,10 @@ import pytest
 from keras import ops
 
 from kfeedback.layers import CliqueBlock
-from tests import harness, reference
+from tests import harness
 from tests.layer_checks import LAYER_CHECKS, check_layer
+from tests.reference import cliquenet as reference
+from tests.reference import operations
 
 X = np.random.default_rng(7).normal(size=(8, 5, 6, 3)).astype("float32")
 OPTIONS = {
@@ -170,13 +172,13 @@ def test_training_moves_the_statistics_inside_a_bottleneck():
     assert sorted(moved) == sorted(n for n in after if "moving" in n)
     assert sum("second_moving_mean" in n for n in moved) == 4
     # The map inside is the convolution of what the first batch norm lets through.
-    active = reference.relu(
+    active = operations.relu(
         (X - X.mean((0, 1, 2)))
         / np.sqrt(X.var((0, 1, 2)) + 1e-3)
         * before["stage1_layer1_gamma"]
         + before["stage1_layer1_beta"]
     )
-    inner = reference.conv2d(active, before["kernel_1"][:, :, :3])
+    inner = operations.conv2d(active, before["kernel_1"][:, :, :3])
     expected = 0.99 * before["stage1_layer1_second_moving_mean"] + 0.01 * inner.mean(
         (0, 1, 2)
     )

@@ -5,8 +5,9 @@ from keras import ops
 
 from kfeedback.layers import Contextual, contextual
 from kfeedback.layers.contextual import MODULES
-from tests import harness, reference
+from tests import harness
 from tests.layer_checks import LAYER_CHECKS, check_layer
+from tests.reference import crcn as reference
 
 RANDOM = np.random.default_rng(5)
 BOTTOM_UP = RANDOM.normal(size=(8, 4, 6, 3)).astype("float32")

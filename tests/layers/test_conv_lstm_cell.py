@@ -7,8 +7,9 @@ import pytest
 from keras import ops
 
 from kfeedback.layers import ConvLSTMCell, ConvLSTMGates
-from tests import harness, reference
+from tests import harness
 from tests.layer_checks import LAYER_CHECKS, check_layer
+from tests.reference import feedback_convlstm as reference
 
 FILTERS = 4
 RANDOM = np.random.default_rng(7)

@@ -4,8 +4,10 @@ import pytest
 from keras import ops
 
 from kfeedback.layers import ConvLSTMGates
-from tests import harness, reference
+from tests import harness
 from tests.layer_checks import LAYER_CHECKS, check_layer
+from tests.reference import feedback_convlstm as reference
+from tests.reference import operations
 
 RANDOM = np.random.default_rng(7)
 X = RANDOM.normal(size=(8, 6, 12, 3)).astype("float32")
@@ -91,7 +93,7 @@ def test_the_same_padding_of_the_reference_is_that_of_keras():
                 x = RANDOM.normal(size=(2, side, side + 1, 3)).astype("float32")
                 kernel = RANDOM.normal(size=(size, 3, 3, 2)).astype("float32")
                 result = ops.conv(x, kernel, stride, padding="same")
-                expected = reference.conv2d(x, kernel, 0.0, "same", stride)
+                expected = operations.conv2d(x, kernel, 0.0, "same", stride)
                 np.testing.assert_allclose(result, expected, atol=1e-4)
 
 
@@ -119,7 +121,7 @@ def test_only_the_slot_of_the_step_moves():
         gates(X, timestep=timestep, is_last=is_last, training=True)
         after = arrays(gates)
         assert moved(before, after) == slots
-        x = reference.conv2d(
+        x = operations.conv2d(
             X, before["gates/kernel"], before["gates/bias"], padding="same"
         )
         for part, now in (("mean", x.mean((0, 1, 2))), ("variance", x.var((0, 1, 2)))):

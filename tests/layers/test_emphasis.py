@@ -3,8 +3,9 @@ import pytest
 from keras import ops
 
 from kfeedback.layers import Emphasis
-from tests import harness, reference
+from tests import harness
 from tests.layer_checks import LAYER_CHECKS, check_layer
+from tests.reference import operations as reference
 
 RANDOM = np.random.default_rng(4)
 FEATURES = RANDOM.normal(size=(8, 5, 4, 3)).astype("float32")

@@ -4,13 +4,15 @@ import pytest
 from keras import ops
 
 from kfeedback.layers import Feedback
-from tests import harness, reference
+from tests import harness
 from tests.layer_checks import LAYER_CHECKS, check_layer
+from tests.reference import lrnet as reference
+from tests.reference import operations
 
 
 def posterior(classes=10, count=8, seed=3):
     scores = np.random.default_rng(seed).normal(0, 2, (count, classes))
-    return reference.softmax(scores).astype("float32")
+    return operations.softmax(scores).astype("float32")
 
 
 @pytest.mark.parametrize("check", LAYER_CHECKS)

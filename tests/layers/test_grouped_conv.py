@@ -3,8 +3,9 @@ import numpy as np
 import pytest
 
 from kfeedback.layers import GroupedConv2D
-from tests import harness, reference
+from tests import harness
 from tests.layer_checks import LAYER_CHECKS, check_layer
+from tests.reference import operations as reference
 
 X = np.random.default_rng(5).normal(0, 1, (8, 6, 7, 4)).astype("float32")
 

@@ -3,8 +3,9 @@ import pytest
 from keras import ops
 
 from kfeedback.layers import LocalResponseNormalization
-from tests import harness, reference
+from tests import harness
 from tests.layer_checks import LAYER_CHECKS, check_layer
+from tests.reference import operations as reference
 
 X = np.random.default_rng(5).normal(0, 2, (8, 3, 4, 12)).astype("float32")
 SETTINGS = [

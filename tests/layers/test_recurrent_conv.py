@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from kfeedback.layers import RecurrentConv2D
-from tests import harness, reference
+from tests import harness
 from tests.layer_checks import LAYER_CHECKS, check_layer
+from tests.reference import rcnn as reference
 
 U = np.random.default_rng(7).normal(size=(8, 5, 6, 3)).astype("float32")
 

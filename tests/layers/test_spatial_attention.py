@@ -4,8 +4,9 @@ import pytest
 
 from kfeedback.layers import SpatialAttention
 from kfeedback.layers.spatial_attention import COMPATIBILITIES
-from tests import harness, reference
+from tests import harness
 from tests.layer_checks import LAYER_CHECKS, check_layer
+from tests.reference import vgg_attention as reference
 
 RANDOM = np.random.default_rng(6)
 LOCAL = RANDOM.normal(size=(8, 3, 4, 5)).astype("float32")

@@ -6,9 +6,10 @@ import kfeedback
 from applications.common.multiply_adds import count_multiply_adds
 from kfeedback import CliqueNet, weights
 from kfeedback.layers import CliqueBlock
-from tests import harness, reference
+from tests import harness
 from tests.harness import tensorflow_only
 from tests.model_checks import FEEDFORWARD_CHECKS, check_model
+from tests.reference import cliquenet as reference
 
 TINY = {"filters": 4, "layers": 6, "classes": 4, "input_shape": (12, 12, 2)}
 OPTIONS = {

@@ -12,10 +12,12 @@ from kfeedback import CRCN, graph, weights
 from kfeedback.layers import Contextual
 from kfeedback.layers.contextual import MODULES
 from kfeedback.models.backbones import VGGSmall
-from tests import harness, reference
+from tests import harness
 from tests.harness import tensorflow_only
 from tests.model_checks import MODEL_CHECKS, check_model
 from tests.models import common
+from tests.reference import crcn as reference
+from tests.reference import operations
 
 # One above the other, as the paper's: what the upper one changes lies above the lower.
 LOOPS = [("conv3", "conv2"), ("conv5", "conv4")]
@@ -136,14 +138,14 @@ def test_nested_loops_equal_the_reference():
         now, x = {}, np.asarray(IMAGES, "float64")
         for name in ("conv1", "conv2", "conv3", "conv4", "conv5"):
             kernel, bias = values[f"{name}/kernel"], values[f"{name}/bias"]
-            x = reference.relu(reference.conv2d(x, kernel, bias, "same"))
+            x = operations.relu(operations.conv2d(x, kernel, bias, "same"))
             if step and name in loops:
                 prefix = f"{name}_contextual/"
                 own = {k.removeprefix(prefix): v for k, v in values.items()}
                 x = reference.contextual(x, before[loops[name]], own, "proposed")
             now[name] = x
         last = values["predictions/kernel"], values["predictions/bias"]
-        expected.append(reference.softmax(reference.dense(x.mean((1, 2)), *last)))
+        expected.append(operations.softmax(operations.dense(x.mean((1, 2)), *last)))
         before = now
     np.testing.assert_allclose(predict(model), np.stack(expected, 1), atol=1e-5)
 

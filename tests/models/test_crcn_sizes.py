@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 
 from kfeedback import CRCN
-from tests import harness, reference
+from tests import harness
 from tests.models import common
+from tests.reference import crcn as reference
 
 LOOPS = [("conv3", "conv2"), ("conv5", "conv4")]
 MODULES = ("proposed", 1, 2, 3)

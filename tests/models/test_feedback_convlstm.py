@@ -7,9 +7,11 @@ from applications.common.multiply_adds import count_multiply_adds
 from kfeedback import FeedbackConvLSTMNet, weights
 from kfeedback.layers import ConvLSTMCell
 from kfeedback.losses import TimestepLoss
-from tests import harness, reference
+from tests import harness
 from tests.harness import tensorflow_only
 from tests.model_checks import MODEL_CHECKS, check_model
+from tests.reference import feedback_convlstm as reference
+from tests.reference import operations
 
 CELLS = (((4, 1), (4, 1)), ((6, 2),))
 STRIDED = (((3, 2), (4, 1), (2, 2)), ((5, 1), (4, 1)), ((3, 1),))
@@ -149,7 +151,7 @@ def test_a_sigmoid_is_one_of_the_logits():
     logits = predict(lively(tiny("logits")))
     harness.fresh_names()
     result = predict(lively(tiny("sigmoid")))
-    np.testing.assert_allclose(result, reference.sigmoid(logits), atol=1e-6)
+    np.testing.assert_allclose(result, operations.sigmoid(logits), atol=1e-6)
 
 
 # --- What the paper counts -----------------------------------------------------------
@@ -221,9 +223,11 @@ def test_the_embedding_is_what_the_head_sees():
     embedding = predict(lively(tiny(include_top=False)))
     assert embedding.shape == (8, 2, 2, 6)
     x = embedding.reshape(8, -1)
-    x = reference.relu(reference.dense(x, values["dense/kernel"], values["dense/bias"]))
-    x = reference.dense(x, values["predictions/kernel"], values["predictions/bias"])
-    np.testing.assert_allclose(predict(model), reference.softmax(x), atol=1e-5)
+    x = operations.relu(
+        operations.dense(x, values["dense/kernel"], values["dense/bias"])
+    )
+    x = operations.dense(x, values["predictions/kernel"], values["predictions/bias"])
+    np.testing.assert_allclose(predict(model), operations.softmax(x), atol=1e-5)
 
 
 def test_an_image_of_unknown_size():

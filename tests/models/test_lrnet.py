@@ -9,10 +9,11 @@ from kfeedback import LRNet, graph
 from kfeedback.classifier import posterior_kind
 from kfeedback.layers import Feedback
 from kfeedback.models.backbones import NIN, RCNN128, LeNet, VGGSmall
-from tests import harness, reference
+from tests import harness
 from tests.harness import tensorflow_only
 from tests.model_checks import MODEL_CHECKS, check_model
 from tests.models import common
+from tests.reference import lrnet as reference
 
 
 def predict(model, images):

@@ -7,9 +7,11 @@ import pytest
 from kfeedback import LRNet, graph
 from kfeedback.layers import Feedback, SpatialAttention
 from kfeedback.models.backbones import VGGAttention, VGGSmall
-from tests import harness, reference
+from tests import harness
 from tests.harness import tensorflow_only
 from tests.model_checks import FEEDFORWARD_CHECKS, check_model
+from tests.reference import operations
+from tests.reference import vgg_attention as reference
 
 IMAGES = harness.random_images((32, 32, 3))
 
@@ -85,16 +87,16 @@ def test_equals_the_reference(compatibility):
     assert [y.shape[1:] for y in maps] == [(8, 8, 16), (4, 4, 32), (2, 2, 32)]
     weights = {w.path: w.numpy() for w in model.weights}
     x = x.reshape(len(x), -1)
-    g = reference.relu(
-        reference.dense(x, weights["global/kernel"], weights["global/bias"])
+    g = operations.relu(
+        operations.dense(x, weights["global/kernel"], weights["global/bias"])
     )
-    maps[0] = reference.conv2d(maps[0], weights["align3/kernel"])
+    maps[0] = operations.conv2d(maps[0], weights["align3/kernel"])
     looks = [
         reference.spatial_attention(y, g, weights.get(f"attention{block}/kernel"))
         for block, y in zip((3, 4, 5), maps, strict=True)
     ]
-    expected = reference.softmax(
-        reference.dense(
+    expected = operations.softmax(
+        operations.dense(
             np.concatenate(looks, axis=-1),
             weights["predictions/kernel"],
             weights["predictions/bias"],

@@ -6,7 +6,7 @@ the authors' files, and keeps them in `tensors`. Images are channels last.
 
 import numpy as np
 
-from tests import reference
+from tests.reference import operations as reference
 
 
 class Published:
