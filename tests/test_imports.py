@@ -1,6 +1,7 @@
 """What importing kfeedback brings along, each tried in a process of its own."""
 
 import ast
+import json
 import os
 import pathlib
 import subprocess
@@ -70,6 +71,12 @@ def test_importing_builds_nothing_and_opens_no_connection():
         print("built", built)
     """
     assert run(code, KERAS_BACKEND="jax").strip() == "built []"
+
+
+def test_submodules_are_there_after_import():
+    code = "import kfeedback, json; print(json.dumps(dir(kfeedback.datasets)))"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert {"boxes", "voc"} <= set(json.loads(found.stdout.splitlines()[-1]))
 
 
 TRAINING = """

@@ -1,0 +1,1 @@
+"""Models as people build them, through everything but explanations."""
