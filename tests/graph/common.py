@@ -1,11 +1,7 @@
-"""Arrays of what graphs and models give."""
+"""Arrays of several tensors."""
 
 from tests import harness
 
 
 def values(tensors):
     return [harness.to_numpy(t) for t in tensors]
-
-
-def predict(model, images):
-    return harness.to_numpy(model(images, training=False))

@@ -2,8 +2,8 @@
 
 from kfeedback import graph
 from tests import harness
-from tests.graph.common import predict
 from tests.models import common
+from tests.models.common import predict
 
 
 def test_cut_shares_the_layers():

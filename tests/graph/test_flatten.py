@@ -6,8 +6,8 @@ from keras import layers
 
 from kfeedback import graph
 from tests import harness
-from tests.graph.common import predict
 from tests.models import common
+from tests.models.common import predict
 
 
 def test_flatten_keeps_values_layers_and_weights():

@@ -6,7 +6,7 @@ import pytest
 
 from kfeedback import graph
 from tests import harness
-from tests.graph.common import predict
+from tests.models.common import predict
 
 # For each: a layer through which every path leads, and a merge whose inputs together
 # cut the graph.

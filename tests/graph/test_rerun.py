@@ -7,8 +7,9 @@ from keras import layers
 
 from kfeedback import LRNet, graph
 from tests import harness
-from tests.graph.common import predict, values
+from tests.graph.common import values
 from tests.models import common
+from tests.models.common import predict
 
 # --- Edits ---------------------------------------------------------------------------
 

@@ -1,7 +1,9 @@
-"""Small networks that the tests of several model families give feedback to."""
+"""Small networks that the tests of several families give feedback to; predictions."""
 
 import keras
 from keras import layers
+
+from tests import harness
 
 
 def conv_net(activation="softmax", classes=4, name="net", fused=True):
@@ -111,3 +113,7 @@ def stacked_net(batch_norm=False, size=8):
     x = layers.GlobalAveragePooling2D(name="pool")(x)
     x = layers.Dense(4, activation="softmax", dtype="float32", name="predictions")(x)
     return keras.Model(image, x, name="stacked")
+
+
+def predict(model, images):
+    return harness.to_numpy(model(images, training=False))
