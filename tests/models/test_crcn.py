@@ -1,5 +1,5 @@
-import collections
-import functools
+"""CRCN: the equations, what every model must satisfy, its weights, training."""
+
 import itertools
 
 import keras
@@ -7,41 +7,25 @@ import numpy as np
 import pytest
 
 import kfeedback
-from applications.common.multiply_adds import count_multiply_adds
-from kfeedback import CRCN, graph, weights
-from kfeedback.layers import Contextual
+from kfeedback import CRCN, weights
 from kfeedback.layers.contextual import MODULES
 from kfeedback.models.backbones import VGGSmall
 from tests import harness
 from tests.harness import tensorflow_only
 from tests.model_checks import MODEL_CHECKS, check_model
 from tests.models import common
+from tests.models.crcn import (
+    BOTTOM_UP,
+    IMAGES,
+    LOOPS,
+    by_path,
+    check_identity,
+    modules,
+    of_stacked_net,
+    predict,
+)
 from tests.reference import crcn as reference
 from tests.reference import operations
-
-# One above the other, as the paper's: what the upper one changes lies above the lower.
-LOOPS = [("conv3", "conv2"), ("conv5", "conv4")]
-IMAGES = harness.random_images((8, 8, 2))
-BOTTOM_UP = ("recomputed", "carried")
-
-
-def predict(model, images=IMAGES):
-    return harness.to_numpy(model(images, training=False))
-
-
-def by_path(model):
-    return {w.path: np.asarray(w.numpy()) for w in model.weights}
-
-
-def calls(model):
-    """How often each layer is called."""
-    nodes = graph.nodes(model.inputs, model.outputs)
-    return collections.Counter(node.operation.name for node in nodes)
-
-
-def modules(model):
-    return [x.name for x in model.layers if isinstance(x, Contextual)]
-
 
 # --- The harness ---------------------------------------------------------------------
 
@@ -58,19 +42,6 @@ FAMILY = {
 QUICK = ("plain", "batch norm", "carried")
 if keras.backend.backend() != "tensorflow":
     QUICK = ("plain",)
-
-
-def of_stacked_net(batch_norm=False, **fixed):
-    """A factory for the harness, of a CRCN of a network that is made anew."""
-    loops = LOOPS
-    if batch_norm:
-        loops = [[name.replace("conv", "relu") for name in loop] for loop in LOOPS]
-
-    def factory(**kwargs):
-        net = common.stacked_net(batch_norm)
-        return CRCN(net, **{"loops": loops, **fixed, **kwargs})
-
-    return factory
 
 
 @pytest.mark.parametrize("check", MODEL_CHECKS)
@@ -219,56 +190,6 @@ def test_the_literal_equation_has_no_use_for_a_lower_loop(
 # --- Identity ------------------------------------------------------------------------
 
 
-@functools.cache
-def vgg16():
-    """VGG16 for small images with random weights, images, and what it predicts."""
-    net = keras.applications.VGG16(weights=None, input_shape=(32, 32, 3), classes=10)
-    harness.randomize(net)
-    images = harness.random_images((32, 32, 3), 3)
-    expected = predict(net, images)
-    assert np.ptp(expected, axis=0).max() > 1e-5, "all images give one prediction"
-    return net, images, expected
-
-
-def check_identity(net, images, expected, timesteps, **arguments):
-    model = CRCN(net, timesteps=timesteps, return_sequences=True, **arguments)
-    result = predict(model, images)
-    for step in range(timesteps):
-        harness.assert_bit_equal(result[:, step], expected, f"timestep {step + 1}")
-    last = CRCN(net, timesteps=timesteps, **arguments)
-    harness.assert_bit_equal(predict(last, images), expected, "the last timestep")
-
-
-CHOICES = [
-    *itertools.product(
-        [c for n in (1, 2, 3) for c in itertools.combinations((1, 2, 3), n)],
-        MODULES,
-        BOTTOM_UP,
-        (1, 2, 3),
-    )
-]
-QUICK_CHOICES = [
-    ((1, 2), "proposed", "recomputed", 3),
-    ((1, 2, 3), 3, "recomputed", 2),
-    ((2,), 1, "carried", 2),
-    ((1, 3), 2, "carried", 3),
-    ((3,), "proposed", "carried", 1),
-]
-
-
-@tensorflow_only
-@pytest.mark.parametrize(
-    "loops, module, bottom_up, timesteps",
-    [
-        pytest.param(*c, marks=() if c in QUICK_CHOICES else pytest.mark.slow)
-        for c in CHOICES
-    ],
-)
-def test_a_fresh_crcn_is_vgg16(loops, module, bottom_up, timesteps):
-    arguments = {"loops": loops, "contextual_module": module, "bottom_up": bottom_up}
-    check_identity(*vgg16(), timesteps, **arguments)
-
-
 @pytest.mark.parametrize("batch_norm", [False, True])
 @pytest.mark.parametrize("bottom_up", BOTTOM_UP)
 def test_a_fresh_crcn_is_its_network(bottom_up, batch_norm):
@@ -314,172 +235,7 @@ def test_a_network_without_feedback_takes_the_weights(tmp_path):
     harness.assert_bit_equal(predict(net), predict(model)[:, 0], "T = 1")
 
 
-# --- What is computed ----------------------------------------------------------------
-
-
-def expected_calls(loops, bottom_up, timesteps, sequences):
-    """Of each layer of `stacked_net` and each module."""
-    names = [f"conv{number}" for number in range(1, 6)]
-    lowers = [lower for _, lower in loops]
-    # What an augmented layer reads is new in every pass only if something below it is.
-    first = min(lowers) if bottom_up == "recomputed" else max(lowers)
-    top = max(higher for higher, _ in loops)
-    predictions = timesteps if sequences else 1
-    found = {"predictions": predictions}
-    for name in names:
-        if name <= first:
-            found[name] = 1
-        else:
-            found[name] = timesteps if name <= top else predictions
-    for lower in lowers:
-        found[f"{lower}_contextual"] = timesteps - 1 if lower >= first else 0
-    return found
-
-
-def macs(net, loops):
-    """Multiply-adds of one call of each layer, and of each proposed module."""
-    found = {}
-    for layer in net.layers:
-        if isinstance(layer, keras.layers.Conv2D | keras.layers.Dense):
-            places = np.prod(layer.output.shape[1:-1], dtype=int)
-            found[layer.name] = int(places * np.prod(layer.kernel.shape))
-    for higher, lower in loops:
-        *small, source = net.get_layer(higher).output.shape[1:]
-        *large, channels = net.get_layer(lower).output.shape[1:]
-        gate = np.prod(large) * 9 * 2 * channels * channels
-        align = np.prod(small) * source * channels if source != channels else 0
-        found[f"{lower}_contextual"] = int(gate + align)
-    return found
-
-
-@pytest.mark.parametrize("sequences", [False, True])
-@pytest.mark.parametrize("bottom_up", BOTTOM_UP)
-@pytest.mark.parametrize("loops", [LOOPS, LOOPS[:1], LOOPS[1:]], ids=["1+2", "1", "2"])
-def test_computes_nothing_that_is_not_needed(loops, bottom_up, sequences):
-    net = common.stacked_net()
-    cost = macs(net, loops)
-    for timesteps in (1, 2, 3, 4):
-        model = CRCN(
-            net,
-            loops=loops,
-            timesteps=timesteps,
-            bottom_up=bottom_up,
-            return_sequences=sequences,
-        )
-        wanted = expected_calls(loops, bottom_up, timesteps, sequences)
-        found = calls(model)
-        assert {name: found[name] for name in wanted} == wanted
-        total = sum(wanted[name] * cost[name] for name in wanted)
-        assert count_multiply_adds(model) == total
-
-
-@pytest.mark.parametrize("sequences", [False, True])
-def test_features_need_no_classifier(sequences):
-    model = of_stacked_net()(include_top=False, return_sequences=sequences)
-    assert calls(model)["predictions"] == 0
-    assert calls(model)["conv5"] == 3
-
-
-@tensorflow_only
-@pytest.mark.parametrize("sequences", [False, True])
-def test_multiply_adds_of_vgg16(sequences):
-    """Of the paper's loops 1 and 2, counted layer by layer."""
-    net, _, _ = vgg16()
-    pairs = [("block3_conv2", "block2_conv2"), ("block4_conv2", "block3_conv3")]
-    cost = macs(net, pairs)
-    order = [x.name for x in net.layers if x.name in cost]
-    stem = order[: order.index("block2_conv2") + 1]
-    loop = order[len(stem) : order.index("block4_conv2") + 1]
-    top = order[len(stem) + len(loop) :]
-    contextual = [f"{lower}_contextual" for _, lower in pairs]
-    for timesteps in (1, 2, 3):
-        model = CRCN(net, loops=(1, 2), timesteps=timesteps, return_sequences=sequences)
-        expected = (
-            sum(cost[name] for name in stem)
-            + timesteps * sum(cost[name] for name in loop)
-            + (timesteps - 1) * sum(cost[name] for name in contextual)
-            + (timesteps if sequences else 1) * sum(cost[name] for name in top)
-        )
-        assert count_multiply_adds(model) == expected
-
-
-# --- Networks, loops, arguments ------------------------------------------------------
-
-
-@tensorflow_only
-@pytest.mark.parametrize("batch_norm", [False, True])
-def test_loops_of_vgg_small_join_what_the_relus_give(batch_norm):
-    net = VGGSmall(width=1 / 16, batch_norm=batch_norm)
-    model = CRCN(net, loops=(3, 1, 2), timesteps=2)
-    joined = {
-        node.operation.name: [
-            x._keras_history.operation.name for x in node.input_tensors
-        ]
-        for node in graph.nodes(model.inputs, model.outputs)
-        if isinstance(node.operation, Contextual)
-    }
-    assert joined == {
-        "block2_relu2_contextual": ["block2_relu2", "block3_relu2"],
-        "block3_relu3_contextual": ["block3_relu3", "block4_relu2"],
-        "block4_relu3_contextual": ["block4_relu3", "block5_relu2"],
-    }
-
-
-@tensorflow_only
-def test_loops_of_vgg16():
-    net, _, _ = vgg16()
-    assert sorted(modules(CRCN(net, loops=[1, np.int64(2), 3]))) == [
-        "block2_conv2_contextual",
-        "block3_conv3_contextual",
-        "block4_conv3_contextual",
-    ]
-
-
-def test_loops_by_number_and_by_name_mix():
-    net = VGGSmall(width=1 / 16)
-    model = CRCN(net, loops=[1, ("block4_relu2", "block3_relu3")], timesteps=2)
-    assert len(modules(model)) == 2
-
-
-@tensorflow_only
-def test_by_name():
-    model = CRCN("vgg_small", classes=7, classifier_activation=None, name="mine")
-    assert model.name == "mine"
-    assert model.output.shape == (None, 7)
-
-
-def test_an_image_of_known_size_for_a_network_of_unknown_size():
-    net = common.stacked_net(size=None)
-    for known in (
-        {"input_shape": (8, 12, 2)},
-        {"input_tensor": keras.Input((8, 12, 2))},
-    ):
-        model = CRCN(net, loops=LOOPS, timesteps=2, **known)
-        images = harness.random_images((8, 12, 2), 2)
-        harness.assert_bit_equal(predict(model, images), predict(net, images), "same")
-
-
-def test_names_that_the_backbone_has_are_left_to_it():
-    image = keras.Input((8, 8, 3), name="conv2_contextual")
-    x = keras.layers.Conv2D(2, 1, name="timesteps")(image)
-    model = CRCN(
-        common.stacked_net(), input_tensor=x, loops=LOOPS[:1], return_sequences=True
-    )
-    assert modules(model) == ["conv2_contextual_1"]
-    assert model.get_layer("timesteps_1")
-
-
-def test_nested_and_mixed_precision_networks():
-    harness.fresh_names("mixed_bfloat16")
-    inner = common.stacked_net()
-    keras.config.set_dtype_policy("float32")
-    image = keras.Input((8, 8, 2))
-    net = harness.randomize(keras.Model(image, inner(image), name="outer"))
-    model = CRCN(net, loops=LOOPS, return_sequences=True)
-    assert model.get_layer("conv2_contextual").compute_dtype == "bfloat16"
-    result = predict(model)
-    for step in range(3):
-        harness.assert_bit_equal(result[:, step], predict(net), f"step {step + 1}")
+# --- Training ------------------------------------------------------------------------
 
 
 def test_trains():

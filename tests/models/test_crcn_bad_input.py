@@ -9,8 +9,7 @@ from kfeedback import CRCN, LRNet
 from kfeedback.models.backbones import VGGSmall
 from tests import harness
 from tests.models import common
-
-LOOPS = [("conv3", "conv2"), ("conv5", "conv4")]
+from tests.models.crcn import LOOPS
 
 
 def strided():

@@ -7,9 +7,9 @@ import pytest
 from kfeedback import CRCN
 from tests import harness
 from tests.models import common
+from tests.models.crcn import LOOPS
 from tests.reference import crcn as reference
 
-LOOPS = [("conv3", "conv2"), ("conv5", "conv4")]
 MODULES = ("proposed", 1, 2, 3)
 
 
