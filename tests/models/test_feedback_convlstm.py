@@ -1,3 +1,5 @@
+"""FeedbackConvLSTMNet: the equations, what every model must satisfy, counts, graph."""
+
 import keras
 import numpy as np
 import pytest
@@ -6,51 +8,25 @@ import kfeedback
 from applications.common.multiply_adds import count_multiply_adds
 from kfeedback import FeedbackConvLSTMNet, weights
 from kfeedback.layers import ConvLSTMCell
-from kfeedback.losses import TimestepLoss
 from tests import harness
 from tests.harness import tensorflow_only
 from tests.model_checks import MODEL_CHECKS, check_model
+from tests.models.feedback_convlstm import (
+    CELLS,
+    IMAGES,
+    OPTIONS,
+    arrays,
+    lively,
+    predict,
+    tiny,
+)
 from tests.reference import feedback_convlstm as reference
 from tests.reference import operations
 
-CELLS = (((4, 1), (4, 1)), ((6, 2),))
 STRIDED = (((3, 2), (4, 1), (2, 2)), ((5, 1), (4, 1)), ((3, 1),))
-TINY = {"cells": CELLS, "input_shape": (16, 16, 2), "head_units": 8, "classes": 4}
-OPTIONS = {
-    "default": {},
-    "no batch norm": {"batch_norm": False},
-    "logits": {"classifier_activation": None},
-    "sigmoid": {"classifier_activation": "sigmoid"},
-}
-IMAGES = harness.random_images((16, 16, 2))
-
-
-def tiny(option="default", **kwargs):
-    return FeedbackConvLSTMNet(**{**TINY, **OPTIONS[option], **kwargs})
-
-
-def arrays(model):
-    return {w.path: np.asarray(w.numpy(), "float64") for w in model.weights}
-
-
-def predict(model, images=IMAGES, **kwargs):
-    return harness.to_numpy(model(images, **kwargs))
-
-
-def lively(model):
-    """Random weights with which signals do not fade from cell to cell.
-
-    Half-open gates halve them twice in each.
-    """
-    harness.randomize(model)
-    for weight in model.weights:
-        if weight.path.endswith(("gates/kernel", "dense/kernel")):
-            weight.assign(6 * weight)
-    return model
 
 
 # --- The harness ---------------------------------------------------------------------
-
 
 # The heads of the others change little, and JAX compiles each operation for each shape:
 # the others run by (KERAS_BACKEND=jax) python -m pytest -m slow and this file.
@@ -263,65 +239,7 @@ def test_dropout_drops_in_training_only():
     assert np.array_equal(predict(model), predict(model))
 
 
-# --- Statistics of each pass ---------------------------------------------------------
-
-
-def test_later_passes_take_the_statistics_of_the_fourth():
-    model = lively(tiny(timesteps=6, return_sequences=True))
-    values = arrays(model)
-    expected = reference.feedback_convlstm(IMAGES, values, CELLS, 6)
-    result = predict(model)
-    np.testing.assert_allclose(result, expected, atol=1e-5)
-    # Those of the third would be seen, as would those of the fourth at pass 3.
-    for slot, first in ((3, 3), (2, 2)):
-        changed = {
-            path: np.where(np.arange(4)[:, None] == slot, value + 0.5, value)
-            if "moving" in path and value.shape[0] == 4 and value.ndim == 2
-            else value
-            for path, value in values.items()
-        }
-        other = reference.feedback_convlstm(IMAGES, changed, CELLS, 6)
-        moved = np.abs(other - result).max((0, 2))
-        assert (moved[:first] < 1e-5).all() and (moved[first:] > 1e-4).all()
-
-
-def test_a_network_of_two_passes_leaves_none_untouched():
-    """The state of the first pass is convolved nowhere, so those are never read."""
-    model = tiny(timesteps=2, head_dropout=0.0, return_sequences=True)
-    before = arrays(model)
-    model.compile("sgd", TimestepLoss("sparse_categorical_crossentropy", 1.2))
-    model.train_on_batch(IMAGES, np.arange(8) % 4)
-    after = arrays(model)
-    norms = [path for path in after if "moving" in path]
-    assert len(norms) == 2 + 2 + 2 * (1 + 2 + 2)  # stem, first gates, cells
-    for path in norms:
-        moved = after[path] != before[path]
-        if "recurrent_gates" in path:
-            assert not moved[0].any()
-            moved = moved[1:]
-            np.testing.assert_array_equal(after[path][1], after[path][3])
-        assert moved.all(), path
-        if "cell1/input_gates" in path or "cell2/input_gates" in path:
-            assert np.abs(after[path][0] - after[path][1]).max() > 0
-            np.testing.assert_array_equal(after[path][1], after[path][3])
-
-
-@pytest.mark.parametrize("timesteps", [1, 4])
-def test_which_statistics_training_moves(timesteps):
-    model = lively(tiny(timesteps=timesteps))
-    before = arrays(model)
-    model(IMAGES, training=True)
-    for path, value in arrays(model).items():
-        if "moving" not in path:
-            assert np.array_equal(value, before[path])
-        elif "recurrent_gates" in path:
-            slots = np.any(value != before[path], axis=1).tolist()
-            assert slots == [False] + [timesteps == 4] * 3
-        else:
-            assert (value != before[path]).all(), path
-
-
-# --- Weights -------------------------------------------------------------------------
+# --- Files ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("batch_norm", [True, False])
@@ -352,19 +270,6 @@ def test_a_file_of_other_cells_is_refused(tmp_path):
             tiny(weights=tmp_path / "weights.h5", **other)
 
 
-def test_training_learns():
-    """Each pass of fresh weights, and what it learned is there in inference."""
-    keras.utils.set_random_seed(0)
-    model = tiny(timesteps=2, head_dropout=0.0, return_sequences=True)
-    loss = TimestepLoss("sparse_categorical_crossentropy", 1.2)
-    model.compile(keras.optimizers.Adam(0.02), loss)
-    labels = np.arange(8) % 4
-    losses = model.fit(IMAGES, labels, epochs=30, verbose=0).history["loss"]
-    assert losses[-1] < 0.3 * losses[0]
-    assert model.evaluate(IMAGES, labels, verbose=0) < 0.5 * losses[0]
-    assert (predict(model).argmax(-1) == labels[:, None]).all()
-
-
 @tensorflow_only
 def test_exports(tmp_path):
     import tensorflow as tf
@@ -373,62 +278,6 @@ def test_exports(tmp_path):
     model.export(tmp_path / "saved", verbose=False)
     saved = tf.saved_model.load(tmp_path / "saved")
     np.testing.assert_allclose(saved.serve(IMAGES), predict(model), atol=1e-6)
-
-
-# --- Bad input -----------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "arguments, argument",
-    [
-        ({"timesteps": 0}, "timesteps"),
-        ({"timesteps": 2.0}, "timesteps"),
-        ({"timesteps": None}, "timesteps"),
-        ({"cells": ()}, "cells"),
-        ({"cells": None}, "cells"),
-        ({"cells": 16}, "cells"),
-        ({"cells": "cells"}, "cells"),
-        ({"cells": [[]]}, "cells"),
-        ({"cells": [[(4, 1)], []]}, "cells"),
-        ({"cells": [(4, 1)]}, "cells"),
-        ({"cells": [[(4, 1, 1)]]}, "cells"),
-        ({"cells": [[4, 4]]}, "cells"),
-        ({"cells": [[(0, 1)]]}, "filters in cells"),
-        ({"cells": [[(4, 1), (2.5, 1)]]}, "filters in cells"),
-        ({"cells": [[(4, 0)]]}, "stride in cells"),
-        ({"cells": [[(4, "1")]]}, "stride in cells"),
-        ({"head_units": 0}, "head_units"),
-        ({"head_dropout": 1}, "head_dropout"),
-        ({"head_dropout": -0.1}, "head_dropout"),
-        ({"head_dropout": None}, "head_dropout"),
-        ({"input_shape": (32, 40, 3)}, "input_shape"),
-        ({"input_shape": (24, 32, 3)}, "input_shape"),
-        ({"input_shape": (8, 8, 3)}, "input_shape"),
-        ({"cells": [[(4, 3)]]}, "input_shape"),
-        ({"input_shape": (None, None, 3)}, "input_shape"),
-        ({"input_shape": (32, None, 3)}, "input_shape"),
-        ({"input_shape": (None, 40, 3), "include_top": False}, "input_shape"),
-        ({"classes": 0}, "classes"),
-        ({"pooling": "avg"}, "pooling"),
-        ({"classifier_activation": "softmin"}, "classifier_activation"),
-    ],
-)
-def test_refuses(arguments, argument):
-    with pytest.raises(ValueError) as caught:
-        FeedbackConvLSTMNet(**arguments)
-    harness.assert_one_sentence(caught.value, argument)
-
-
-@pytest.mark.parametrize("name", ["batch_norm", "return_sequences", "include_top"])
-def test_refuses_what_is_no_bool(name):
-    with pytest.raises(TypeError, match=f"{name} must be True or False"):
-        FeedbackConvLSTMNet(**{name: "no"})
-
-
-def test_refuses_a_tensor_of_another_size():
-    with pytest.raises(ValueError) as caught:
-        FeedbackConvLSTMNet(input_tensor=keras.Input((20, 32, 3)))
-    harness.assert_one_sentence(caught.value, "input")
 
 
 def test_is_listed():
