@@ -1,5 +1,6 @@
+"""ConvLSTMCell: what every layer must satisfy, the equations, its forms, old files."""
+
 import json
-import re
 
 import keras
 import numpy as np
@@ -9,43 +10,20 @@ from keras import ops
 from kfeedback.layers import ConvLSTMCell, ConvLSTMGates
 from tests import harness
 from tests.layer_checks import LAYER_CHECKS, check_layer
+from tests.layers.conv_lstm_cells import (
+    FILTERS,
+    OPTIONS,
+    C,
+    H,
+    X,
+    arrays,
+    assert_close,
+    make,
+    pair,
+)
 from tests.reference import feedback_convlstm as reference
 
-FILTERS = 4
-RANDOM = np.random.default_rng(7)
 SIDES = {"even": (6, 12), "odd": (9, 15)}
-X, H, C = (
-    RANDOM.normal(size=(8, 6, 12, channels)).astype("float32")
-    for channels in (3, FILTERS, FILTERS)
-)
-OPTIONS = {
-    "plain": {},
-    "batch norm": {"batch_norm": True},
-    "strides": {"strides": 2},
-    "strides, batch norm": {"strides": 2, "batch_norm": True},
-    "share of the gates": {"convolve_input": False},
-    "share, batch norm": {"convolve_input": False, "batch_norm": True},
-}
-
-
-def make(x_shape=X.shape, **kwargs):
-    harness.fresh_names()
-    cell = ConvLSTMCell(FILTERS, name="cell", **kwargs)
-    cell.build(x_shape)
-    return harness.randomize(cell)
-
-
-def arrays(layer):
-    return {w.path: np.asarray(w.numpy(), "float64") for w in layer.weights}
-
-
-def pair(state):
-    return [harness.to_numpy(tensor) for tensor in state]
-
-
-def assert_close(found, expected):
-    for one, other in zip(found, expected, strict=True):
-        np.testing.assert_allclose(harness.to_numpy(one), other, atol=1e-5)
 
 
 @keras.saving.register_keras_serializable(package="tests")
@@ -231,222 +209,7 @@ def test_is_a_pure_function(batch_norm):
     assert np.abs(first[1][0] - first[2][0]).max() > 1e-2
 
 
-# --- Training ------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "state, timestep, is_last, slots",
-    [
-        (None, 0, False, {"input": [0], "recurrent": []}),
-        (None, 0, True, {"input": [0, 1, 2], "recurrent": []}),
-        ((H, C), 0, False, {"input": [0], "recurrent": [0]}),
-        ((H, C), 1, False, {"input": [1], "recurrent": [1]}),
-        ((H, C), 1, True, {"input": [1, 2], "recurrent": [1, 2]}),
-        ((H, C), 2, False, {"input": [2], "recurrent": [2]}),
-        ((H, C), 7, True, {"input": [2], "recurrent": [2]}),
-    ],
-)
-def test_only_the_statistics_of_the_step_move(state, timestep, is_last, slots):
-    cell = make(batch_norm=True, timesteps=3)
-    before = arrays(cell)
-    cell(X, state, timestep=timestep, is_last=is_last, training=True)
-    for path, value in arrays(cell).items():
-        if "moving" in path:
-            moved = np.any(value != before[path], axis=1).nonzero()[0].tolist()
-            assert moved == slots[path.split("/")[1].removesuffix("_gates")], path
-        else:
-            assert np.array_equal(value, before[path])
-
-
-@pytest.mark.parametrize("frozen", [False, True])
-def test_statistics_rest_in_inference_and_when_frozen(frozen):
-    cell = make(batch_norm=True, timesteps=2)
-    expected = pair(cell(X, (H, C), timestep=1))
-    cell.trainable = not frozen
-    before = arrays(cell)
-    state = cell(X, (H, C), timestep=1, is_last=True, training=frozen)
-    harness.assert_bit_equal(pair(state), expected, "with moving statistics")
-    assert all(np.array_equal(before[path], a) for path, a in arrays(cell).items())
-
-
-@pytest.mark.parametrize("state", [None, (H, C)], ids=["first", "second"])
-def test_the_batch_takes_the_biases_away(state):
-    cell = make(batch_norm=True)
-    weights = RANDOM.normal(size=H.shape).astype("float32")
-
-    def objective(outputs):
-        return ops.sum((outputs[0] + outputs[1]) * weights)
-
-    class Bound:
-        """The cell with its state, as a layer of one input."""
-
-        built = True
-        trainable_variables = cell.trainable_variables
-        non_trainable_variables = cell.non_trainable_variables
-
-        def __call__(self, x, training):
-            return cell(x, state, training=training)
-
-        def stateless_call(self, *variables_and_x, training):
-            *variables, x = variables_and_x
-            return cell.stateless_call(*variables, x, state, training=training)
-
-    by_path, for_inputs = harness.gradients(Bound(), [X], objective, training=True)
-    biases = [
-        by_path.pop(f"cell/{gates}_gates/bias") for gates in ("input", "recurrent")
-    ]
-    assert not np.any(biases)
-    if state is None:  # nothing is convolved
-        for name in ("kernel", "gamma"):
-            unused = by_path.pop(f"cell/recurrent_gates/{name}")
-            assert unused is None or not np.any(unused)
-    harness.assert_all_flow({**by_path, "x": for_inputs[0]}, "by batch")
-
-
-@pytest.mark.parametrize("policy", harness.POLICIES[1:])
-@pytest.mark.parametrize("strides", [1, 2])
-def test_mixed_precision_by_batch(strides, policy):
-    x = X
-    results = []
-    for dtype in ("float32", policy):
-        cell = make(strides=strides, batch_norm=True, dtype=dtype)
-        state = cell(x, training=True)
-        assert {keras.backend.standardize_dtype(s.dtype) for s in state} == {
-            cell.compute_dtype
-        }
-        results.append(pair(cell(x, state, training=True)))
-        assert {w.dtype for w in cell.weights} == {"float32"}
-    for one, other in zip(*results, strict=True):
-        assert 0 < np.abs(one - other).max() < 0.05 * np.abs(one).max()
-
-
-def test_learns_to_keep_what_it_saw():
-    """Through three timesteps: gradients of all gates point the right way."""
-    keras.utils.set_random_seed(0)
-    image = keras.Input((4, 4, 1))
-    cell = ConvLSTMCell(4, batch_norm=True, timesteps=3)
-    state = None
-    for timestep in range(3):
-        state = cell(image, state, timestep=timestep, is_last=timestep == 2)
-    x = keras.layers.GlobalAveragePooling2D()(state[0])
-    model = keras.Model(image, keras.layers.Dense(2, activation="softmax")(x))
-    model.compile(keras.optimizers.Adam(0.03), "sparse_categorical_crossentropy")
-    images = RANDOM.normal(size=(16, 4, 4, 1)).astype("float32")
-    labels = np.arange(16) % 2
-    losses = model.fit(images, labels, epochs=60, verbose=0).history["loss"]
-    assert losses[-1] < 0.3 * losses[0]
-    # The moving statistics of each timestep make inference what training was.
-    assert model.evaluate(images, labels, verbose=0) < 0.5 * losses[0]
-
-
-def test_how_weights_start():
-    cell = ConvLSTMCell(16, kernel_regularizer="l2")
-    cell.build((None, 6, 6, 3))
-    forget = harness.to_numpy(cell.input_gates.bias).reshape(4, 16)
-    np.testing.assert_array_equal(forget.T, [[0, 1, 0, 0]] * 16)
-    assert not np.any(harness.to_numpy(cell.recurrent_gates.bias))
-    for kernel in np.split(harness.to_numpy(cell.recurrent_gates.kernel), 4, axis=-1):
-        rows = kernel.reshape(-1, 16)
-        np.testing.assert_allclose(rows.T @ rows, np.eye(16), atol=1e-5)
-    assert len(cell.losses) == 2
-
-
-# --- Bad input -----------------------------------------------------------------------
-
-
-def sentence(error):
-    """What a call raised, without what Keras says about the call around it."""
-    text = re.sub("\x1b\\[\\d*m", "", str(error))
-    if text.startswith("Exception encountered"):
-        _, text, *_ = text.split("\n\n")
-    return text
-
-
-@pytest.mark.parametrize(
-    "argument, value",
-    [
-        ("filters", 0),
-        ("filters", "4"),
-        ("kernel_size", 4),
-        ("strides", 0),
-        ("strides", 1.5),
-        ("timesteps", 0),
-        ("momentum", 1.0),
-        ("epsilon", -1e-5),
-    ],
-)
-def test_refuses(argument, value):
-    with pytest.raises(ValueError) as caught:
-        ConvLSTMCell(**{"filters": 4, argument: value})
-    harness.assert_one_sentence(caught.value, argument)
-
-
-@pytest.mark.parametrize("argument", ["batch_norm", "convolve_input"])
-def test_refuses_what_is_no_bool(argument):
-    with pytest.raises(TypeError, match=f"{argument} must be True or False"):
-        ConvLSTMCell(4, **{argument: 1})
-
-
-def test_refuses_strides_without_a_convolution():
-    with pytest.raises(ValueError) as caught:
-        ConvLSTMCell(4, strides=2, convolve_input=False)
-    harness.assert_one_sentence(caught.value, "strides")
-
-
-def test_refuses_strides_that_do_not_divide():
-    with pytest.raises(ValueError) as caught:
-        ConvLSTMCell(4, strides=4)(X)
-    harness.assert_one_sentence(caught.value, "strides")
-
-
-def test_refuses_inputs_that_are_no_gates():
-    with pytest.raises(ValueError) as caught:
-        ConvLSTMCell(4, convolve_input=False)(X)
-    harness.assert_one_sentence(caught.value, "inputs")
-
-
-BAD_STATES = {
-    "no pair": H,
-    "one": (H,),
-    "three": (H, C, C),
-    "none in it": (H, None),
-    "channels": (H, X),
-    "height": (H[:, :5], C[:, :5]),
-    "batch": (H[:3], C[:3]),
-    "rank": (H[0], C[0]),
-}
-
-
-@pytest.mark.parametrize("name", BAD_STATES)
-def test_refuses_a_state(name):
-    with pytest.raises(ValueError) as caught:
-        make()(X, BAD_STATES[name])
-    text = sentence(caught.value)
-    harness.assert_one_sentence(text, "state")
-    assert "(8, 6, 12, 4)" in text and len(text) < 250
-
-
-def test_refuses_a_symbolic_state_of_another_size():
-    image = keras.Input(X.shape[1:])
-    state = [keras.Input((3, 6, FILTERS)) for _ in range(2)]
-    assert make(strides=2)(image, state)[0].shape == (None, 3, 6, FILTERS)
-    with pytest.raises(ValueError) as caught:
-        make()(image, state)
-    harness.assert_one_sentence(sentence(caught.value), "state")
-
-
-@pytest.mark.parametrize(
-    "frozen, moving", [("input", "recurrent"), ("recurrent", "input")]
-)
-def test_gates_of_one_source_may_be_frozen(frozen, moving):
-    """Those of the other go on by the statistics of the batch."""
-    cell = make(batch_norm=True)
-    gates = {"input": cell.input_gates, "recurrent": cell.recurrent_gates}
-    gates[frozen].trainable = False
-    before = {name: gates[name].moving_mean.numpy() for name in gates}
-    cell(X, (H, C), training=True)
-    harness.assert_bit_equal(gates[frozen].moving_mean.numpy(), before[frozen], frozen)
-    assert np.abs(gates[moving].moving_mean.numpy() - before[moving]).max() > 1e-3
+# --- Old files -----------------------------------------------------------------------
 
 
 def test_files_of_earlier_versions_call_a_timestep_a_step(tmp_path):
