@@ -10,6 +10,7 @@ from applications.common.models import check_images, load_model
 from kfeedback import graph, weights
 from kfeedback.layers import StackTimesteps
 from kfeedback.models import registry
+from kfeedback.weights.registry import list_weights
 
 _DECIDED = ("include_top", "pooling", "input_shape", "input_tensor", "classes")
 _DECIDED += ("backbone", "timesteps", "return_sequences", "feedback_initializer")
@@ -23,8 +24,12 @@ def build(settings, info):
         info: `DatasetInfo`.
     """
     init, family = settings.init_from, settings.family
-    if init is not None and not pathlib.Path(init).is_file():
-        raise ValueError(f"--init_from must be a file, got {init!r}.")
+    is_tag = init in list_weights()
+    if init is not None and not is_tag and not pathlib.Path(init).is_file():
+        raise ValueError(
+            "--init_from must be a file or a tag of kfeedback.list_weights, got "
+            f"{init!r}."
+        )
     if settings.starts_from_model:
         network = load_model("init_from", init)
         init = None  # nothing is left to load

@@ -40,7 +40,9 @@ class Settings(Training):
         0.0, "Standard deviation of the feedback weights W.", least=0
     )
     init_from: str | None = _model(
-        None, "weights.h5 or model.keras of a trained --backbone or --model."
+        None,
+        "weights.h5 or model.keras of a trained --backbone or --model, or a tag of "
+        "kfeedback.list_weights.",
     )
     freeze_batch_norm: bool = field(
         False,
