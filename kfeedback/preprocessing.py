@@ -1,5 +1,6 @@
 """From pixels to what a network takes, and from what it gives to names."""
 
+import keras
 import numpy as np
 from keras import ops
 
@@ -149,7 +150,8 @@ class ZCAWhitening:
                 f"got {tuple(images.shape)}."
             )
         if isinstance(images, np.ndarray):
-            rows = (images.astype(np.float32) - self.mean).reshape(len(images), -1)
+            rows = images.astype(np.float32) - self.mean
+            rows = rows.reshape(len(images), self.mean.size)
             return (rows @ self.matrix).reshape(images.shape)
         centered = ops.cast(images, "float32") - self.mean
         rows = ops.reshape(centered, (-1, self.mean.size))
@@ -271,9 +273,16 @@ def preprocess_input(images, mode="scale"):
             f"images must have 3 channels for mode {mode!r}, got {images.shape}."
         )
     if mode == "caffe":
-        return images[..., ::-1] - _by_channel(_CAFFE_MEANS, images)
+        return _reversed(images) - _by_channel(_CAFFE_MEANS, images)
     images = images / 255.0 - _by_channel(_TORCH_MEANS, images)
     return images / _by_channel(_TORCH_DEVIATIONS, images)
+
+
+def _reversed(images):
+    """RGB to BGR; a tensor of PyTorch knows no negative step."""
+    if isinstance(images, np.ndarray) or keras.backend.backend() != "torch":
+        return images[..., ::-1]
+    return ops.flip(images, axis=-1)
 
 
 def _by_channel(values, images):

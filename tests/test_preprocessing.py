@@ -1,3 +1,7 @@
+import os
+import subprocess
+import sys
+
 import keras
 import numpy as np
 import pytest
@@ -252,3 +256,23 @@ def test_one_sigmoid_has_two_names():
 def test_decode_predictions_refuses(arguments, match):
     with pytest.raises(ValueError, match=match):
         preprocessing.decode_predictions(*arguments)
+
+
+def test_zca_of_no_images_is_none():
+    fitted = ZCAWhitening().fit(correlated(5))
+    assert fitted(correlated(5)[:0]).shape == (0, 3, 4, 2)
+
+
+def test_torch_turns_the_channels_around():
+    pytest.importorskip("torch")
+    code = """
+import numpy as np
+from keras import ops
+from kfeedback.preprocessing import preprocess_input
+images = np.arange(24, dtype="float32").reshape(2, 2, 2, 3)
+found = preprocess_input(ops.convert_to_tensor(images), "caffe")
+wanted = preprocess_input(images, "caffe")
+np.testing.assert_array_equal(ops.convert_to_numpy(found), wanted)
+"""
+    environment = {**os.environ, "KERAS_BACKEND": "torch"}
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment)

@@ -6,6 +6,7 @@ backend, where TensorFlow may be missing, from arrays in memory.
 
 import dataclasses
 import functools
+import os
 import pathlib
 from collections.abc import Mapping
 
@@ -13,7 +14,7 @@ import keras
 import numpy as np
 
 from applications.common.settings import Settings, as_text, field
-from kfeedback import datasets, preprocessing
+from kfeedback import checks, datasets, preprocessing
 from kfeedback.datasets import arrays, augmentation
 
 FITTED = {"standardize": "standardize.npz", "gcn_zca": "zca.npz"}
@@ -131,7 +132,7 @@ def get_preprocess(mode, folder):
             f"--preprocessing={mode} must find what training fitted, got no {path}."
         )
     if mode == "standardize":
-        with np.load(path) as file:
+        with checks.npz("--preprocessing=standardize", path) as file:
             mean, deviation = file["mean"], np.maximum(file["deviation"], 1e-6)
         return lambda images: (images - mean) / deviation
     whitening = preprocessing.ZCAWhitening.load(path)
@@ -145,17 +146,34 @@ def fit_preprocess(settings, folder):
     if mode in FITTED:
         images = get_arrays(settings, settings.train_split)[0]
         path = pathlib.Path(folder, FITTED[mode])
+        draft = path.with_name(f".draft-{path.name}")
         if mode == "standardize":
-            axes = (0, 1, 2)
-            np.savez(path, mean=images.mean(axes), deviation=images.std(axes))
+            mean, deviation = channel_moments(images)
+            np.savez(draft, mean=mean, deviation=deviation)
         else:
             images = preprocessing.global_contrast_normalization(images)
-            preprocessing.ZCAWhitening().fit(images).save(path)
+            preprocessing.ZCAWhitening().fit(images).save(draft)
+        os.replace(draft, path)
     return get_preprocess(mode, folder)
 
 
+def channel_moments(images):
+    """Mean and standard deviation of every channel, float32 `(C,)`.
+
+    Args:
+        images: `(N, H, W, C)`. Sums are float64: in float32 they stop growing after
+            some ten million pixels.
+    """
+    axes, count = (0, 1, 2), np.prod(images.shape[:3])
+    step = max(1, 2**20 // images[0, ..., 0].size)
+    chunks = [images[n : n + step] for n in range(0, len(images), step)]
+    mean = sum(chunk.sum(axes, dtype=np.float64) for chunk in chunks) / count
+    squares = (np.square(chunk - mean).sum(axes) for chunk in chunks)  # float64
+    return np.float32(mean), np.float32(np.sqrt(sum(squares) / count))
+
+
 def read_preprocess(settings, folder):
-    """What `fit_preprocess` gives, after another worker has fitted it."""
+    """What `fit_preprocess` gives, where it has fitted before."""
     return get_preprocess(settings.preprocessing, folder)
 
 

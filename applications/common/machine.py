@@ -15,7 +15,10 @@ def commit():
         command = ["git", "-C", str(pathlib.Path(__file__).parent), *arguments]
         return subprocess.run(command, capture_output=True, text=True, check=False)
 
-    head = git("rev-parse", "--short", "HEAD")
+    try:
+        head = git("rev-parse", "--short", "HEAD")
+    except OSError:  # no git
+        return ""
     if head.returncode:
         return ""
     # Results are written while experiments run, so they do not count.

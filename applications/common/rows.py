@@ -8,7 +8,10 @@ from applications.common import machine
 
 
 def open_rows(path, row, flag="results"):
-    """Opens a CSV file to add rows like `row`; refuses one with other columns."""
+    """Opens a CSV file to add rows like `row`; refuses one with other columns.
+
+    A last line without an end, as of an editor or of a full disk, gets one.
+    """
     path = pathlib.Path(path)
     columns = list({"date": "", "commit": ""} | row)
     try:
@@ -16,6 +19,8 @@ def open_rows(path, row, flag="results"):
         file = path.open("a+", newline="")
         file.seek(0)
         found = next(csv.reader(file), None)
+        file.seek(0)
+        ends = file.read()[-1:] in ("", "\n", "\r")
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ValueError(
             f"--{flag} must be a CSV file that can be written, got {path} ({error})."
@@ -28,6 +33,8 @@ def open_rows(path, row, flag="results"):
             f"--{flag} must be a file with the columns {', '.join(columns)}, got "
             f"{path} with {', '.join(found)}."
         )
+    if not ends:
+        file.write("\n")
     return file, writer
 
 

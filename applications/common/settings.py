@@ -10,6 +10,7 @@ import dataclasses
 import json
 import math
 import pathlib
+import shlex
 import types
 import typing
 from collections.abc import Mapping
@@ -240,7 +241,7 @@ class Settings:
         return given[0]
 
     def command_line(self, also=()):
-        """The flags of the command line, without those that say where files are.
+        """The flags of the command line, as a shell takes them, but those of files.
 
         Args:
             also: names of flags that are left out of a row, which has columns of their
@@ -248,7 +249,7 @@ class Settings:
         """
         left_out = {"output_dir", "results", "run", "data_dir", "manual_dir"}
         left_out |= {"config", "seed"} - set(also)
-        return " ".join(v for k, v in self.given.items() if k not in left_out)
+        return shlex.join(v for k, v in self.given.items() if k not in left_out)
 
     def as_flags(self):
         """Dict of all flags but those of every program, in what JSON knows."""

@@ -21,6 +21,7 @@ docs/reference/many_devices.md.
 
 import contextlib
 import functools
+import json
 
 import keras
 
@@ -58,9 +59,11 @@ def _train(settings, devices, run, say):
     keras.utils.set_random_seed(settings.seed)
     policy = optimization.precision_policy(settings.mixed_precision)
     keras.config.set_dtype_policy(policy)
+    run.require_policy(policy)
 
     with devices.chief_first():  # what is prepared or fitted the others find
-        fit = data.fit_preprocess if devices.is_chief else data.read_preprocess
+        is_first = devices.is_chief and not run.began
+        fit = data.fit_preprocess if is_first else data.read_preprocess
         preprocess = fit(settings, run.folder)
         train, info = data.load_epochs(settings, preprocess)
         test, test_info = data.load(settings, settings.eval_split, preprocess)
@@ -97,7 +100,7 @@ def _train(settings, devices, run, say):
 
     if devices.is_chief:
         with averaged(model):
-            about = _about(settings, network, errors, info, test_info)
+            about = fitting(_about(settings, network, errors, info, test_info), say)
             # Without the optimizer, so that it reloads anywhere.
             network = keras.Model(
                 network.inputs[0], network.outputs[0], name=settings.model
@@ -163,6 +166,14 @@ def _silent(_):
 def _say(errors, say):
     for step, error in enumerate(errors, start=1):
         say(f"error at timestep {step}: {error:.2f} %")
+
+
+def fitting(about, say):
+    """What a weights file can say, without class names that are too long for it."""
+    if len(json.dumps(about.get("class_names"))) <= weights.LONGEST:
+        return about
+    say("The class names are too long for weights.h5; run.json alone has them.")
+    return {k: v for k, v in about.items() if k != "class_names"}
 
 
 def _about(settings, network, errors, info, test_info):

@@ -115,6 +115,11 @@ class _TensorFlow:
     def __init__(self, folder, variables):
         import tensorflow as tf
 
+        if {"[", "\\"} & {*str(folder)}:
+            raise ValueError(
+                "--output_dir must have no [ and no backslash in its path, as "
+                f"TensorFlow finds no checkpoints there, got {folder.parent}."
+            )
         self._folder = folder
         self._position = tf.Variable("", dtype=tf.string)
         self._checkpoint = tf.train.Checkpoint(

@@ -120,6 +120,14 @@ def frozen_batch_norms(network):
             "--freeze_batch_norm must be given for a network with layers "
             f"BatchNormalization only, got '{network.name}', which has none."
         )
+    theirs = {id(weight) for layer in norms for weight in layer.weights}
+    for weight in network.non_trainable_weights:
+        if id(weight) not in theirs:
+            raise ValueError(
+                "--freeze_batch_norm must be given for a network whose statistics are "
+                f"all of layers BatchNormalization, got '{network.name}' with "
+                f"'{weight.path}'."
+            )
     before = [layer.trainable for layer in norms]
     for layer in norms:
         layer.trainable = False

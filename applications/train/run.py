@@ -26,6 +26,10 @@ class Run:
     Args:
         settings: `Settings`, of which `output_dir` is the folder.
 
+    Attributes:
+        folder: `pathlib.Path`.
+        began: bool, whether an earlier process trained in it.
+
     Raises:
         ValueError: if another run is in the folder; the error names what differs.
     """
@@ -36,7 +40,8 @@ class Run:
         self._about = {"flags": settings.as_flags(), "commit": machine.commit()}
         # What ended before its first checkpoint was no run yet.
         left = [self.folder / name for name in ("checkpoints", "epochs.csv")]
-        if any(path.exists() for path in left):
+        self.began = any(path.exists() for path in left)
+        if self.began:
             runs.read("output_dir", self.folder)  # whether it is one
             self._about = json.loads(self._path.read_text())
             self._compare(settings)
@@ -85,6 +90,15 @@ class Run:
             except OSError:
                 pass  # a file system without locks
             yield
+
+    def require_policy(self, policy):
+        """Notes in what the run computes; refuses another precision when it goes on."""
+        before = self._about.setdefault("policy", policy)
+        if before != policy:
+            raise ValueError(
+                f"--mixed_precision must lead to {before}, as where the run in "
+                f"{self.folder} began, got {policy} on this machine."
+            )
 
     @property
     def finished(self):

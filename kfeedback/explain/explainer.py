@@ -204,6 +204,7 @@ class Explainer:
 
     def _prepared(self, images):
         """Images of 0 to 255 as the model takes them."""
+        images = ops.cast(images, "float32")
         if isinstance(self.preprocess, str):
             images = preprocessing.preprocess_input(images, self.preprocess)
         elif self.preprocess is not None:

@@ -3,8 +3,8 @@
 import keras
 from keras import ops
 
-from kfeedback.layers._initializers import vary
 from kfeedback.layers._layer import Layer
+from kfeedback.layers.initializers import vary
 
 
 @keras.saving.register_keras_serializable(package="kfeedback")

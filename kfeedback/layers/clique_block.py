@@ -6,9 +6,9 @@ import keras
 from keras import ops
 
 from kfeedback import checks
-from kfeedback.layers._initializers import vary
 from kfeedback.layers._layer import Layer
 from kfeedback.layers.fused_batch_norm import affine, batch_norm, moments_of, move
+from kfeedback.layers.initializers import vary
 
 
 @keras.saving.register_keras_serializable(package="kfeedback")

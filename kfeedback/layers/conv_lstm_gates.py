@@ -5,9 +5,9 @@ import numpy as np
 from keras import ops
 
 from kfeedback import checks, renamed
-from kfeedback.layers._initializers import vary
 from kfeedback.layers._layer import Layer
 from kfeedback.layers.fused_batch_norm import batch_norm, move
+from kfeedback.layers.initializers import vary
 
 GATES = 4
 

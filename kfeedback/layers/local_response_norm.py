@@ -36,7 +36,7 @@ class LocalResponseNormalization(Layer):
         size: odd int, n, the channels of the window.
         alpha: float, α.
         beta: float, β.
-        k: float, k.
+        k: float > 0, k.
         **kwargs: arguments of `keras.layers.Layer`.
 
     Call arguments:
@@ -46,7 +46,8 @@ class LocalResponseNormalization(Layer):
         a tensor like `x`.
 
     Raises:
-        ValueError: if `size` is not an odd positive integer or `alpha` is negative.
+        ValueError: if `size` is not an odd positive integer, `alpha` or `beta` is
+            negative or `k` is not above 0.
 
     Reference:
         Krizhevsky et al., ImageNet classification with deep convolutional neural
@@ -57,8 +58,8 @@ class LocalResponseNormalization(Layer):
         super().__init__(**kwargs)
         self.size = checks.odd_integer("size", size)
         self.alpha = checks.number("alpha", alpha, least=0)
-        self.beta = beta
-        self.k = k
+        self.beta = checks.number("beta", beta, least=0)
+        self.k = checks.number("k", k, above=0)
 
     def call(self, x):
         """Returns the normalized activations."""

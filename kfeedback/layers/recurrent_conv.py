@@ -4,8 +4,8 @@ import keras
 from keras import ops
 
 from kfeedback import checks
-from kfeedback.layers._initializers import vary
 from kfeedback.layers._layer import Layer
+from kfeedback.layers.initializers import vary
 from kfeedback.layers.local_response_norm import local_response_normalization
 
 
@@ -38,8 +38,8 @@ class RecurrentConv2D(Layer):
         `(B, H, W, filters)`.
 
     Raises:
-        ValueError: if `filters`, `kernel_size`, `iterations` or `size` is out of
-            its range.
+        ValueError: if `filters`, `kernel_size`, `iterations`, `size`, `alpha` or `beta`
+            is out of its range.
 
     Reference:
         Liang and Hu, Recurrent convolutional neural network for object
@@ -68,8 +68,8 @@ class RecurrentConv2D(Layer):
         self.activation = keras.activations.get(activation)
         size = (filters // 8 + 1) | 1 if size is None else size
         self.size = checks.odd_integer("size", size)
-        self.alpha = alpha
-        self.beta = beta
+        self.alpha = checks.number("alpha", alpha, least=0)
+        self.beta = checks.number("beta", beta, least=0)
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
 

@@ -4,6 +4,7 @@ import keras
 
 from kfeedback import checks, graph
 from kfeedback.layers import Emphasis, Feedback, RecurrentConv2D
+from kfeedback.layers.initializers import vary
 from kfeedback.models.arguments import check_initializer
 from kfeedback.models.factory import family
 from kfeedback.preprocessing import decode_predictions, preprocess_input
@@ -95,14 +96,14 @@ def LRNet(
     """
     timesteps = checks.integer("timesteps", timesteps)
     checks.boolean("return_sequences", return_sequences)
-    check_initializer("feedback_initializer", feedback_initializer)
+    initializer = check_initializer("feedback_initializer", feedback_initializer)
     model, head = network.model, network.head
     sites = _emphasis_sites(model, head, emphasis_layers)
     network.open()
     name_of = network.name_of
     emphasize = {
-        site: _Emphasizer(site, channels, feedback_initializer, name_of)
-        for site, channels in sites.items()
+        site: _Emphasizer(site, channels, vary(initializer, number), name_of)
+        for number, (site, channels) in enumerate(sites.items())
     }
     to_posterior = keras.layers.Softmax(dtype="float32", name=name_of("posterior"))
     memo, edits, outputs = {}, {}, []
@@ -128,7 +129,7 @@ class _Emphasizer:
             name=name_of(f"{site.name}_feedback"),
         )
         self.emphasis = Emphasis(
-            data_format=_data_format(site),
+            data_format=_data_format(site) or "channels_last",
             dtype=site.dtype_policy,
             name=name_of(f"{site.name}_emphasis"),
         )
@@ -150,6 +151,8 @@ def _emphasis_sites(model, head, emphasis_layers):
             )
     else:
         layers = graph.get_layers(model, emphasis_layers, "emphasis_layers")
+        if any(_data_format(layer) is None for layer in layers):
+            graph.check_channels_last(model, "backbone")
     sites = {}
     for layer in layers:
         outputs = [n.outputs for n in before_head if n.operation is layer]
@@ -167,10 +170,10 @@ def _emphasis_sites(model, head, emphasis_layers):
 
 
 def _data_format(layer):
-    """Where a layer's output has its channels; a batch norm says it by its axis."""
+    """Where a layer's output has its channels, `None` if the layer does not say it."""
     if isinstance(layer, keras.layers.BatchNormalization):
         return "channels_first" if layer.axis in (1, -3) else "channels_last"
-    return getattr(layer, "data_format", None) or "channels_last"
+    return getattr(layer, "data_format", None)
 
 
 def _default_sites(model, before_head):

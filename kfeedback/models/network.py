@@ -64,6 +64,8 @@ class Network:
             self.model, self._arguments["input_tensor"], self._arguments["input_shape"]
         )
         self.name_of = _names(self.model, self.image)
+        if self._arguments["pooling"] is not None:
+            graph.check_channels_last(self.model, "backbone")
         self.pool = pooling_layer(self._arguments["pooling"], self.name_of)
 
     def wanted(self):

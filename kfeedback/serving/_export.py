@@ -177,12 +177,12 @@ def export(
 
 def _base(base_dir):
     base = pathlib.Path(os.path.abspath(checks.path("base_dir", base_dir)))
-    # TensorFlow finds no files behind a backslash, TF Serving's configs have quotes.
-    wrong = sorted(set('\\"\n').intersection(str(base)))
+    # TensorFlow finds no files behind a backslash or [, configs have quotes.
+    wrong = sorted(set('[\\"\n').intersection(str(base)))
     if wrong or not base.name:
         raise ValueError(
-            "base_dir must have a name, and no backslash, quote or line break in its "
-            f"path, got {str(base_dir)!r}."
+            "base_dir must have a name, and no [, backslash, quote or line break in "
+            f"its path, got {str(base_dir)!r}."
         )
     return base
 

@@ -3,6 +3,7 @@
 from kfeedback.weights.cards import card
 from kfeedback.weights.files import (
     ABOUT,
+    LONGEST,
     check_weights,
     describe,
     holds_feedback,
@@ -14,6 +15,7 @@ from kfeedback.weights.registry import Entry
 
 __all__ = [
     "ABOUT",
+    "LONGEST",
     "Entry",
     "card",
     "check_weights",

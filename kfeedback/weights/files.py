@@ -37,7 +37,8 @@ from kfeedback.weights import (
 
 _WORKERS = 4
 _OVERHEAD = 2**26  # bytes that a file may have besides 16 for each parameter
-_LONGEST = 60_000  # bytes of an attribute; HDF5 keeps no longer ones in a header
+LONGEST = 60_000
+"""Bytes of an attribute in JSON; HDF5 keeps no longer ones in a header."""
 
 ABOUT = {
     "factory": "name of the factory that makes the model",
@@ -106,7 +107,7 @@ def save(model, path, *, compress=False, dtype=None, **about):
             for name, value in attributes.items():
                 file.attrs[name] = value
             text = json.dumps(counted).encode()
-            if len(counted) > 1 and len(text) <= _LONGEST:
+            if len(counted) > 1 and len(text) <= LONGEST:
                 file.attrs["counted"] = np.bytes_(text)
             for name, variable in variables.items():
                 value = _stored(name, np.asarray(variable.numpy()), dtype)
@@ -306,9 +307,9 @@ def _attributes(about):
             raise ValueError(
                 f"about must hold what JSON can, got {name}={value!r}."
             ) from error
-        if len(texts[name]) > _LONGEST:
+        if len(texts[name]) > LONGEST:
             raise ValueError(
-                f"about must have values of at most {_LONGEST} characters, got {name} "
+                f"about must have values of at most {LONGEST} characters, got {name} "
                 f"with {len(texts[name])}."
             )
     return {name: texts[name] for name in ABOUT if name in texts}

@@ -19,3 +19,34 @@ def test_some_classes_are_kept(monkeypatch, backend):
     batches = [batches[i] for i in range(len(batches))] if backend == "jax" else batches
     read = np.concatenate([np.asarray(y) for _, y in batches])
     np.testing.assert_array_equal(read, found[1])
+
+
+def test_moments_of_more_pixels_than_float32_can_sum():
+    """Float32 sums stop growing at 2**32: then all three means would be about 100."""
+    images = np.broadcast_to(np.float32([130, 110, 200])[None], (41, 1024, 1024, 3))
+    mean, deviation = data.channel_moments(images)
+    np.testing.assert_array_equal(mean, np.float32([130, 110, 200]))
+    np.testing.assert_array_equal(deviation, 0)
+
+
+def test_moments_follow_their_definition():
+    images = np.random.default_rng(0).normal(100, 60, (300, 64, 64, 3))
+    mean, deviation = data.channel_moments(images.astype("float32"))
+    np.testing.assert_allclose(mean, images.mean((0, 1, 2)), rtol=1e-6)
+    np.testing.assert_allclose(deviation, images.std((0, 1, 2)), rtol=1e-6)
+    assert mean.dtype == deviation.dtype == np.float32
+
+
+@pytest.mark.parametrize("mode", list(data.FITTED))
+def test_what_is_fitted_is_whole_or_not_there(tmp_path, mode):
+    settings = data.Data(
+        dataset="synthetic", train_split="train[:50]", preprocessing=mode
+    )
+    fitted = data.fit_preprocess(settings, tmp_path)
+    (path,) = tmp_path.iterdir()
+    images = load_arrays("synthetic", "test[:3]")[0].astype("float32")
+    again = data.read_preprocess(settings, tmp_path)(images)
+    np.testing.assert_array_equal(fitted(images), again)
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(ValueError, match="undamaged"):
+        data.read_preprocess(settings, tmp_path)

@@ -16,6 +16,7 @@ from applications.common.optimization import (
 from applications.train.network import frozen_batch_norms
 from applications.train.run import Run
 from applications.train.settings import Settings
+from kfeedback import CliqueNet, FeedbackConvLSTMNet
 from kfeedback.losses import TimestepLoss
 
 
@@ -86,6 +87,20 @@ def test_frozen_batch_norms_keep_what_they_are_and_thaw():
         bare = keras.Model(image, keras.layers.Dense(2)(image))
         frozen_batch_norms(bare).__enter__()
     assert changed() == 5 * [True]
+
+
+@pytest.mark.parametrize(
+    "factory, arguments",
+    [
+        (CliqueNet, {"filters": 4, "layers": 6}),
+        (FeedbackConvLSTMNet, {"cells": [[[4, 1]]]}),
+    ],
+)
+def test_batch_norms_inside_other_layers_are_not_half_frozen(factory, arguments):
+    network = factory(**arguments)
+    with pytest.raises(ValueError, match=r"--freeze_batch_norm .* all of layers Batch"):
+        frozen_batch_norms(network).__enter__()
+    assert all(layer.trainable for layer in network.layers)
 
 
 def rates(steps=100, **flags):

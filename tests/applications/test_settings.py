@@ -88,8 +88,8 @@ def test_flags_become_typed_values():
     assert settings.sizes == (0.0, 1.5, 20.0) and settings.shape == (8, 8, 3)
     assert settings.names == ("one", "two") and settings.place == "here"
     assert settings.command_line() == (
-        '--count=4 --share=0.25 --mode=center --model_args={"a": [1]} --sizes=0,1.5,20 '
-        "--shape=8,8,3 --names=one,two --nodraw"
+        "--count=4 --share=0.25 --mode=center '--model_args={\"a\": [1]}' "
+        "--sizes=0,1.5,20 --shape=8,8,3 --names=one,two --nodraw"
     )
     assert command_line.parse(Example, []).sizes == (1.0,)
     assert command_line.parse(Example, ["--sizes="]).sizes == ()

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 
-from kfeedback import explain
+from kfeedback import FeedbackCNN, explain
 from kfeedback.explain import Explainer, Feedback, list_methods, saliency
 from tests.explain import common
 
@@ -133,6 +133,15 @@ def test_backends_agree(net, tmp_path, backend):
                 model, images, np.array([0, 2, 3]), preprocess="scale", method=method
             )
             np.testing.assert_allclose(maps[name], expected, atol=1e-4)
+
+
+def test_a_preprocessing_of_ones_own_sees_floats(net):
+    """In uint8 x - 128 would wrap around."""
+    images = np.random.default_rng(0).integers(0, 256, (2, *net[0].input_shape[1:]))
+    network = FeedbackCNN(net[0], preprocess=lambda x: (x - 128) / 255)
+    found = network.predict(images.astype("uint8"), verbose=0)
+    wanted = network.predict(images.astype("float32"), verbose=0)
+    keras.tree.map_structure(np.testing.assert_array_equal, found, wanted)
 
 
 @pytest.mark.parametrize("name", ["saliency", "localize"])

@@ -84,6 +84,13 @@ def test_refuses_alpha(alpha):
     harness.assert_one_sentence(caught.value, "alpha")
 
 
+@pytest.mark.parametrize("argument, value", [("k", 0), ("k", -1), ("beta", -0.1)])
+def test_refuses_what_divides_by_zero(argument, value):
+    with pytest.raises(ValueError) as caught:
+        LocalResponseNormalization(**{argument: value})
+    harness.assert_one_sentence(caught.value, argument)
+
+
 @pytest.mark.parametrize("size", [0, 2, -3, 3.0, True, None])
 def test_refuses(size):
     with pytest.raises(ValueError, match=r"^size must .*, got .*\.$"):

@@ -82,3 +82,10 @@ def test_window_of_the_paper(filters, size):
 def test_refuses(argument, value):
     with pytest.raises(ValueError, match=rf"^{argument} must .*, got .*\.$"):
         RecurrentConv2D(**{"filters": 4, argument: value})
+
+
+@pytest.mark.parametrize("value", [-1, float("nan"), "1"])
+@pytest.mark.parametrize("argument", ["alpha", "beta"])
+def test_refuses_a_normalization_that_has_no_root(argument, value):
+    with pytest.raises(ValueError, match=rf"^{argument} must .*, got .*\.$"):
+        RecurrentConv2D(4, **{argument: value})

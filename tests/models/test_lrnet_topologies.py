@@ -1,5 +1,7 @@
 """LRNet of networks of any topology, whatever their names, ends and inputs."""
 
+import itertools
+
 import keras
 import numpy as np
 import pytest
@@ -104,3 +106,28 @@ def test_channels_of_a_batch_norm_lie_on_its_axis():
     model = kfeedback.LRNet(keras.Model(image, keras.layers.Dense(5)(x)))
     assert model.get_layer("bn_feedback").channels == 4
     assert model.get_layer("bn_emphasis").data_format == "channels_first"
+
+
+def test_what_does_not_say_where_its_channels_are_is_not_guessed():
+    image = keras.Input((3, 8, 6))
+    x = keras.layers.Conv2D(4, 3, data_format="channels_first", name="conv")(image)
+    x = keras.layers.ReLU(name="relu")(x)
+    x = keras.layers.GlobalAveragePooling2D(data_format="channels_first")(x)
+    net = keras.Model(image, keras.layers.Dense(5)(x))
+    for arguments in (
+        {"emphasis_layers": ["relu"]},
+        {"include_top": False, "pooling": "avg"},
+    ):
+        with pytest.raises(ValueError, match="backbone must have its channels last"):
+            LRNet(net, **arguments)
+
+
+@pytest.mark.parametrize("seed", [None, 1])
+def test_feedback_of_each_layer_starts_with_weights_of_its_own(seed):
+    draw = keras.initializers.RandomNormal(stddev=0.5, seed=seed)
+    model = LRNet("nin", feedback_initializer=draw)
+    found = [x for x in model.layers if isinstance(x, Feedback)]
+    kernels = [harness.to_numpy(layer.kernel) for layer in found]
+    assert len(kernels) == 3
+    for one, other in itertools.combinations(kernels, 2):
+        assert np.abs(one - other).max() > 0.1

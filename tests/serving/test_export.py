@@ -284,6 +284,7 @@ def test_refuses_signatures_with_the_reason(tmp_path, name, reason):
         ("keep", 0),
         ("warmup_batches", [0]),
         ("base_dir", "a\\b"),
+        ("base_dir", "a[1]"),
         ("base_dir", 'a "b"'),
         ("base_dir", "/"),
     ],

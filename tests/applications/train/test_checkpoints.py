@@ -89,3 +89,9 @@ def test_a_full_disk_leaves_the_last_one(tmp_path):
     assert Checkpoints(tmp_path, found).restore(lambda text: None) == {"epoch": 3}
     checkpoints.save({"epoch": 5})
     assert Checkpoints(tmp_path, found).restore() == {"epoch": 5}
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="its glob")
+def test_a_folder_where_tensorflow_finds_nothing_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"--output_dir must have no \[ and"):
+        Checkpoints(tmp_path / "loops=[1,2]" / "checkpoints", variables())

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from applications.train.__main__ import fitting
 from applications.train.run import Run
 from applications.train.settings import Settings
 
@@ -58,3 +59,25 @@ def test_damaged_errors(tmp_path, errors):
     path.write_text(json.dumps(json.loads(path.read_text()) | {"errors": errors}))
     with pytest.raises(ValueError, match="errors that are no numbers"):
         Run(settings(tmp_path))
+
+
+def test_a_run_goes_on_in_the_precision_in_which_it_began(tmp_path):
+    """`auto` may be another one on another machine."""
+    run = Run(settings(tmp_path / "run", mixed_precision="auto"))
+    assert not run.began
+    run.require_policy("mixed_bfloat16")
+    run.write()
+    (tmp_path / "run" / "checkpoints").mkdir()
+    again = Run(settings(tmp_path / "run", mixed_precision="auto"))
+    assert again.began
+    again.require_policy("mixed_bfloat16")
+    with pytest.raises(ValueError, match="--mixed_precision must lead to mixed_bfl"):
+        again.require_policy("float32")
+
+
+def test_class_names_that_no_weights_file_can_hold():
+    said = []
+    about = {"classes": 2, "class_names": ["a", "b"]}
+    assert fitting(about, said.append) == about and not said
+    about["class_names"] = ["龍" * 85] * 200
+    assert fitting(about, said.append) == {"classes": 2} and len(said) == 1
