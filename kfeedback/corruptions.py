@@ -158,7 +158,8 @@ def contrast(images, factor):
     factor = checks.number("factor", factor, least=0, below=math.inf)
     if factor == 1:
         return images
-    means = images.mean(axis=(1, 2), keepdims=True)
+    means = images.mean(axis=(1, 2), keepdims=True, dtype=np.float64)
+    means = means.astype(np.float32)
     return np.clip(means + np.float32(factor) * (images - means), 0, 255)
 
 
@@ -298,6 +299,9 @@ def _check_others(others, images):
     return others
 
 
+_ROUNDING = 1e-6  # of a pixel: 0.28 * 10 * 10 is more than 28
+
+
 def _sizes(height, width, low, high):
     """All (height, width) of rectangles that cover a share within the bounds.
 
@@ -307,7 +311,10 @@ def _sizes(height, width, low, high):
         (a, b)
         for a in range(height + 1)
         for b in range(width + 1)
-        if low * height * width <= a * b <= high * height * width and (a > 0) == (b > 0)
+        if low * height * width - _ROUNDING
+        <= a * b
+        <= high * height * width + _ROUNDING
+        and (a > 0) == (b > 0)
     ]
     if not sizes:
         raise ValueError(

@@ -125,6 +125,20 @@ def test_contrast_scales_about_the_mean():
     assert np.array_equal(corruptions.contrast(images, 1), images)
 
 
+@pytest.mark.parametrize("value", [127, 129, 253])
+def test_contrast_of_a_large_even_image_changes_nothing(value):
+    """In float32 the mean of a million equal pixels is another number."""
+    images = np.full((1, 1024, 1024, 1), value, np.float32)
+    np.testing.assert_array_equal(corruptions.contrast(images, 0.5), images)
+
+
+def test_a_share_of_whole_pixels_is_not_lost_to_rounding():
+    """0.28 * 10 * 10 is a little more than 28."""
+    images = np.full((1, 10, 10, 1), 255, np.float32)
+    covered = corruptions.occlude(images, (0.28, 0.28), 0)
+    assert (covered != images).sum() == 28
+
+
 @pytest.mark.parametrize("channels", [1, 3])
 def test_jpeg_is_worse_for_lower_quality(channels):
     images = corruptions.blur(_images(3, (32, 32, channels)), 1.5)

@@ -49,6 +49,7 @@ def main(settings):
     found = published.find("weights", settings.weights)
     preprocess = data.get_preprocess(found.preprocessing, None)
     test, info = data.load(settings, settings.eval_split, preprocess)
+    scores.require_one_label(info)
     check_images("weights", found.load(), info)
     train, _ = data.load(settings, settings.train_split, preprocess)
     images, _ = data.first_images(train, settings.calibration)

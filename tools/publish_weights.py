@@ -167,6 +167,7 @@ def main(settings):
     found = runs.read("run", run)
     preprocess = data.get_preprocess(settings.preprocessing, run)
     test, info = data.load(settings, settings.eval_split, preprocess)
+    scores.require_one_label(info)
     numbers = map(str, range(info.num_classes))
     about = {
         "preprocessing": settings.preprocessing,

@@ -32,7 +32,7 @@ def main():
     """Prints the table of the file that the command line names."""
     if len(sys.argv) != 2 or not pathlib.Path(sys.argv[1]).is_file():
         sys.exit(f"error: one CSV file must be given, got {sys.argv[1:]}.")
-    with open(sys.argv[1], newline="") as file:
+    with open(sys.argv[1], newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     if not rows or "experiment" not in rows[0]:
         sys.exit(f"error: {sys.argv[1]} must hold rows of applications.train.")

@@ -127,7 +127,7 @@ def _read_config(name, known):
         names = ", ".join(sorted(file.stem for file in CONFIGS.glob("*.toml")))
         raise ValueError(f"--config must be a file or one of {names}, got {name!r}.")
     try:
-        found = renamed.current(tomllib.loads(path.read_text()))
+        found = renamed.current(tomllib.loads(path.read_text(encoding="utf-8")))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(
             f"--config must be a TOML file, got {name!r}: {error}."

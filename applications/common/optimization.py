@@ -7,7 +7,7 @@ import time
 
 import keras
 
-from applications.common import machine
+from applications.common import machine, runs
 from applications.common.data import TrainingData
 from applications.common.settings import Experiment, field
 from kfeedback.datasets import augmentation
@@ -287,6 +287,17 @@ def precision_policy(mixed_precision):
     if mixed_precision == "auto":
         mixed_precision = "bfloat16" if machine.has_bfloat16() else "none"
     return POLICIES[mixed_precision or "none"]
+
+
+def run_policy(flag, folder):
+    """The dtype policy in which a run computed, on whatever machine that was.
+
+    Args:
+        flag: the flag that the folder comes from, for the errors.
+        folder: of the run.
+    """
+    found = runs.read(flag, folder)
+    return found["policy"] or precision_policy(found["flags"].get("mixed_precision"))
 
 
 def fit(model, *data, flag="lr", rate, callbacks=(), **arguments):

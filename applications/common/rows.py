@@ -16,7 +16,7 @@ def open_rows(path, row, flag="results"):
     columns = list({"date": "", "commit": ""} | row)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("a+", newline="")
+        file = path.open("a+", newline="", encoding="utf-8")
         file.seek(0)
         found = next(csv.reader(file), None)
         file.seek(0)
@@ -48,7 +48,7 @@ def append_row(path, row, flag="results"):
 
 def write_rows(path, rows):
     """Writes a CSV file of rows of equal keys."""
-    with path.open("w", newline="") as file:
+    with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)

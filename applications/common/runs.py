@@ -14,8 +14,9 @@ def read(flag, folder):
         folder: of the run.
 
     Returns:
-        dict with `flags`, a dict in today's names, `class_names` and `commit`, which
-        runs of earlier versions may lack.
+        dict with `flags`, a dict in today's names, `class_names`, `commit` and
+        `policy`, of the types in which it computes, which runs of earlier versions may
+        lack.
     """
     path = pathlib.Path(folder, "run.json")
     if not path.is_file():
@@ -23,7 +24,7 @@ def read(flag, folder):
             f"--{flag} must be a folder that applications.train wrote, got '{folder}'."
         )
     try:
-        found = json.loads(path.read_text())
+        found = json.loads(path.read_text(encoding="utf-8"))
         flags = found["flags"] | {}
         for name in ("model_args", "backbone_args"):
             if isinstance(flags.get(name), str):
@@ -42,7 +43,7 @@ def read(flag, folder):
             f"--{flag} must be a folder that applications.train wrote, got {folder}, "
             f"whose run.json holds errors that are no numbers: {errors!r}."
         )
-    known = {name: found.get(name) for name in ("class_names", "commit")}
+    known = {name: found.get(name) for name in ("class_names", "commit", "policy")}
     return {"flags": renamed.current(flags), **known}
 
 

@@ -6,9 +6,28 @@ import numpy as np
 
 
 def top_k_error(posteriors, labels, k):
-    """Share in percent of samples whose label is not among the k best classes."""
+    """Share in percent of samples whose label is not among the k best classes.
+
+    Args:
+        posteriors: `(N, classes)`.
+        labels: int `(N,)`.
+        k: int.
+    """
+    if labels.ndim != 1:
+        raise ValueError(
+            f"labels must be one class a sample, (N,), got {labels.shape}."
+        )
     best = np.argsort(-posteriors, axis=-1, kind="stable")[:, :k]
     return 100 * (1 - (best == labels[:, None]).any(axis=1).mean())
+
+
+def require_one_label(info):
+    """Refuses a --dataset of several labels an image."""
+    if info.multi_label:
+        raise ValueError(
+            f"--dataset must have one label an image, got {info.name}, which has "
+            "several."
+        )
 
 
 def check_labels(flag, labels, info):

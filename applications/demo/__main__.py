@@ -15,6 +15,7 @@ import csv
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 import time
@@ -37,7 +38,7 @@ def main(settings):
     start = time.time()
     folder = pathlib.Path(settings.demo_dir)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "results.csv").unlink(missing_ok=True)  # of an earlier demo
+    _remove_earlier(folder)
     _run("applications.demo.looks", f"--demo_dir={folder}")
     looks = json.loads((folder / "looks.json").read_text())
     runs = {
@@ -65,6 +66,14 @@ def main(settings):
     print(f"\nThe page is {path.resolve()}; {time.time() - start:.0f} s in all.")
     if settings.show and _has_display():
         webbrowser.open(path.resolve().as_uri())
+
+
+def _remove_earlier(folder):
+    """Removes the runs of an earlier demo, also of one that was broken off."""
+    (folder / "results.csv").unlink(missing_ok=True)
+    for name in ("lenet", "lenet_on", "lr_lenet"):
+        if (folder / name / "run.json").is_file():
+            shutil.rmtree(folder / name)
 
 
 def _has_display():
@@ -96,7 +105,7 @@ def _run(module, *arguments):
 
 
 def _table(folder, runs):
-    with (folder / "results.csv").open() as file:
+    with (folder / "results.csv").open(encoding="utf-8") as file:
         errors = {row["experiment"]: row for row in csv.DictReader(file)}
     return [
         {

@@ -64,7 +64,7 @@ def main(settings):
         warmup_batches=list(settings.warmup_batches),
         keep=settings.keep,
     )
-    print((path / "assets.extra" / "README.md").read_text())
+    print((path / "assets.extra" / "README.md").read_text(encoding="utf-8"))
     print(f"wrote {path}")
 
 

@@ -21,7 +21,7 @@ with --tsne_layers, `tsne_<model>_<run>.png`.
 import logging
 import pathlib
 
-from applications.common import data
+from applications.common import data, scores
 from applications.common.command_line import launch
 from applications.common.rows import format_table
 from applications.robustness import figures
@@ -36,11 +36,7 @@ def main(settings):
     # Each model is traced anew, of which TensorFlow warns.
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     test, info = data.load(settings, settings.eval_split)
-    if info.multi_label:
-        raise ValueError(
-            f"--dataset must have one label an image, got {info.name}, which has "
-            "several."
-        )
+    scores.require_one_label(info)
     entries = load_entries(settings, info)
     figures.check_layers(entries, settings.tsne_layers)
     output.mkdir(parents=True, exist_ok=True)

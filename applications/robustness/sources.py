@@ -108,8 +108,7 @@ def rebuild(run, stored, timesteps, info):
     """
     init = stored.get("init_from") or ""
     policy = keras.config.dtype_policy()
-    precision = stored.get("mixed_precision")
-    keras.config.set_dtype_policy(optimization.precision_policy(precision))
+    keras.config.set_dtype_policy(optimization.run_policy("runs", run))
     try:
         if init.endswith(".keras"):
             backbone = load_model("runs", pathlib.Path(init))

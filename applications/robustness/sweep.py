@@ -52,7 +52,7 @@ class Sweep:
         self._known = {}
         empty = self._row(entries[0], CLEAN, 0, "", 0.0, 0.0)
         open_rows(self._results, empty)[0].close()
-        with open(self._results, newline="") as file:
+        with open(self._results, newline="", encoding="utf-8") as file:
             for row in csv.DictReader(file):
                 self._known[_identity(row)] = row
 
@@ -164,7 +164,8 @@ class Sweep:
         one = self._settings
         chosen = f" classes={','.join(one.classes)}" if one.classes else ""
         size = f" image_size={one.image_size}" if one.image_size else ""
-        return f"{one.dataset}{chosen}{size}"
+        crop = f" center_crop={one.center_crop}" if one.center_crop else ""
+        return f"{one.dataset}{chosen}{size}{crop}"
 
     def _depends_on(self, name, preprocessing):
         """What else a row depends on."""

@@ -43,7 +43,7 @@ class Run:
         self.began = any(path.exists() for path in left)
         if self.began:
             runs.read("output_dir", self.folder)  # whether it is one
-            self._about = json.loads(self._path.read_text())
+            self._about = json.loads(self._path.read_text(encoding="utf-8"))
             self._compare(settings)
 
     def _compare(self, settings):

@@ -23,7 +23,7 @@ import time
 import keras
 import numpy as np
 
-from applications.common import data, machine, optimization, rows, runs, scores
+from applications.common import data, machine, optimization, rows, scores
 from applications.common.command_line import launch
 from applications.common.figures import pyplot
 from applications.common.models import load_model, predict_all
@@ -42,8 +42,7 @@ def main(settings):
         scores.require_sklearn()
     if settings.figures:
         pyplot()
-    precision = runs.stored_flags("run", settings.run).get("mixed_precision")
-    keras.config.set_dtype_policy(optimization.precision_policy(precision))
+    keras.config.set_dtype_policy(optimization.run_policy("run", settings.run))
     source = _source(settings)
     fits = _fits(settings, source.output_shape[1])
     preprocess = data.get_preprocess(settings.preprocessing, settings.run)
@@ -58,13 +57,11 @@ def main(settings):
     rows.open_rows(results_file, columns)[0].close()
 
     target.embed(embedder)
-    results, lines = {}, []
+    results = {}
     for method, fitted_on, found, seconds in _transfers(settings, fits, source, target):
         found = _measured(found, target)
         results[method, fitted_on] = found
         line = _row(settings, method, fitted_on, found, seconds, target, steps)
-        lines.append(line)
-    for line in lines:
         rows.append_row(results_file, line)
     _report(results, target)
     if settings.figures:

@@ -49,8 +49,8 @@ def load(
 
     A data set kept in memory is shuffled by one permutation of all examples, the same
     as `ArrayDataset` uses. A streamed one goes through a shuffle buffer: as large as
-    the data set up to 100,000 examples; beyond that, of 10,000 examples, after a
-    shuffle of the files.
+    the data set; for one of TFDS with more than 100,000 examples, of 10,000 examples,
+    after a shuffle of its files.
 
     A folder of images has one sub-folder per split, in it one per class, in it JPEG,
     PNG, BMP or GIF images. Hidden files and folders are no data; a warning counts

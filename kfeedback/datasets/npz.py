@@ -97,7 +97,7 @@ def _decode(path, name, data, ends, start, stop):
             f"The array {name}_ends in {path} must end with the length of "
             f"{name}_jpeg, {len(data)}, got {ends[-1:]}."
         )
-    ends = np.append(0, ends)[start : stop + 1]
+    ends = np.append(0, ends.astype(np.int64))[start : stop + 1]
     found = [
         pixels.decode(
             data[first:last].tobytes(),

@@ -350,7 +350,8 @@ def _maps(maps):
         raise ValueError(
             f"maps must be finite and not negative, got {low:g} to {high:g}."
         )
-    return maps
+    # -x of unsigned integers is no negative number.
+    return maps if maps.dtype.kind == "f" else maps.astype(np.float64)
 
 
 def _boxes(name, boxes):

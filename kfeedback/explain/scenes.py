@@ -1,5 +1,8 @@
 """Scenes put together of several images, for the grid pointing game."""
 
+import collections
+import heapq
+
 import numpy as np
 
 from kfeedback import checks
@@ -58,16 +61,7 @@ def collages(images, labels, grid=2):
             for j in range(grid)
         ]
     )
-    waiting, chosen = list(range(len(images))), []
-    while True:
-        own = {}
-        for n in waiting:
-            if len(own) < grid * grid:
-                own.setdefault(int(labels[n]), n)
-        if len(own) < grid * grid:
-            break
-        chosen.append(list(own.values()))
-        waiting = [n for n in waiting if n not in chosen[-1]]
+    chosen = _groups(labels.tolist(), grid * grid)
     if not chosen:
         raise ValueError(
             f"images must have {grid * grid} classes or more, got "
@@ -80,3 +74,20 @@ def collages(images, labels, grid=2):
             scene[top:bottom, left:right] = images_lib.resize(images[n], size)
     targets = labels[np.array(chosen)].astype(np.int32)
     return scenes, targets, np.repeat(cells[None], len(chosen), axis=0)
+
+
+def _groups(labels, size):
+    """Groups of `size` places of different labels, each the first that are left."""
+    queues = {}
+    for place, label in enumerate(labels):
+        queues.setdefault(label, collections.deque()).append(place)
+    heads = [(queue.popleft(), label) for label, queue in queues.items()]
+    heapq.heapify(heads)
+    groups = []
+    while len(heads) >= size:
+        group = [heapq.heappop(heads) for _ in range(size)]
+        groups.append([place for place, _ in group])
+        for _, label in group:
+            if queues[label]:
+                heapq.heappush(heads, (queues[label].popleft(), label))
+    return groups

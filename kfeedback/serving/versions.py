@@ -31,7 +31,8 @@ def locked(base):
         ) from error
     folder = os.open(base, os.O_RDONLY)
     try:
-        fcntl.flock(folder, fcntl.LOCK_EX)
+        with contextlib.suppress(OSError):  # a file system without locks
+            fcntl.flock(folder, fcntl.LOCK_EX)
         _remove_remains(base)
         yield
     finally:

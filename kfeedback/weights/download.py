@@ -114,6 +114,9 @@ def _alone(path, deadline):
                 if time.monotonic() >= deadline:
                     raise
                 time.sleep(0.05)
+            except OSError:  # a file system without locks
+                temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+                break
         try:
             yield temporary
         finally:

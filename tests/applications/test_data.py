@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from applications.common import data
+from applications.common import data, optimization
 from kfeedback.datasets import load_arrays
 
 
@@ -22,8 +22,8 @@ def test_some_classes_are_kept(monkeypatch, backend):
 
 
 def test_moments_of_more_pixels_than_float32_can_sum():
-    """Float32 sums stop growing at 2**32: then all three means would be about 100."""
-    images = np.broadcast_to(np.float32([130, 110, 200])[None], (41, 1024, 1024, 3))
+    """Float32 sums stop growing at 2**32: then the last mean would be 171."""
+    images = np.broadcast_to(np.float32([130, 110, 200])[None], (24, 1024, 1024, 3))
     mean, deviation = data.channel_moments(images)
     np.testing.assert_array_equal(mean, np.float32([130, 110, 200]))
     np.testing.assert_array_equal(deviation, 0)
@@ -50,3 +50,18 @@ def test_what_is_fitted_is_whole_or_not_there(tmp_path, mode):
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(ValueError, match="undamaged"):
         data.read_preprocess(settings, tmp_path)
+
+
+def test_all_flags_of_augmentation_reach_the_loader(monkeypatch):
+    given = {"flip": True, "shift": 2, "shift_fill": "zero", "random_crop": (0.5, 1.0)}
+    given |= {"augment": {"mixup": 0.2}}
+    settings = optimization.Training(
+        dataset="synthetic", image_size=8, seed=7, batch_size=5, **given
+    )
+    found = {}
+    monkeypatch.setattr(
+        data.datasets, "load", lambda *args, **known: found.update(known) or (None, 1)
+    )
+    data.load_training(settings, preprocess=None)
+    wanted = given | {"shuffle": True, "seed": 7, "batch_size": 5, "image_size": 8}
+    assert {name: found[name] for name in wanted} == wanted

@@ -17,6 +17,12 @@ PICTURES = {
 
 @pytest.mark.slow
 def test_demo_runs_to_its_end(tmp_path):
+    """Also where an earlier one was finished or broken off."""
+    for name in ("lenet", "lr_lenet"):
+        (tmp_path / name).mkdir()
+        about = {"flags": {}, "errors": [1.0]} if name == "lenet" else {"flags": {}}
+        (tmp_path / name / "run.json").write_text(json.dumps(about))
+    (tmp_path / "results.csv").write_text("a,b\n")
     output = run(
         "applications.demo",
         f"--demo_dir={tmp_path}",

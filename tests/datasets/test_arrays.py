@@ -181,6 +181,11 @@ def test_npz_of_jpeg_files(tmp_path):
     assert images.shape == (3, 6, 8, 3) and info.image_shape == (6, 8, 3)
     np.testing.assert_allclose(images.mean(axis=(1, 2, 3)), [60, 120, 180], atol=2)
     np.testing.assert_array_equal(labels, [1, 2, 3])
+    for kind in (np.uint64, np.uint32):
+        other = arrays | {"train_ends": arrays["train_ends"].astype(kind)}
+        np.savez(tmp_path / "kind.npz", **other)
+        again, *_ = load_arrays(str(tmp_path / "kind.npz"), "train[1:4]")
+        np.testing.assert_array_equal(again, images)
     arrays["train_ends"] = arrays["train_ends"] - 1
     np.savez(tmp_path / "cut.npz", **arrays)
     with pytest.raises(ValueError, match="must end with the length"):

@@ -9,7 +9,8 @@ import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from kfeedback.datasets import ArrayDataset, load, load_arrays, sources
+from kfeedback.datasets import ArrayDataset, load, load_arrays
+from kfeedback.datasets.sources import tfds as streams
 
 
 def everything(dataset):
@@ -51,8 +52,8 @@ def test_every_example_once_in_an_order_by_seed_and_epoch(prepared, cache):
 
 
 def test_large_streams_shuffle_files_and_a_buffer(prepared, monkeypatch):
-    monkeypatch.setattr(sources, "FULL_BUFFER", 20)
-    monkeypatch.setattr(sources, "LARGE_BUFFER", 10)
+    monkeypatch.setattr(streams, "FULL_BUFFER", 20)
+    monkeypatch.setattr(streams, "LARGE_BUFFER", 10)
     arguments = {"data_dir": prepared, "cache": False, "batch_size": 16}
     plain = keys(
         everything(load("mnist_background_images", "train", **arguments)[0])[0]
@@ -64,6 +65,18 @@ def test_large_streams_shuffle_files_and_a_buffer(prepared, monkeypatch):
         assert sorted(epoch) == sorted(plain)
         # A buffer of 10 cannot move an example forward by 10 places or more.
         assert all(plain.index(key) - i < 10 for i, key in enumerate(epoch))
+
+
+def test_what_is_read_by_its_place_is_shuffled_as_a_whole(monkeypatch):
+    """However many: an order by class would stay one in a buffer of some."""
+    monkeypatch.setattr(streams, "FULL_BUFFER", 20)
+    monkeypatch.setattr(streams, "LARGE_BUFFER", 10)
+    arguments = {"image_size": 16, "center_crop": 0.9, "batch_size": 16}
+    plain = keys(everything(load("synthetic", "train[:200]", **arguments)[0])[0])
+    dataset, _ = load("synthetic", "train[:200]", shuffle=True, **arguments)
+    found = keys(everything(dataset)[0])
+    assert sorted(found) == sorted(plain)
+    assert max(plain.index(key) - i for i, key in enumerate(found)) > 100
 
 
 def test_elements_cardinality_and_info(prepared):

@@ -186,6 +186,33 @@ def test_max_box_acc_v2_takes_the_best_of_all_components_and_objects():
     np.testing.assert_array_equal(found, [[1, 1, 1], [0, 0, 0]])
 
 
+@pytest.mark.parametrize("kind", ["uint8", "uint32", "int32", "float32"])
+def test_maps_of_any_numbers_are_ranked_from_the_brightest(kind):
+    maps = (255 * (one_map() == 1)).astype(kind)
+    truth = np.array([[1, 1, 4, 4]])
+    assert metrics.pixel_average_precision(maps, truth).tolist() == [1.0]
+
+
+@pytest.mark.parametrize("classes", [4, 5, 9])
+def test_scenes_take_the_first_images_that_are_left(classes):
+    """Against the definition, image by image."""
+    labels = np.random.default_rng(classes).integers(0, classes, 60)
+    images = np.arange(60.0)[:, None, None, None] * np.ones((1, 2, 2, 1))
+    scenes, targets, _ = metrics.collages(images, labels)
+    waiting, wanted = list(range(60)), []
+    while True:
+        own = {}
+        for n in waiting:
+            if len(own) < 4:
+                own.setdefault(labels[n], n)
+        if len(own) < 4:
+            break
+        wanted.append(list(own.values()))
+        waiting = [n for n in waiting if n not in own.values()]
+    np.testing.assert_array_equal(scenes.reshape(-1, 4), wanted)
+    np.testing.assert_array_equal(targets, labels[np.array(wanted)])
+
+
 def test_collages_show_each_class_once():
     images = np.arange(6, dtype="float32")[:, None, None, None] * np.ones((1, 5, 4, 1))
     labels = np.array([7, 7, 3, 4, 5, 3])

@@ -359,7 +359,7 @@ def test_a_softmax_of_one_class_is_refused():
         explain.Explainer(model, "gradient")
 
 
-@pytest.mark.parametrize("method", explain.list_methods())
+@pytest.mark.parametrize("method", ["feedback", "gradient", "grad_cam"])
 def test_a_name_that_begins_with_an_underscore(method):
     found = maps_of(network(prefix="_"), method)
     np.testing.assert_allclose(found, maps_of(network(), method), atol=1e-6)

@@ -46,17 +46,22 @@ def parameters(model):
 # --- The harness ---------------------------------------------------------------------
 
 
-# JAX compiles each operation for each shape: the other options run there by
-# KERAS_BACKEND=jax python -m pytest -m slow tests/models/test_cliquenet.py
-QUICK = OPTIONS if keras.backend.backend() == "tensorflow" else ("II+II", "all")
+# Two options go through all checks, the others through what differs most; the rest is
+# slow: `pytest -m slow tests/models/test_cliquenet.py`, also with KERAS_BACKEND=jax.
+def marks(option, check):
+    quick = option in ("II+II", "all") or (
+        keras.backend.backend() == "tensorflow"
+        and check in ("forward", "gradients of all timesteps")
+    )
+    return () if quick else pytest.mark.slow
 
 
-@pytest.mark.parametrize("check", FEEDFORWARD_CHECKS)
 @pytest.mark.parametrize(
-    "option",
+    "option, check",
     [
-        pytest.param(option, marks=() if option in QUICK else pytest.mark.slow)
+        pytest.param(option, check, marks=marks(option, check))
         for option in OPTIONS
+        for check in FEEDFORWARD_CHECKS
     ],
 )
 def test_harness(option, check):

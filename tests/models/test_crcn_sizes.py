@@ -10,7 +10,7 @@ from tests.models import common
 from tests.models.crcn import LOOPS
 from tests.reference import crcn as reference
 
-MODULES = ("proposed", 1, 2, 3)
+SIDES = (9, 11), (7, 10), (8, 8)
 
 
 def strided():
@@ -24,9 +24,13 @@ def strided():
     return keras.Model(image, keras.layers.Dense(4, activation="softmax")(x))
 
 
-@pytest.mark.parametrize("module", MODULES)
-@pytest.mark.parametrize("known", [True, False])
-@pytest.mark.parametrize("sides", [(9, 11), (7, 10), (8, 8)])
+@pytest.mark.parametrize(
+    "sides, known, module",
+    [
+        *((sides, known, "proposed") for sides in SIDES for known in (True, False)),
+        *(((9, 11), True, module) for module in (1, 2, 3)),
+    ],
+)
 def test_odd_sides_follow_the_equations(sides, known, module):
     images = np.random.default_rng(1).normal(size=(2, *sides, 2)).astype("float32")
     shape = (*sides, 2) if known else None

@@ -48,7 +48,6 @@ NETWORKS = {
 APPLICATIONS = {
     "MobileNetV2": lambda: small("MobileNetV2"),
     "ResNet50": lambda: small("ResNet50"),
-    "ResNet50, logits": lambda: small("ResNet50", classifier_activation=None),
 }
 
 

@@ -32,7 +32,14 @@ def test_no_bit_flip_loads_wrong(tmp_path, options):
     refuses_flips(model, data, tmp_path)
 
 
-@pytest.mark.parametrize("tag", registry.ENTRIES)
+# All hold to the code of the test above: one by default.
+@pytest.mark.parametrize(
+    "tag",
+    [
+        pytest.param(tag, marks=() if tag.startswith("nin") else pytest.mark.slow)
+        for tag in registry.ENTRIES
+    ],
+)
 def test_no_bit_flip_of_a_published_file_loads_wrong(tmp_path, tag):
     model = models.registry.build(weights.describe(tag)["about"])
     refuses_flips(model, registry.locate(tag).read_bytes(), tmp_path)

@@ -1,5 +1,6 @@
 """Entries by URL, from a local server: whole and right, or not there."""
 
+import errno
 import hashlib
 import pathlib
 import signal
@@ -10,6 +11,7 @@ import time
 import pytest
 
 from kfeedback import weights
+from kfeedback.serving import versions
 from kfeedback.weights import download, registry
 from tests import harness
 from tests.weights import server as servers
@@ -94,6 +96,21 @@ FAULTS = {
     "silent": "time limit",
     "drip": "time limit",
 }
+
+
+def test_the_time_limit_is_a_minute_and_ten_seconds_a_megabyte():
+    assert (download.seconds(0), download.seconds(10**6)) == (60, 70)
+
+
+def test_a_file_system_without_locks(server, cache, content, monkeypatch):
+    def flock(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(download.fcntl, "flock", flock)
+    path = download.fetch(entry_of(f"{server.url}/good/net.h5", content))
+    assert path.read_bytes() == content
+    with versions.locked(cache / "served"):
+        assert (cache / "served").is_dir()
 
 
 @pytest.mark.parametrize("fault", FAULTS)

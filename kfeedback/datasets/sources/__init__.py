@@ -259,12 +259,11 @@ def said(error):
     return found and found[1]
 
 
-def shuffle(dataset, count, seed):
-    """A `tf.data.Dataset` of `count` examples, shuffled as `load` says."""
+def shuffle(dataset, buffer, seed):
+    """A `tf.data.Dataset`, shuffled by a buffer of so many examples."""
     import tensorflow as tf
 
     # Called while `flat_map` traces a function: this sets the seed of its graph only,
     # so that the order does not depend on the global seed (TF cannot take 0 here).
     tf.random.set_seed(1)
-    buffer = count if count <= FULL_BUFFER else LARGE_BUFFER
     return dataset.shuffle(buffer, seed=seed, reshuffle_each_iteration=False)

@@ -7,6 +7,7 @@ from kfeedback.datasets import builders
 from kfeedback.datasets.info import DatasetInfo
 from kfeedback.datasets.sources import (
     FULL_BUFFER,
+    LARGE_BUFFER,
     SOURCES,
     Examples,
     Source,
@@ -87,7 +88,9 @@ class TensorFlowDatasets(Source):
         def stream(seed):
             if seed is None:
                 return read()
-            return shuffle(read(seed if count > FULL_BUFFER else None), count, seed)
+            if count > FULL_BUFFER:
+                return shuffle(read(seed), LARGE_BUFFER, seed)
+            return shuffle(read(None), count, seed)
 
         def decode(encoded, labels, crop):
             decoded = decode_image(image, encoded)

@@ -1,10 +1,12 @@
 """A training that is broken off goes on as if nothing had happened."""
 
+import keras
+import numpy as np
 import pytest
 
 from applications.train.interruptions import Interruption
-from applications.train.run import FREE
-from tests.applications.train.runs import BATCHES, Training
+from applications.train.loop import averaged
+from tests.applications.train.runs import BATCHES, EPOCHS, Training, batches, network
 
 
 def finished(folder, **options):
@@ -19,6 +21,50 @@ def assert_equal(one, two):
     assert one.history == two.history
     for a, b in zip(one.values(), two.values(), strict=True):
         assert a.dtype == b.dtype and a.tobytes() == b.tobytes()
+
+
+def test_is_plain_training(tmp_path):
+    """What `train_on_batch` makes of the same batches, but for rounding."""
+    model = network()
+    for epoch in range(EPOCHS):
+        found = batches()(epoch)
+        for number in range(BATCHES):
+            model.train_on_batch(*found[number])
+    loop = finished(tmp_path)
+    for one, other in zip(loop.model.variables, model.variables, strict=True):
+        if one.dtype.startswith("float"):
+            np.testing.assert_allclose(
+                one.numpy(), other.numpy(), rtol=1e-3, atol=1e-5, err_msg=one.path
+            )
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="reads in a batch")
+def test_the_average_is_validated_and_saved_and_not_trained_on(tmp_path):
+    def trained(model):
+        return [v.numpy() for v in model.trainable_variables]
+
+    seen, validated = [], []
+    loop = Training(
+        tmp_path, average=True, before=lambda model, _: seen.append(trained(model))
+    )
+    validate = loop._validate
+    loop._validate = lambda check: (
+        validated.append(trained(loop.model)) or validate(check)
+    )
+    loop.run()
+    means = [seen[0]]
+    for weights in seen[1:]:
+        pairs = zip(means[-1], weights, strict=True)
+        means.append([0.8 * mean + 0.2 * weight for mean, weight in pairs])
+    with averaged(loop.model):
+        found = [*validated, trained(loop.model)]
+    ends = [BATCHES * (epoch + 1) - 1 for epoch in range(EPOCHS)]
+    for weights, end in zip(found, [*ends, ends[-1]], strict=True):
+        for one, wanted in zip(weights, means[end], strict=True):
+            np.testing.assert_allclose(one, wanted, atol=1e-6)
+    for one, wanted in zip(trained(loop.model), seen[-1], strict=True):
+        np.testing.assert_array_equal(one, wanted)
+    assert np.abs(seen[-1][0] - means[-1][0]).max() > 1e-3
 
 
 FOUR = [(0, 1), (0, 4), (1, None), (2, 2)]
@@ -87,7 +133,7 @@ def test_a_weight_that_is_not_finite_ends_it_by_name(tmp_path, what):
             found.assign(found * float("nan"))
 
     loop = Training(tmp_path, before=spoil, save_batches=2)
-    with pytest.raises(ValueError, match=r"finite, got a run whose .* is not"):
+    with pytest.raises(ValueError, match=rf"whose \S*{what}\S* is not"):
         loop.run()
     again = Training(tmp_path)
     assert again.restore(say=lambda text: None)
@@ -95,5 +141,7 @@ def test_a_weight_that_is_not_finite_ends_it_by_name(tmp_path, what):
     assert all((value == value).all() for value in again.values())
 
 
-def test_flags_that_may_change_change_nothing_of_what_is_learned():
-    assert not FREE & {"lr", "seed", "epochs", "batch_size", "dataset", "model"}
+def test_checkpoints_come_by_time(tmp_path):
+    finished(tmp_path / "always", save_seconds=0)
+    names = {path.stem for path in (tmp_path / "always").glob("ckpt-*.index")}
+    assert max(int(name.split("-")[1]) for name in names) >= EPOCHS * BATCHES

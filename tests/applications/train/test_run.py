@@ -20,6 +20,29 @@ def begun(folder):
     return folder
 
 
+OBJECTS = {"model_args", "backbone_args", "augment"}  # in JSON
+
+# What changes nothing of what comes out; all other flags must be those of the run.
+MAY_DIFFER = {"output_dir", "verbose", "keep"}
+MAY_DIFFER |= {"save_minutes", "save_batches", "wait_minutes"}
+
+
+def test_only_what_changes_nothing_may_differ_when_a_run_goes_on(tmp_path):
+    folder = begun(tmp_path / "run")
+    path = folder / "run.json"
+    about = json.loads(path.read_text())
+    assert set(about["flags"]) > MAY_DIFFER
+    for name in about["flags"]:
+        another = '{"a": 1}' if name in OBJECTS else "another"
+        other = about | {"flags": about["flags"] | {name: another}}
+        path.write_text(json.dumps(other))
+        if name in MAY_DIFFER:
+            assert Run(settings(folder)).began
+        else:
+            with pytest.raises(ValueError, match=f"--{name} must be '{another[:2]}"):
+                Run(settings(folder))
+
+
 def test_one_process_at_a_time(tmp_path):
     one, two = (Run(settings(tmp_path / "run")) for _ in range(2))
     refused = pytest.raises(ValueError, match="no other process trains in")
