@@ -6,12 +6,13 @@
 # be trained. Without an argument those of cifar10.sh, whose folders are below RUNS, as
 # far as they are there, go to robustness.csv and early_exit.csv; with
 # `RUNS=runs/one_budget_gpu SUFFIX=_gpu` those of cifar10_gpu.sh. Bad images are of the
-# first 2,000 test images. TFDS_DATA_DIR must hold CIFAR-10.
+# first 2,000 test images, of published networks 1,000. TFDS_DATA_DIR must hold CIFAR-10.
 set -euo pipefail
 cd "$(dirname "$0")/../../.."
 PYTHON=${PYTHON:-.venv/bin/python}
 RUNS=${RUNS:-runs/one_budget}
 RESULTS=${RESULTS:-applications/results/one_budget}
+IMAGES=2000
 DATA=(--dataset=cifar10 --data_dir="$TFDS_DATA_DIR")
 
 case ${1:-} in
@@ -20,7 +21,7 @@ case ${1:-} in
 esac
 networks=() exits=()
 if [ "${1:-}" = published ]; then
-  SUFFIX=${SUFFIX:-_published}
+  SUFFIX=${SUFFIX:-_published} IMAGES=1000
   for name in lnin lr_lnin_2 vgg_small crcn cliquenet feedback_convlstm; do
     networks+=("${name}_cifar10")
   done
@@ -41,7 +42,7 @@ else
 fi
 "$PYTHON" -m applications.robustness "${models[@]}" \
   --noise=10,20,30,40,50 --occlusion=0.1,0.2,0.3 --fgsm=1,2,4,8 \
-  --eval_split='test[:2000]' --batch_size=250 \
+  --eval_split="test[:$IMAGES]" --batch_size=250 \
   --results="$RESULTS/robustness$SUFFIX.csv" \
   --output_dir="$RUNS/robustness$SUFFIX" "${DATA[@]}"
 cp "$RUNS/robustness$SUFFIX/robustness.png" "$RESULTS/robustness$SUFFIX.png"
