@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import functools
 import pathlib
 
 from kfeedback import weights
@@ -45,7 +44,7 @@ class Published:
         """Whether the network can look several times."""
         return "timesteps" in self.arguments
 
-    @functools.cached_property
+    @property
     def preprocessing(self):
         """Mode of `preprocess_input` that the network was trained with.
 

@@ -2,15 +2,14 @@
 
 import contextlib
 import inspect
-import pathlib
 
 import keras
 
+from applications.common import published
 from applications.common.models import check_images, load_model
 from kfeedback import graph, weights
 from kfeedback.layers import StackTimesteps
 from kfeedback.models import registry
-from kfeedback.weights.registry import list_weights
 
 _DECIDED = ("include_top", "pooling", "input_shape", "input_tensor", "classes")
 _DECIDED += ("backbone", "timesteps", "return_sequences", "feedback_initializer")
@@ -24,12 +23,8 @@ def build(settings, info):
         info: `DatasetInfo`.
     """
     init, family = settings.init_from, settings.family
-    is_tag = init in list_weights()
-    if init is not None and not is_tag and not pathlib.Path(init).is_file():
-        raise ValueError(
-            "--init_from must be a file or a tag of kfeedback.list_weights, got "
-            f"{init!r}."
-        )
+    with published.named("init_from", init):
+        weights.check_weights(init)
     if settings.starts_from_model:
         network = load_model("init_from", init)
         init = None  # nothing is left to load
@@ -121,8 +116,8 @@ def frozen_batch_norms(network):
             f"BatchNormalization only, got '{network.name}', which has none."
         )
     theirs = {id(weight) for layer in norms for weight in layer.weights}
-    for weight in network.non_trainable_weights:
-        if id(weight) not in theirs:
+    for weight in network.weights:
+        if "moving_" in weight.name and id(weight) not in theirs:
             raise ValueError(
                 "--freeze_batch_norm must be given for a network whose statistics are "
                 f"all of layers BatchNormalization, got '{network.name}' with "

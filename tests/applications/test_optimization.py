@@ -83,6 +83,10 @@ def test_frozen_batch_norms_keep_what_they_are_and_thaw():
     with frozen_batch_norms(model):
         assert changed() == [True] + 4 * [False]
     assert norm.trainable
+    model.layers[1].trainable = False  # what somebody froze is no statistics
+    with frozen_batch_norms(model):
+        pass
+    model.layers[1].trainable = True
     with pytest.raises(ValueError, match=r"--freeze_batch_norm must .* has none"):
         bare = keras.Model(image, keras.layers.Dense(2)(image))
         frozen_batch_norms(bare).__enter__()

@@ -28,4 +28,7 @@ def test_training_starts_from_a_tag():
 def test_what_is_neither_file_nor_tag_is_refused():
     with pytest.raises(ValueError) as error:
         build_from("lenet_mnist")
-    harness.assert_one_sentence(error.value, "--init_from must be a file or a tag")
+    start = (
+        "--init_from=lenet_mnist: weights must be None, the path of a weights file or"
+    )
+    harness.assert_one_sentence(error.value, start)
