@@ -162,6 +162,10 @@ SERVED = [
         *("--class_names=a,b,c", "--preprocessing=center", "--version=20251121"),
         *("--top=2", NO_WARMUP),
     ],
+    [
+        *("--output_dir={folder}/xml", "--weights=lr_lenet_mnist_bg_sample"),
+        *("--format=openvino", "--exit_threshold=0.9"),
+    ],
 ]
 
 
@@ -203,7 +207,27 @@ def test_published_weights_and_keras_files(results):
     wanted = model.predict(images / 255, verbose=0)
     np.testing.assert_allclose(answers[0].outputs["probabilities"], wanted, atol=1e-6)
     assert answers[1].outputs["top_labels"].shape == (5, 2)
-    assert set(answers[1].outputs["top_labels"].flat) <= {b"a", b"b", b"c"}
+    prepared = images[:, :4, :4] / 127.5 - 1
+    wanted = keras.models.load_model(folder / "tiny.keras").predict(prepared, verbose=0)
+    best = np.argsort(-wanted)[:, :2]
+    np.testing.assert_array_equal(
+        answers[1].outputs["top_labels"], np.array([b"a", b"b", b"c"])[best]
+    )
+
+
+def test_a_file_with_early_exit(results):
+    openvino = pytest.importorskip("openvino")
+    folder, [_, _, (code, output), *_] = results
+    assert code == 0 and f"wrote {folder / 'xml' / 'xml.xml'}" in output, output
+    model = kfeedback.load_pretrained("lr_lenet_mnist_bg_sample", return_sequences=True)
+    images = digits(200) / 255
+    predictions, timesteps = kfeedback.early_exit(model, 0.9).predict(images)
+    options = {"INFERENCE_PRECISION_HINT": "f32"}
+    path = folder / "xml" / "xml.xml"
+    found = openvino.Core().compile_model(str(path), "CPU", options)(images)
+    np.testing.assert_allclose(found["predictions"], predictions, rtol=0, atol=1e-4)
+    np.testing.assert_array_equal(found["timesteps"], timesteps)
+    assert set(timesteps) == {1, 2}, "all images stop at one timestep"
 
 
 @pytest.mark.parametrize("place, start", enumerate(REFUSED))

@@ -141,6 +141,36 @@ def test_flags_have_the_defaults_of_the_library():
     assert set(LOOP) == set(inspect.signature(explain.Feedback).parameters)
 
 
+def test_flags_reach_the_method_and_the_second_look():
+    loop = {
+        "iterations": 3,
+        "step_size": 0.3,
+        "sparsity": 0.02,
+        "update_rule": "recovering",
+        "start": "activations",
+        "normalize": False,
+        "gate_layers": ("a", "b"),
+        "objective": "score",
+        "readout": "gradient",
+        "smoothing": 0.1,
+    }
+    look = {"top": 3, "margin": 0.2, "square": False, "combine": "mean"}
+    arguments = {"smooth_grad": {"samples": 4}}
+    settings = Settings(
+        output_dir="out", **loop, **look, look_energy=0.6, method_args=arguments
+    )
+    assert set(loop) == set(LOOP) and set(look) == set(LOOK)
+    found = vars(settings.method("feedback"))
+    assert found == loop | {"gate_layers": ["a", "b"]}
+    assert settings.method("smooth_grad").samples == 4
+    asked = []
+    explainer = types.SimpleNamespace(
+        look_twice=lambda images, **given: asked.append((images, given))
+    )
+    settings.look_twice(explainer, "images", 32)
+    assert asked == [("images", {**look, "energy": 0.6, "size": 32})]
+
+
 @pytest.mark.parametrize(
     ("given", "match"),
     [
