@@ -1,4 +1,4 @@
-"""The tests of layers and models once more, on the JAX backend."""
+"""The tests of layers, models and checkpoints once more, on the JAX backend."""
 
 import os
 import pathlib
@@ -10,7 +10,8 @@ import keras
 import pytest
 
 REPOSITORY = pathlib.Path(__file__).parents[2]
-FOLDERS = ["tests/layers", "tests/models"]
+CHECKPOINTS = "tests/applications/train/test_checkpoints.py"
+FOLDERS = ["tests/layers", "tests/models", CHECKPOINTS]
 # Most of the time goes into compiling operations that then run once.
 QUICK = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 
@@ -51,13 +52,13 @@ def test_bfloat16_is_right_on_a_processor():
 @pytest.mark.parametrize(
     ("chosen", "least"),
     [
-        (f"harness and ({NUMBERS})", 70),
+        (f"harness and ({NUMBERS}) or goes_back_one", 75),
         pytest.param(f"harness and not ({NUMBERS})", 100, marks=pytest.mark.slow),
         pytest.param("not harness", 150, marks=pytest.mark.slow),
     ],
 )
-def test_layers_and_models_pass_under_jax(tmp_path, chosen, least):
-    """By default what every layer and model computes, the rest as slow tests."""
+def test_layers_models_and_checkpoints_pass_under_jax(tmp_path, chosen, least):
+    """By default what layers and models compute and damages; the rest is slow."""
     pytest.importorskip("jax")
     report = tmp_path / "report.xml"
     command = [sys.executable, "-m", "pytest", *FOLDERS, "-q", f"--junitxml={report}"]
