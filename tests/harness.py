@@ -1,5 +1,6 @@
 """Random weights and images, gradients and comparisons, for layers and models."""
 
+import os
 import zlib
 
 import keras
@@ -16,7 +17,10 @@ tensorflow_only = pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="slow on other backends"
 )
 
-POLICIES = ("float32", "mixed_bfloat16", "mixed_float16")
+# Another backend compiles every operation for each: its quick run has one.
+POLICIES = os.environ.get(
+    "HARNESS_POLICIES", "float32,mixed_bfloat16,mixed_float16"
+).split(",")
 
 
 def fresh_names(policy="float32"):

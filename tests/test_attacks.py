@@ -45,6 +45,12 @@ def _net(timesteps=1):
     return harness.randomize(model)
 
 
+@pytest.fixture(scope="module")
+def attack():
+    """Of one network, compiled once."""
+    return attacks.Attack(_net(), preprocess=_scale)
+
+
 def _right(model, images, labels):
     """The mean posterior of the label at the last timestep."""
     output = harness.to_numpy(model(_scale(images)))
@@ -93,18 +99,10 @@ def test_the_gradient_does_not_vanish_where_the_posterior_rounds_to_one(data):
 
 @pytest.mark.parametrize("epsilon", [0.3, 4.0, 60])
 @pytest.mark.parametrize("random_start", [False, True])
-def test_pgd_stays_in_the_ball_and_the_range(data, epsilon, random_start):
+def test_pgd_stays_in_the_ball_and_the_range(data, attack, epsilon, random_start):
     images, labels = data
-    model = _net()
-    result = attacks.pgd(
-        model,
-        images,
-        labels,
-        epsilon,
-        0.7 * epsilon,
-        3,
-        random_start,
-        preprocess=_scale,
+    result = attack.pgd(
+        images, labels, epsilon, 0.7 * epsilon, 3, random_start=random_start
     )
     assert result.dtype == np.float32
     exact = result.astype("float64") - images.astype("float64")
@@ -123,16 +121,14 @@ def test_attacks_lower_the_posterior_of_the_label(data):
     assert often < once < clean
 
 
-def test_pgd_of_one_full_step_is_fgsm(data):
+def test_pgd_of_one_full_step_is_fgsm(data, attack):
     images, labels = data
-    attack = attacks.Attack(_net(), preprocess=_scale)
     one = attack.pgd(images, labels, 5, 5, 1, random_start=False)
     assert np.array_equal(one, attack.fgsm(images, labels, 5))
 
 
-def test_nothing_changes_at_epsilon_zero(data):
+def test_nothing_changes_at_epsilon_zero(data, attack):
     images, labels = data
-    attack = attacks.Attack(_net(), preprocess=_scale)
     before = images.copy()
     for result in (attack.fgsm(images, labels, 0), attack.pgd(images, labels, 0, 1, 3)):
         assert np.array_equal(result, images) and result is not images
@@ -306,15 +302,15 @@ def test_what_is_no_model_is_refused():
         attacks.Attack(_linear(), preprocess=1)
 
 
-@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="runs the others")
-@pytest.mark.parametrize("backend", ["jax", "torch"])
-def test_the_other_backends(backend):
-    pytest.importorskip(backend)
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="runs another")
+def test_pytorch():
+    """JAX runs them in tests/integration."""
+    pytest.importorskip("torch")
     names = "closed_form or one_full_step or timesteps or count or any_keras or whole"
     command = [sys.executable, "-m", "pytest", __file__, "-q", "-p", "no:cacheprovider"]
     result = subprocess.run(
         [*command, "-k", names],
-        env={**os.environ, "KERAS_BACKEND": backend},
+        env={**os.environ, "KERAS_BACKEND": "torch"},
         cwd=REPOSITORY,
         capture_output=True,
         text=True,

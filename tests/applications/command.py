@@ -1,48 +1,63 @@
 """Runs applications as a user does, in processes of their own."""
 
+import atexit
 import json
 import os
 import pathlib
 import subprocess
 import sys
 
+from tests.applications import fork_server
+
 ROOT = pathlib.Path(__file__).parents[2]
 ENVIRONMENT = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
 
-# Importing TensorFlow takes seconds: import once, then fork once a command line.
-_FORK = """
-import importlib, json, os, sys, tempfile
-from applications.common.command_line import launch
-module = importlib.import_module(sys.argv[1] + ".__main__")
-results = []
-for arguments in json.loads(sys.argv[2]):
-    with tempfile.TemporaryFile("w+") as output:
-        child = os.fork()
-        if child == 0:
-            os.dup2(output.fileno(), 1)
-            os.dup2(output.fileno(), 2)
-            sys.argv = [sys.argv[1], *arguments]
-            try:
-                launch(module.main, module.Settings)
-            except SystemExit as stop:
-                if isinstance(stop.code, str):
-                    print(stop.code, file=sys.stderr)
-                sys.stdout.flush()
-                sys.stderr.flush()
-                os._exit(0 if stop.code in (None, 0) else 1)
-            except BaseException:
-                import traceback
-                traceback.print_exc()
-                os._exit(2)
-            os._exit(0)
-        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        output.seek(0)
-        results.append((status, output.read()))
-print("RESULTS" + json.dumps(results))
-"""
+
+class _ForkServer:
+    """The process that forks, started when it is first needed."""
+
+    process = None
+
+    def run(self, module, arguments):
+        """`(exit code, output)` of a program."""
+        if self.process is None:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", fork_server.__name__],
+                cwd=ROOT,
+                env=ENVIRONMENT,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+            atexit.register(self.stop)
+        self.process.stdin.write(json.dumps([module, [*map(str, arguments)]]) + "\n")
+        self.process.stdin.flush()
+        for line in self.process.stdout:
+            if line.startswith(fork_server.PREFIX):
+                return json.loads(line.removeprefix(fork_server.PREFIX))
+        raise AssertionError("the process that forks died; its error is on stderr")
+
+    def stop(self):
+        self.process.stdin.close()
+        self.process.wait(timeout=30)
 
 
-def run(module, *arguments, **environment):
+_server = _ForkServer()
+
+
+def run(module, *arguments):
+    """What a program of applications prints; fails if it does."""
+    code, output = _server.run(module, arguments)
+    assert code == 0, output
+    return output
+
+
+def run_each(module, command_lines):
+    """`(exit code, output)` of each command line."""
+    return [_server.run(module, line) for line in command_lines]
+
+
+def run_alone(module, *arguments, **environment):
     """Runs `python -m module`; returns its output, fails if it does."""
     return _run("-m", module, *arguments, **environment)
 
@@ -63,17 +78,3 @@ def _run(*arguments, **environment):
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
-
-
-def run_each(module, command_lines):
-    """`(exit code, output)` of each command line."""
-    done = subprocess.run(
-        [sys.executable, "-c", _FORK, module, json.dumps(command_lines)],
-        cwd=ROOT,
-        env=ENVIRONMENT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert "RESULTS" in done.stdout, done.stdout + done.stderr
-    return json.loads(done.stdout.split("RESULTS")[1])

@@ -16,7 +16,7 @@ import pytest
 import kfeedback
 from applications.common import tf_serving
 from applications.common.bare_process import ask
-from tests.applications.command import run, run_each
+from tests.applications.command import run_alone, run_each
 from tests.serving.common import lenet, make, tiny
 from tests.serving.images import encode
 
@@ -197,11 +197,11 @@ def test_the_application_prints_a_line_an_image(server, tmp_path):
         (tmp_path / f"{n}.png").write_bytes(file)
     np.save(tmp_path / "all.npy", IMAGES)
     images = ",".join(str(tmp_path / f"{n}.png") for n in range(3))
-    by_rest = run(
+    by_rest = run_alone(
         "applications.client",
         *("--model=all digits", f"--server={rest}", f"--images={images}"),
     ).splitlines()
-    by_grpc = run(
+    by_grpc = run_alone(
         "applications.client",
         *("--model=all digits", f"--server={grpc}", "--protocol=grpc"),
         *(f"--images={tmp_path / 'all.npy'}", "--signature=early_exit"),
@@ -238,7 +238,9 @@ def test_smoke_says_which_of_the_two_it_did(tmp_path, with_server):
         file.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{STAND_IN}" "$@"\n')
         file.chmod(0o755)
         path = f"{tmp_path}{os.pathsep}{path}"
-    output = run("tools.serving_smoke", f"--base_dir={tmp_path / 'tiny'}", PATH=path)
+    output = run_alone(
+        "tools.serving_smoke", f"--base_dir={tmp_path / 'tiny'}", PATH=path
+    )
     first, *lines = output.splitlines()
     if with_server:
         assert first.startswith("asked tensorflow_model_server (")

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from applications.demo import page
-from tests.applications.command import run
+from tests.applications.command import run_alone
 
 PICTURES = {
     "corrected_lr_lenet_mnist_bg_sample.png",
@@ -23,7 +23,7 @@ def test_demo_runs_to_its_end(tmp_path):
         about = {"flags": {}, "errors": [1.0]} if name == "lenet" else {"flags": {}}
         (tmp_path / name / "run.json").write_text(json.dumps(about))
     (tmp_path / "results.csv").write_text("a,b\n")
-    output = run(
+    output = run_alone(
         "applications.demo",
         f"--demo_dir={tmp_path}",
         "--baseline_epochs=1",

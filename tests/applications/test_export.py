@@ -11,7 +11,7 @@ from applications.common.bare_process import ask
 from applications.export.settings import Settings
 from applications.export.sources import load
 from kfeedback import datasets
-from tests.applications.command import run, run_each
+from tests.applications.command import run, run_alone, run_each
 from tests.serving.common import tiny
 
 TRAIN = [
@@ -75,8 +75,8 @@ def test_weights_give_all_looks_where_they_are_told_apart():
 def test_a_model_trained_under_jax(tmp_path):
     pytest.importorskip("jax")
     arguments = ["--model=lenet", f"--output_dir={tmp_path / 'run'}"]
-    run("applications.train", *TRAIN, *arguments, KERAS_BACKEND="jax")
-    run(
+    run_alone("applications.train", *TRAIN, *arguments, KERAS_BACKEND="jax")
+    run_alone(
         "applications.export",
         f"--run={tmp_path / 'run'}",
         f"--output_dir={tmp_path / 'served'}",

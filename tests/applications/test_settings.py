@@ -5,7 +5,9 @@ import importlib
 import json
 import pathlib
 import re
+import runpy
 import shlex
+import sys
 from collections.abc import Mapping
 
 import pytest
@@ -13,7 +15,7 @@ import pytest
 from applications.common import command_line
 from applications.common.settings import Settings, field
 from kfeedback import renamed
-from tests.applications.command import run
+from tests.applications.command import run_alone
 
 ROOT = pathlib.Path(__file__).parents[2]
 PROGRAMS = [
@@ -52,11 +54,19 @@ def test_help_lists_every_field(name):
 
 
 def test_help_of_a_program_by_command():
-    text = run("applications.train", "--help")
+    text = run_alone("applications.train", "--help")
     for flag in ("--lr=0.01", "--dataset=", "--batch_size=128", "--[no]flip"):
         assert flag in text
     groups = re.findall(r"^(\S.*):$", text, re.M)
     assert groups == ["model", "data", "optimization", "run", "output", "program"]
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_every_program_starts_by_its_name(name, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", [name, "--nothing=1"])
+    monkeypatch.delitem(sys.modules, f"applications.{name}.__main__", raising=False)
+    with pytest.raises(SystemExit, match=r"^error: --nothing must be a flag"):
+        runpy.run_module(f"applications.{name}", run_name="__main__", alter_sys=True)
 
 
 @dataclasses.dataclass(frozen=True)

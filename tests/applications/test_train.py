@@ -7,7 +7,7 @@ import pytest
 
 from kfeedback import preprocessing
 from kfeedback.models.backbones import LeNet
-from tests.applications.command import run, run_each
+from tests.applications.command import run, run_alone, run_each
 
 DATA = ("--dataset=synthetic", "--train_split=train[:256]", "--eval_split=test[:128]")
 
@@ -218,7 +218,7 @@ def test_jax_backend_trains_without_tensorflow(tmp_path):
     (tmp_path / "sitecustomize.py").write_text(
         "import sys\nsys.modules['tensorflow'] = None\n"
     )
-    output = run(
+    output = run_alone(
         "applications.train",
         "--model=lrnet",
         "--epochs=1",

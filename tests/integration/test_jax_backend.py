@@ -1,4 +1,4 @@
-"""The tests of layers, models and checkpoints once more, on the JAX backend."""
+"""Layers, models, attacks and checkpoints once more, on the JAX backend."""
 
 import os
 import pathlib
@@ -9,14 +9,19 @@ import xml.etree.ElementTree
 import keras
 import pytest
 
+from tests import harness
+
 REPOSITORY = pathlib.Path(__file__).parents[2]
 CHECKPOINTS = "tests/applications/train/test_checkpoints.py"
-FOLDERS = ["tests/layers", "tests/models", CHECKPOINTS]
+PLACES = ["tests/layers", "tests/models", "tests/test_attacks.py", CHECKPOINTS]
 # Most of the time goes into compiling operations that then run once.
 QUICK = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 
 # Of what every layer and model must satisfy, that its numbers and shapes are right.
-NUMBERS = "forward or gradients or shape"
+NUMBERS = "forward or shape or gradients and (all or not timestep)"
+ATTACKS = "closed_form or one_full_step or timesteps or count or any_keras or whole"
+QUICKLY = f"harness and ({NUMBERS}) or test_attacks and ({ATTACKS}) or goes_back_one"
+POLICIES = ",".join(harness.POLICIES)
 
 
 BFLOAT16 = """
@@ -50,21 +55,31 @@ def test_bfloat16_is_right_on_a_processor():
 
 @pytest.mark.skipif(keras.backend.backend() == "jax", reason="this is it")
 @pytest.mark.parametrize(
-    ("chosen", "least"),
+    ("chosen", "policies", "least"),
     [
-        (f"harness and ({NUMBERS}) or goes_back_one", 75),
-        pytest.param(f"harness and not ({NUMBERS})", 100, marks=pytest.mark.slow),
-        pytest.param("not harness", 150, marks=pytest.mark.slow),
+        (QUICKLY, "float32", 80),
+        pytest.param(f"harness and ({NUMBERS})", POLICIES, 65, marks=pytest.mark.slow),
+        pytest.param(
+            f"harness and not ({NUMBERS})", POLICIES, 100, marks=pytest.mark.slow
+        ),
+        pytest.param("not harness", POLICIES, 150, marks=pytest.mark.slow),
     ],
 )
-def test_layers_models_and_checkpoints_pass_under_jax(tmp_path, chosen, least):
-    """By default what layers and models compute and damages; the rest is slow."""
+def test_layers_models_and_checkpoints_pass_under_jax(
+    tmp_path, chosen, policies, least
+):
+    """By default numbers in float32 and damages; the rest is slow."""
     pytest.importorskip("jax")
     report = tmp_path / "report.xml"
-    command = [sys.executable, "-m", "pytest", *FOLDERS, "-q", f"--junitxml={report}"]
+    command = [sys.executable, "-m", "pytest", *PLACES, "-q", f"--junitxml={report}"]
     result = subprocess.run(
         [*command, "-p", "no:cacheprovider", "-k", chosen],
-        env={**os.environ, "KERAS_BACKEND": "jax", "XLA_FLAGS": QUICK},
+        env={
+            **os.environ,
+            "KERAS_BACKEND": "jax",
+            "XLA_FLAGS": QUICK,
+            "HARNESS_POLICIES": policies,
+        },
         cwd=REPOSITORY,
         capture_output=True,
         text=True,

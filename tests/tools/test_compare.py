@@ -1,7 +1,4 @@
 import csv
-import os
-import subprocess
-import sys
 
 import keras
 import pytest
@@ -75,9 +72,3 @@ def test_engines_that_compute_nothing_of_it_are_refused(options):
     harness.assert_one_sentence(
         error.value, "--engines must be some that compute in --mode and --precisions"
     )
-
-
-def test_importing_it_needs_no_tensorflow():
-    code = "import sys; sys.modules['tensorflow'] = None; import tools.compare"
-    environment = {**os.environ, "KERAS_BACKEND": "jax"}
-    subprocess.run([sys.executable, "-c", code], check=True, env=environment)

@@ -1,6 +1,6 @@
 import pytest
 
-from tests.applications.command import run
+from tests.applications.command import run_alone
 from tools.summarize import summarize
 
 
@@ -16,4 +16,4 @@ def test_mean_and_sample_standard_deviation_per_experiment():
 
 def test_refuses_a_missing_file():
     with pytest.raises(AssertionError, match="one CSV file must be given"):
-        run("tools.summarize", "nowhere.csv")
+        run_alone("tools.summarize", "nowhere.csv")

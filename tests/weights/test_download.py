@@ -182,12 +182,16 @@ def test_a_full_disk_is_said(server, cache, content):
     harness.assert_one_sentence(caught.value, "weights")
 
 
-# The module alone, as it needs neither Keras nor the package.
+# The module and what checks arguments: the package would bring Keras, which is slow.
 FETCH = """
-import importlib.util, sys, types
-spec = importlib.util.spec_from_file_location("download", sys.argv[1])
+import importlib.util, pathlib, sys, types
+path = pathlib.Path(sys.argv[1])
+package = sys.modules["kfeedback"] = types.ModuleType("kfeedback")
+package.__path__ = [str(path.parents[1])]
+spec = importlib.util.spec_from_file_location("download", path)
 download = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(download)
+assert "keras" not in sys.modules
 url, sha256, size = sys.argv[2:]
 entry = types.SimpleNamespace(tag="net", url=url, sha256=sha256, size=int(size))
 print(download.fetch(entry))

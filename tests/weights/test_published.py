@@ -35,6 +35,7 @@ for tag in kfeedback.list_weights():
     about = kfeedback.weights.describe(tag)["about"]
     network = kfeedback.load_pretrained(tag)
     found[tag] = {"outputs": probe(network, about["preprocessing"]).tolist()}
+    found[tag]["factory"] = kfeedback.weights.origin(network)["factory"]
     if about["dataset"].startswith(SAMPLE):
         size = network.input_shape[1:3]
         seen = np.stack([images_lib.resize(x, size) for x in images]).astype("float32")
@@ -73,6 +74,7 @@ def found(request, tmp_path_factory):
 @pytest.mark.parametrize("tag", TAGS)
 def test_it_says_what_it_said_when_it_was_published(found, tag):
     published = np.array(registry.ENTRIES[tag].outputs)
+    assert found[tag]["factory"] == registry.ENTRIES[tag].about["factory"]
     assert published.shape[1] == registry.ENTRIES[tag].about["classes"]
     np.testing.assert_allclose(found[tag]["outputs"], published, rtol=0, atol=1e-4)
 

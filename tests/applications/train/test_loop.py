@@ -1,5 +1,7 @@
 """A training that is broken off goes on as if nothing had happened."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -15,6 +17,14 @@ def finished(folder, **options):
     assert not loop.restore()
     loop.run()
     return loop
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A function of `average`: that run, made once."""
+    return functools.cache(
+        lambda average=False: finished(tmp_path_factory.mktemp("run"), average=average)
+    )
 
 
 def assert_equal(one, two):
@@ -81,8 +91,7 @@ FOUR = [(0, 1), (0, 4), (1, None), (2, 2)]
     ],
     ids=["mid-epoch", "last batch", "validation", "four times", "four, averaged"],
 )
-def test_goes_on_bit_by_bit(tmp_path, stops, average):
-    whole = finished(tmp_path / "whole", average=average)
+def test_goes_on_bit_by_bit(tmp_path, whole, stops, average):
     for stop in stops:
         loop = Training(tmp_path / "parts", at=stop, average=average)
         loop.restore(say=lambda text: None)
@@ -95,12 +104,10 @@ def test_goes_on_bit_by_bit(tmp_path, stops, average):
     epoch, batch = stops[-1]
     assert said == [f"resumed at epoch {epoch + 1}, batch {batch or BATCHES}"]
     loop.run()
-    assert_equal(loop, whole)
+    assert_equal(loop, whole(average))
 
 
-def test_a_stop_at_an_epochs_end_goes_on(tmp_path):
-    whole = finished(tmp_path / "whole")
-
+def test_a_stop_at_an_epochs_end_goes_on(tmp_path, whole):
     def end(history):
         if len(history) == 2:
             raise KeyboardInterrupt
@@ -113,7 +120,7 @@ def test_a_stop_at_an_epochs_end_goes_on(tmp_path):
     loop = Training(tmp_path / "parts")
     loop.restore(say=lambda text: None)
     loop.run()
-    assert_equal(loop, whole)
+    assert_equal(loop, whole())
 
 
 def test_checkpoints_come_by_batches_and_few_stay(tmp_path):

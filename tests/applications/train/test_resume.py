@@ -1,7 +1,6 @@
 """The same command goes on, whatever ended it."""
 
 import json
-import os
 import re
 import signal
 import subprocess
@@ -12,7 +11,8 @@ import h5py
 import numpy as np
 import pytest
 
-from tests.applications.command import ENVIRONMENT, ROOT, run_each
+from kfeedback.datasets.arrays import epoch_plan
+from tests.applications.command import ENVIRONMENT, ROOT, run_code, run_each
 
 FLAGS = (
     "--model=lenet",
@@ -223,23 +223,9 @@ def saved(folder):
 
 
 def test_orders_are_those_of_seed_and_epoch_in_any_process():
-    code = """
-        import json
-        from kfeedback.datasets.arrays import epoch_plan
-        print(json.dumps([epoch_plan(50, 3, e)[0].tolist() for e in range(5)]))
-    """
-    code = "\n".join(line.strip() for line in code.splitlines())
-    outputs = [
-        subprocess.run(
-            [sys.executable, "-c", code],
-            cwd=ROOT,
-            env={**os.environ, "KERAS_BACKEND": "jax"},
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
-        for _ in range(2)
-    ]
-    assert outputs[0] == outputs[1]
-    orders = json.loads(outputs[0].splitlines()[-1])
+    code = "import json; from kfeedback.datasets.arrays import epoch_plan; "
+    code += "print(json.dumps([epoch_plan(50, 3, e)[0].tolist() for e in range(5)]))"
+    output = run_code(code, KERAS_BACKEND="jax")
+    orders = json.loads(output.splitlines()[-1])
+    assert orders == [epoch_plan(50, 3, e)[0].tolist() for e in range(5)]
     assert len({tuple(order) for order in orders}) == 5
