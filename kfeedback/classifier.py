@@ -14,6 +14,7 @@ from keras import ops
 from kfeedback import checks, graph
 
 _ROWS = 16
+_LARGE = 100  # times what goes in: by this a bound is told from a chance
 _SIDE = 8  # of maps of unknown size
 _PRECISION = 2e-2  # to which rows add up to 1: bfloat16 has 8 bits
 _SINGLE = 1e-3  # to which posteriors of single precision agree
@@ -147,7 +148,8 @@ def posterior_kind(model):
     By what its outputs are: rows that are ≥ 0 and add up to 1; or numbers that all lie
     in 0 to 1, however large what goes into the end is; or neither.
     """
-    return _kind_of(_End(model).outputs())
+    end = _End(model)
+    return _kind_of(end, end.outputs())
 
 
 def is_constant(activation):
@@ -170,7 +172,7 @@ def posterior_end(model):
     """
     end = _End(model)
     posterior = end.outputs()
-    kind = _kind_of(posterior)
+    kind = _kind_of(end, posterior)
     if kind is None:
         for node in graph.nearest(model.outputs, lambda node: True):
             activation = getattr(node.operation, "activation", None)
@@ -236,16 +238,21 @@ class _End:
             if "float" in v.dtype
         }
 
-    def outputs(self, linear=()):
-        """What the end gives, float32; `linear` as for `graph.rerun`."""
+    def outputs(self, linear=(), scale=1):
+        """What the end gives for its inputs × `scale`, float32.
+
+        `linear` is as for `graph.rerun`.
+        """
+        inputs = {
+            x: value * scale if "float" in x.dtype else value
+            for x, value in self._inputs.items()
+        }
         with (
             warnings.catch_warnings(),
             keras.StatelessScope(state_mapping=list(self._weights.values())),
         ):
             warnings.simplefilter("ignore")  # Keras warns of a softmax over one
-            found = graph.rerun(
-                self._model, self._inputs, linear=linear, training=False
-            )
+            found = graph.rerun(self._model, inputs, linear=linear, training=False)
         return ops.convert_to_numpy(ops.cast(found, "float32"))
 
 
@@ -275,10 +282,14 @@ def _depends_on(outputs, sources):
     return True
 
 
-def _kind_of(rows):
+def _kind_of(end, rows):
+    """`posterior_kind` by what an end gave."""
     rows = rows.reshape(-1, rows.shape[-1]) if rows.ndim > 1 else rows[:, None]
     if not (rows.size and np.isfinite(rows).all() and rows.min() >= 0):
         return None
     if np.abs(rows.sum(axis=-1) - 1).max() <= _PRECISION:
         return "softmax"
-    return "sigmoid" if rows.max() <= 1 and rows.max() > 0 else None
+    if not 0 < rows.max() <= 1:
+        return None
+    # A mean of many scores ≥ 0 may happen to lie below 1, but not whatever goes in.
+    return None if end.outputs(scale=_LARGE).max() > 1 else "sigmoid"

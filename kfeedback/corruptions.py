@@ -83,6 +83,10 @@ def occlude(
     low, high = _check_share(share)
     boxes = _check_boxes(boxes, images)
     checks.one_of("kind", kind, OCCLUDERS)
+    if others is not None and kind != "patches":
+        raise ValueError(
+            f"others must be None unless kind is 'patches', got some for {kind!r}."
+        )
     pool = _check_others(others, images) if kind == "patches" else None
     result, sizes_of = images.copy(), {}
     for i, random in zip(

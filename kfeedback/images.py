@@ -29,21 +29,26 @@ def decode(source, *, channels=3, name=None):
         source: path of a file of any kind that Pillow reads, or its bytes; or, for a
             graph of TensorFlow, a string tensor `()` with the bytes of a JPEG or PNG
             file (`is_jpeg` and `is_png` tell).
-        channels: 3, or `None` for 1 where the file is gray; a tensor gets 3.
+        channels: 3; for a file or its bytes also `None`, for 1 where the file is gray.
         name: what an error calls bytes.
 
     Returns:
         uint8 `(H, W, channels)`, an array or, of a tensor, a tensor. The two agree.
 
     Raises:
-        ValueError: if there is no whole image; the error names the file. (A graph
-            raises TensorFlow's own error.)
+        ValueError: if `channels` is not as above, or there is no whole image; the error
+            names the file. (A graph raises TensorFlow's own error.)
         ImportError: if Pillow is missing.
 
     Example:
         >>> kfeedback.images.decode("birds/train/wren/1.jpg").shape
         (375, 500, 3)
     """
+    takes = (3,) if _is_tensor(source) else (3, None)
+    if channels not in takes:
+        raise ValueError(
+            f"channels must be {' or '.join(map(str, takes))}, got {channels!r}."
+        )
     if _is_tensor(source):
         import tensorflow as tf
 

@@ -12,7 +12,8 @@ class TimestepMetric(keras.metrics.Metric):
     """Watches one timestep of a sequence of predictions with any Keras metric.
 
     Args:
-        metric: a `keras.metrics.Metric`, or a name that Keras knows; `"accuracy"`
+        metric: a `keras.metrics.Metric`, of which a copy counts, so that one may be
+            given for several timesteps; or a name that Keras knows; `"accuracy"`
             takes integer or one-hot labels.
         timestep: which one, from 0; negative counts from the last.
         name: name of the metric; by default that of `metric`, followed by
@@ -34,7 +35,9 @@ class TimestepMetric(keras.metrics.Metric):
             metric = keras.metrics.MeanMetricWrapper(_accuracy, name=metric)
             metric._direction = "up"
         metric = known("metric", metric, keras.metrics.get)
-        if not isinstance(metric, keras.metrics.Metric):
+        if isinstance(metric, keras.metrics.Metric):
+            metric = _copy(metric)
+        else:
             function = metric
             name_of = getattr(function, "__name__", type(function).__name__)
             metric = keras.metrics.MeanMetricWrapper(function, name=name_of)
@@ -85,6 +88,14 @@ class TimestepMetric(keras.metrics.Metric):
         }
 
 
+def _copy(metric):
+    """A metric with a state of its own."""
+    found = type(metric).from_config(metric.get_config())
+    if hasattr(metric, "_direction"):
+        found._direction = metric._direction
+    return found
+
+
 @keras.saving.register_keras_serializable(package="kfeedback")
 class ExactMatch(keras.metrics.MeanMetricWrapper):
     """Share of samples whose predicted labels are exactly the true ones.
@@ -108,7 +119,8 @@ class ExactMatch(keras.metrics.MeanMetricWrapper):
 
     def _matches(self, y_true, y_pred):
         y_true, y_pred = (ops.convert_to_tensor(y) for y in (y_true, y_pred))
-        if len(y_true.shape) != 2 or y_true.shape[1] != y_pred.shape[-1]:
+        ranks = (len(y_true.shape), len(y_pred.shape))
+        if ranks != (2, 2) or y_true.shape[1] != y_pred.shape[1]:
             raise ValueError(
                 "y_true must have the shape of y_pred, (batch, classes), got "
                 f"{tuple(y_true.shape)} and {tuple(y_pred.shape)}."

@@ -69,7 +69,11 @@ def test_the_covered_share_is_within_the_bounds(kind, low, high):
     starts = random.integers(0, (20, 30) - sides + 1)
     boxes = np.concatenate([starts, starts + sides], axis=1)
     result = corruptions.occlude(
-        images, (low, high), kind=kind, boxes=boxes, others=others
+        images,
+        (low, high),
+        kind=kind,
+        boxes=boxes,
+        others=others if kind == "patches" else None,
     )
     if kind == "rectangles":  # a color may be black: see where white is hidden too
         result += 255 - corruptions.occlude(
@@ -171,6 +175,9 @@ BAD = {
     ),
     "boxes must be .top": lambda: corruptions.occlude(
         GOOD, (0.1, 0.3), boxes=np.array([[0, 0, 9, 8]] * 2)
+    ),
+    "others must be None unless kind is 'patches'": lambda: corruptions.occlude(
+        GOOD, (0.1, 0.3), others=GOOD
     ),
     "others must be given": lambda: corruptions.occlude(
         GOOD[:1], (0.1, 0.3), kind="patches"

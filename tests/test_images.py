@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from kfeedback import images
+from tests import harness
 
 Image = pytest.importorskip("PIL.Image")
 
@@ -66,6 +67,7 @@ import sys
 sys.modules["tensorflow"] = None
 import numpy as np
 from kfeedback import images
+from tests import harness
 image = np.random.default_rng(0).integers(0, 256, (37, 52, 3), dtype=np.uint8)
 print(images.resize(image, (16, 20)).tobytes().hex())
 """
@@ -148,6 +150,9 @@ def test_what_the_files_show(tmp_path):
     contents = encoded(Image.fromarray(gray), "PNG")
     assert np.unique(images.decode(contents)) == 128
     assert images.decode(contents, channels=None).shape == (2, 3, 1)
+    with pytest.raises(ValueError) as error:
+        images.decode(contents, channels=1)
+    harness.assert_one_sentence(error.value, "channels must be 3 or None, got 1")
     # The indices of a palette mean colors, also of two.
     colors = np.array([[[200, 10, 20], [0, 0, 250]]], np.uint8)
     palette = Image.fromarray(colors).convert("P", palette=Image.Palette.ADAPTIVE)

@@ -269,6 +269,26 @@ def test_exact_match_refuses_labels_that_are_no_vectors():
     harness.assert_one_sentence(error.value, "y_true")
 
 
+@pytest.mark.parametrize("steps", [1, BATCH])
+def test_exact_match_refuses_predictions_of_several_timesteps(steps):
+    labels, predictions = np.ones((steps, 3)), np.ones((steps, steps, 3))
+    with pytest.raises(ValueError) as error:
+        ExactMatch()(labels, predictions)
+    harness.assert_one_sentence(error.value, "y_true must have the shape of y_pred")
+
+
+def test_one_metric_serves_several_timesteps():
+    one = keras.metrics.SparseTopKCategoricalAccuracy(5)
+    metrics = [TimestepMetric(one, step) for step in range(STEPS)]
+    for metric in metrics:
+        metric.update_state(SPARSE, PREDICTIONS)
+    found = [float(metric.result()) for metric in metrics]
+    np.testing.assert_allclose(found, (RANK < 5).mean(axis=0), rtol=1e-6)
+    assert all(metric._direction == "up" for metric in metrics) == hasattr(
+        one, "_direction"
+    )
+
+
 @pytest.mark.parametrize("wrapped", [False, True])
 def test_callbacks_know_that_more_matches_are_better(tmp_path, wrapped):
     x = inputs = keras.Input((4,))

@@ -111,7 +111,8 @@ def pipeline(augment, info):
         the labels are float32 `(B, classes)` if anything mixes.
 
     Raises:
-        ValueError: also if the images have not the channels that are needed.
+        ValueError: also if the images have not the channels that are needed, or Keras
+            has another backend than TensorFlow.
     """
     entries = chosen(augment)
     for entry, _ in entries:
@@ -121,6 +122,11 @@ def pipeline(augment, info):
                 f"augment must leave out {names[0]!r} for images without 3 channels, "
                 f"got images {info.image_shape}."
             )
+    if keras.backend.backend() != "tensorflow":
+        raise ValueError(
+            "augment must be left out where KERAS_BACKEND is not tensorflow, as Keras' "
+            f"layers then draw from a state of their own, got {', '.join(augment)}."
+        )
     seeds = Seeds()
     single = [e.build(strength) for e, strength in entries if not e.mixes]
     mixing = [e.build(strength) for e, strength in entries if e.mixes]
@@ -309,7 +315,7 @@ AUGMENTATIONS.add(
         "to a share of themselves.",
         _changing(
             lambda share: keras.layers.RandomBrightness(share, **_color),
-            lambda share: keras.layers.RandomContrast(share, **_color),
+            lambda share: keras.layers.RandomContrast((share, share), **_color),
             lambda share: keras.layers.RandomSaturation(
                 # Its m / (1 + m) multiplies by m. Its range is that of saturations.
                 ((1 - share) / (2 - share), (1 + share) / (2 + share)),
@@ -323,8 +329,9 @@ AUGMENTATIONS.add(
 AUGMENTATIONS.add(
     "rand_augment",
     Augmentation(
-        "Two of eleven operations, the same for a batch, of up to a share of their "
-        "greatest strength.",
+        "Two of Keras' eleven operations, the same for a batch, of up to a share of "
+        "their greatest strength; but of a smaller share posterization, solarization "
+        "and sharpness change more.",
         _changing(
             lambda share: keras.layers.RandAugment(factor=share, **_color),
         ),

@@ -204,7 +204,8 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
 
     The same arguments, weights and values; faster where the input is `(B, H, W, C)`
     with the axis last, no mask is given and one replica runs, and the very layer of
-    Keras everywhere else.
+    Keras everywhere else. Where it is faster, in training, it has first derivatives
+    only: a gradient of a gradient leaves out what follows from mean and variance.
     """
 
     def call(self, inputs, training=None, mask=None):

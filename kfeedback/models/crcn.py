@@ -57,8 +57,9 @@ def CRCN(
             become layers of the CRCN.
         include_top: bool; without the top the output is the last feature map before
             the classifier.
-        weights: `None`; or a path to a file of `kfeedback.weights.save`; or, for
-            `"vgg16"`, `"imagenet"`, the published weights of the backbone.
+        weights: `None`; or a tag of `kfeedback.list_weights()`, or the path of a file
+            that `kfeedback.weights.load` takes; or, for `"vgg16"`, `"imagenet"`, the
+            published weights of the backbone.
         input_tensor: `None` or a symbolic image to start from.
         input_shape: `None` for the backbone's own, or `(H, W, C)`.
         pooling: without the top: `None`, `"avg"` or `"max"`.

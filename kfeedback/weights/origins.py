@@ -8,6 +8,9 @@ where both sides know, they must agree.
 import json
 import operator
 
+import keras
+import numpy as np
+
 from kfeedback import renamed
 
 # What may differ: it changes no weight's meaning, or names and shapes decide.
@@ -85,12 +88,28 @@ def _arguments(arguments):
     for name, value in arguments.items():
         if name in NOT_NOTED:
             continue
+        if name == "classifier_activation" and callable(value):
+            value = _name(value)
         try:
-            known[name] = json.loads(json.dumps(value, default=operator.index))
+            known[name] = json.loads(json.dumps(value, default=_plain))
         except (TypeError, ValueError):
             if name == "backbone":
                 known[name] = None  # there is one, nobody knows which
     return known
+
+
+def _name(function):
+    """What Keras calls a function; `registry.build` refuses what it does not know."""
+    if hasattr(function, "__name__"):
+        return keras.saving.get_registered_name(function)
+    return type(function).__name__
+
+
+def _plain(value):
+    """What JSON has for a number of NumPy: of float32 0.2 it is 0.2."""
+    if isinstance(value, np.floating):
+        return float(str(value))
+    return value.item() if isinstance(value, np.bool_) else operator.index(value)
 
 
 def _is_origin(value):

@@ -234,6 +234,23 @@ def test_what_colors_and_erasing_change():
         assert np.abs(found - images).mean() > 1
 
 
+def test_contrast_falls_and_rises():
+    info = DatasetInfo("", "", 64, 10, (8, 8, 3), ("",) * 10)
+    gray = np.random.default_rng(0).normal(128, 10, (64, 8, 8, 1))
+    images = np.repeat(gray, 3, -1).astype("float32")
+    apply = augmentation.pipeline({"color_jitter": 0.3}, info)
+    batch = (images, np.zeros(64, np.int32), np.int32(1))
+    ((found, _),) = arrays(tf.data.Dataset.from_tensors(batch).map(apply))
+    ratios = found.std((1, 2, 3)) / images.std((1, 2, 3))
+    assert 0.69 < ratios.min() < 0.8 and 1.2 < ratios.max() < 1.31
+
+
+def test_it_is_refused_where_it_would_be_no_function_of_the_seed(monkeypatch):
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+    with pytest.raises(ValueError, match=r"KERAS_BACKEND is not tensorflow, .* mixup"):
+        load("synthetic", "train[:20]", augment={"mixup": 0.2})
+
+
 def test_a_grid_mask_blackens_each_image_otherwise():
     pytest.importorskip("keras_cv")
     images, _ = flat_images({"grid_mask": 0.5})

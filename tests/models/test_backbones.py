@@ -7,6 +7,7 @@ from kfeedback.models.backbones import (
     LNIN,
     NIN,
     RCNN128,
+    VGG16,
     AlexNet,
     GoogLeNet,
     LeNet,
@@ -109,6 +110,23 @@ def test_logits(name):
         rtol=1e-4,
         atol=1e-6,
     )
+
+
+@pytest.mark.parametrize("make", [NIN, LNIN])
+def test_a_sigmoid_can_say_no(make):
+    model = make(width=1 / 16, input_shape=(8, 8, 3), classifier_activation="sigmoid")
+    found = harness.to_numpy(harness.randomize(model)(harness.random_images((8, 8, 3))))
+    assert found.min() < 0.45 and found.max() > 0.55
+
+
+@tensorflow_only
+def test_vgg16_ends_in_float32_and_has_its_size_without_a_top():
+    harness.fresh_names("mixed_float16")
+    model = VGG16(input_shape=(32, 32, 3), classes=3)
+    assert model.get_layer("fc2").compute_dtype == "float16"
+    assert model.output.dtype == "float32"
+    assert model.layers[-1].name == "predictions"
+    assert VGG16(include_top=False).input_shape == (None, 224, 224, 3)
 
 
 def test_a_weights_file_gives_the_same_model(tmp_path):

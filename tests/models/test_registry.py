@@ -5,6 +5,7 @@ import inspect
 import sys
 import textwrap
 
+import keras
 import numpy as np
 import pytest
 
@@ -12,6 +13,7 @@ import kfeedback
 from kfeedback import weights
 from kfeedback.models import registry
 from kfeedback.models.arguments import EIGHT
+from kfeedback.models.backbones import LNIN
 from tests import harness
 
 FAMILIES = registry.families()
@@ -205,6 +207,26 @@ def test_a_network_is_rebuilt_from_its_origin(make):
     assert weights.origin(other) == weights.origin(model)
     made, wanted = ([(w.path, w.shape) for w in m.weights] for m in (other, model))
     assert made == wanted
+
+
+def test_functions_of_keras_and_numbers_of_numpy_are_noted():
+    model = LNIN(
+        classes=2,
+        classifier_activation=keras.activations.sigmoid,
+        negative_slope=np.float32(0.2),
+        dropout=np.float64(0.25),
+        width=0.1,
+    )
+    found = weights.origin(model)["arguments"]
+    assert found["classifier_activation"] == "sigmoid"
+    assert (found["negative_slope"], found["dropout"]) == (0.2, 0.25)
+    other = registry.build(weights.origin(model))
+    assert other.layers[-1].activation is keras.activations.sigmoid
+    own = LNIN(width=0.1, classifier_activation=lambda x: 2 * x)
+    with pytest.raises(ValueError) as caught:
+        registry.build(weights.origin(own))
+    harness.assert_one_sentence(caught.value, "origin must have arguments that LNIN")
+    assert "classifier_activation" in str(caught.value)
 
 
 def test_an_origin_of_an_earlier_version():

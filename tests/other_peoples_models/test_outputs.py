@@ -7,6 +7,7 @@ from keras import ops
 
 import kfeedback
 from kfeedback.classifier import posterior_kind
+from kfeedback.models.backbones import LNIN, NIN
 from tests import harness
 from tests.other_peoples_models.common import IMAGES, small, softmax
 
@@ -34,6 +35,22 @@ def test_outputs_are_measured(make, kind, kernel):
     model = make()
     if kernel == "zeros":  # two sigmoids of 0 add up to 1
         model.set_weights([np.zeros_like(w) for w in model.get_weights()])
+    assert posterior_kind(model) == kind
+
+
+@pytest.mark.parametrize(
+    ("make", "classes", "side"),
+    [(NIN, 3, 128), (LNIN, 3, 128), (LNIN, 2, 96)],
+)
+@pytest.mark.parametrize("kind", [None, "sigmoid"])
+def test_a_mean_of_scores_is_no_probability(make, classes, side, kind):
+    """Scores ≥ 0 of many places have a mean that may lie below 1."""
+    model = make(
+        classes=classes,
+        input_shape=(side, side, 3),
+        classifier_activation=kind,
+        width=1 / 16,
+    )
     assert posterior_kind(model) == kind
 
 

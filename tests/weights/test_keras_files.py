@@ -99,15 +99,20 @@ def test_other_tensors_are_refused(tmp_path):
 
 
 def test_imagenet_stays_what_keras_publishes(monkeypatch):
-    asked = []
+    asked, found = [], []
 
     def published(**kwargs):
         asked.append(kwargs["weights"])
         image = keras.Input((32, 32, 3))
         x = keras.layers.Conv2D(3, 3, name="conv")(image)
         x = keras.layers.GlobalAveragePooling2D()(x)
-        return keras.Model(image, keras.layers.Dense(5, activation="softmax")(x))
+        dense = keras.layers.Dense(kwargs["classes"], "softmax", name="predictions")
+        model = keras.Model(image, dense(x))
+        found.append(harness.to_numpy(dense.kernel))
+        return model
 
     monkeypatch.setattr(keras.applications, "VGG16", published)
-    LRNet("vgg16", weights="imagenet")
+    network = LRNet("vgg16", weights="imagenet")
     assert asked == ["imagenet"]
+    kernel = harness.to_numpy(network.get_layer("predictions").kernel)
+    np.testing.assert_array_equal(kernel, found[0])

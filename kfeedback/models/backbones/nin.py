@@ -44,7 +44,9 @@ def NIN(
         input_shape: `None` for (32, 32, 3), or `(H, W, C)`, at least 8×8.
         pooling: without the top: `None` for `(B, h, w, 192)`, `"avg"` or `"max"`.
         classes: int ≥ 1.
-        classifier_activation: activation of the pooled scores, `None` for logits.
+        classifier_activation: activation of the pooled scores, `None` for logits. With
+            `"sigmoid"` the last convolution has no ReLU: by scores ≥ 0 no probability
+            would be below a half.
         name: name of the model.
         width: factor > 0 on the filters of every convolution but the last.
         negative_slope: slope of the ReLU below zero.
@@ -91,14 +93,16 @@ def _network_in_network(build, width, negative_slope, dropout):
     checks.number("negative_slope", negative_slope, least=0, below=1)
     checks.number("dropout", dropout, least=0, below=1)
 
-    def conv_relu(x, filters, kernel_size, number):
-        x = keras.layers.Conv2D(
+    def conv(x, filters, kernel_size, number):
+        return keras.layers.Conv2D(
             filters,
             kernel_size,
             padding="same",
             kernel_initializer="he_normal",
             name=f"conv{number}",
         )(x)
+
+    def relu(x, number):
         return keras.layers.ReLU(negative_slope=negative_slope, name=f"relu{number}")(x)
 
     x = build.input
@@ -106,14 +110,16 @@ def _network_in_network(build, width, negative_slope, dropout):
     for block in range(3):
         for filters, kernel_size in _BLOCKS[block]:
             number += 1
-            x = conv_relu(x, max(1, round(width * filters)), kernel_size, number)
+            x = conv(x, max(1, round(width * filters)), kernel_size, number)
+            x = relu(x, number)
         if block < 2:
             pool_type = (keras.layers.MaxPooling2D, SameAveragePooling2D)
             x = pool_type[block](3, 2, padding="same", name=f"pool{block + 1}")(x)
             x = keras.layers.Dropout(dropout, name=f"dropout{block + 1}")(x)
 
     def head(x):
-        x = conv_relu(x, build.classes, 1, 9)
+        x = conv(x, build.classes, 1, 9)
+        x = x if build.activation is keras.activations.sigmoid else relu(x, 9)
         x = keras.layers.GlobalAveragePooling2D(name="global_pool")(x)
         return keras.layers.Activation(
             build.activation, dtype="float32", name="predictions"

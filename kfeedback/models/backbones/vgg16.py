@@ -2,6 +2,7 @@
 
 import keras
 
+from kfeedback.models.arguments import make_model
 from kfeedback.models.factory import family
 
 
@@ -40,16 +41,22 @@ def VGG16(
     Returns:
         a functional `keras.Model`, `(B, H, W, C)` to `(B, classes)`.
 
-    Departures from Keras: `weights` are `None` by default.
+    Departures from Keras: `weights` are `None` by default, and the last layer is in
+    float32 under every dtype policy.
 
     Reference:
         Simonyan and Zisserman, Very deep convolutional networks for large-scale
         image recognition, 2015.
     """
     build.require_sides()
-    shape = tuple(build.input.shape[1:])
     own = {
         "weights": "imagenet" if weights == "imagenet" else None,
-        "input_shape": None if input_shape is None else shape,
+        "input_shape": tuple(build.input.shape[1:]),
     }
-    return keras.applications.VGG16(**{**build.given, **own})
+    model = keras.applications.VGG16(**{**build.given, **own})
+    if not include_top:
+        return model
+    theirs, mine = model.get_layer("predictions"), build.classifier_layer()
+    outputs = mine(theirs.input)
+    mine.set_weights(theirs.get_weights())
+    return make_model(model.inputs[0], outputs, name)

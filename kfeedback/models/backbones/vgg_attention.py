@@ -41,7 +41,8 @@ def VGGAttention(
 
     Args:
         include_top: bool, with attention and dense layers.
-        weights: `None`, or a path to a file of `kfeedback.weights.save`.
+        weights: `None`, a tag of `kfeedback.list_weights()`, or the path of a file that
+            `kfeedback.weights.load` takes.
         input_tensor: `None` or a symbolic image to start from.
         input_shape: `None` for (32, 32, 3), or `(H, W, C)`, at least 32×32, H and W
             known if the top is included.
