@@ -13,9 +13,7 @@ from keras import ops
 
 from kfeedback import checks, graph
 
-_ROWS = 16
 _LARGE = 100  # times what goes in: by this a bound is told from a chance
-_SIDE = 8  # of maps of unknown size
 _PRECISION = 2e-2  # to which rows add up to 1: bfloat16 has 8 bits
 _SINGLE = 1e-3  # to which posteriors of single precision agree
 
@@ -215,28 +213,15 @@ class _End:
         if not sources or not _depends_on(model.outputs, sources):
             sources |= {id(x): x for x in model.inputs}
         self._model = model
-        random = np.random.default_rng(0)
-        self._inputs = {
-            x: ops.cast(
-                random.normal(0, 3, [_ROWS, *(n or _SIDE for n in x.shape[1:])]),
-                x.dtype,
-            )
-            for x in sources.values()
-        }
         self.calls = graph.nodes(list(sources.values()), model.outputs)
-        operations = {id(node.operation): node.operation for node in self.calls}
         tensors = [
             x for node in self.calls for x in (*node.input_tensors, *node.outputs)
         ]
         single = all(x.dtype in ("float32", "float64") for x in tensors)
         self.precision = _SINGLE if single else _PRECISION
-        # What a model does is to follow from its layers, not from what they learnt.
-        self._weights = {
-            id(v): (v, ops.cast(_moderate(random, tuple(v.shape)), v.dtype))
-            for operation in operations.values()
-            for v in getattr(operation, "weights", ())
-            if "float" in v.dtype
-        }
+        self._inputs, self._weights = graph.random_trial(
+            sources.values(), [node.operation for node in self.calls]
+        )
 
     def outputs(self, linear=(), scale=1):
         """What the end gives for its inputs × `scale`, float32.
@@ -249,7 +234,7 @@ class _End:
         }
         with (
             warnings.catch_warnings(),
-            keras.StatelessScope(state_mapping=list(self._weights.values())),
+            keras.StatelessScope(state_mapping=self._weights),
         ):
             warnings.simplefilter("ignore")  # Keras warns of a softmax over one
             found = graph.rerun(self._model, inputs, linear=linear, training=False)
@@ -263,14 +248,6 @@ def _is_posterior_of(scores, posterior, kind, precision):
     function = ops.sigmoid if kind == "sigmoid" else ops.softmax
     again = ops.convert_to_numpy(function(ops.convert_to_tensor(scores)))
     return bool(np.allclose(again, posterior, rtol=0, atol=precision))
-
-
-def _moderate(random, shape):
-    """Weights that keep the size of what goes in; > 0 where they may be variances."""
-    inputs = np.prod(shape[:-1])
-    weights = random.uniform(0.1, 1, shape) / np.sqrt(inputs)
-    # By kernels of one sign all classes would have about the same score.
-    return weights * random.choice((-1, 1), shape) if inputs > 1 else weights
 
 
 def _depends_on(outputs, sources):

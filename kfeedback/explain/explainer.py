@@ -24,16 +24,18 @@ class Explainer:
             of `explain.list_methods()`, which stands for it with its defaults.
         preprocess: what is done to images of 0 to 255 before the model: `None`, a mode
             of `kfeedback.preprocessing.preprocess_input`, or a function in `keras.ops`.
-        batch_size: int ≥ 1, pairs of an image and a target that are computed at once;
-            the memory that is used depends on it alone. Fewer are filled up to a power
-            of two, so that few shapes are compiled.
+        batch_size: int ≥ 1, pairs of an image and a target that are computed at once,
+            also of more targets for one image; the memory that is used depends on it
+            alone. Fewer are filled up to a power of two, so that few shapes are
+            compiled.
 
     Attributes:
         method: the `explain.Method`.
         network: the model as the method calls it, with `model` and `classes`.
 
     Raises:
-        TypeError: if an argument has another type.
+        TypeError: if `model` is no Keras model, `method` a class, or `preprocess` none
+            of these.
         ValueError: if an argument is not as above, or the method cannot explain the
             model, as feedback one without a ReLU.
 
@@ -64,7 +66,8 @@ class Explainer:
             float32 `(N, H, W)`, or `(N, K, H, W)` for K targets an image.
 
         Raises:
-            ValueError: if an argument is not as above.
+            TypeError: if `verbose` is none of these.
+            ValueError: if another argument is not as above.
 
         Example:
 
@@ -93,7 +96,7 @@ class Explainer:
             K targets an image) of int32 `(M, 4)`, the component of most pixels first.
 
         Raises:
-            TypeError: if `components` is no bool.
+            TypeError: if `components` is no bool, or `verbose` none of these.
             ValueError: if another argument is not as above.
 
         Example:
@@ -138,7 +141,8 @@ class Explainer:
         """
         images = _check_images(images, self.network.model)
         size = _chunk_size(self.batch_size, len(images))
-        run = self._compile(("predict", size), self._posterior)
+        key = ("predict", size, *images.shape[1:3])
+        run = self._compile(key, self._posterior)
         found = []
         for part in self.parts(len(images), size, verbose):
             posterior = run(self._chunk(images[part], size))
@@ -182,16 +186,21 @@ class Explainer:
         """`function` of the maps `(B, K, H, W)` of some images at a time, as arrays."""
         images = _check_images(images, self.network.model)
         targets = _check_targets(targets, len(images), self.network.classes)
-        count = 1 if targets is None else targets.shape[1]
-        size = _chunk_size(max(1, self.batch_size // count), len(images))
-        key = ("maps", size, count, targets is None)
+        columns = 1 if targets is None else targets.shape[1]
+        width = _even(columns, self.batch_size)  # targets of an image at once
+        size = _chunk_size(max(1, self.batch_size // width), len(images))
+        # Methods ask for the size of images, which TensorFlow forgets in a second one.
+        key = ("maps", size, width, targets is None, *images.shape[1:3])
         run = self._compile(key, lambda *given: self.explain(*given)["maps"])
         for part in self.parts(len(images), size, verbose):
-            given = [self._chunk(images[part], size)]
-            if targets is not None:
-                given.append(_padded(targets[part], size))
-            found = function(run(*given))
-            yield ops.convert_to_numpy(found)[: len(images[part])]
+            given, found = self._chunk(images[part], size), []
+            for first in range(0, columns, width):
+                more = []
+                if targets is not None:
+                    own = targets[part, first : first + width]
+                    more = [_padded(_padded(own, size).T, width).T]
+                found.append(ops.convert_to_numpy(function(run(given, *more))))
+            yield np.concatenate(found, axis=1)[: len(images[part]), :columns]
 
     def _chunk(self, images, size):
         """Images as float32, checked and padded to a size."""
@@ -233,6 +242,12 @@ def _chunk_size(most, count):
     return min(most, 1 << (count - 1).bit_length())
 
 
+def _even(count, most):
+    """The least size of as few parts of `count` as hold at most `most` each."""
+    parts = -(-count // most)
+    return -(-count // parts)
+
+
 def _padded(array, size):
     """An array with its last entry repeated up to a size: nothing recompiles."""
     missing = size - len(array)
@@ -261,9 +276,10 @@ def _check_images(images, model):
     images = _array("images", images)
     shape = model.inputs[0].shape[1:]
     if not checks.fits(images.shape[1:], shape) or not len(images):
+        wanted = ", ".join(map(str, ("N", *shape)))
         raise ValueError(
-            f"images must have the shape {(None, *shape)} of model '{model.name}', got "
-            f"{tuple(images.shape)}."
+            f"images must have the shape ({wanted}), N ≥ 1, of model '{model.name}', "
+            f"got {tuple(images.shape)}."
         )
     return images
 

@@ -41,10 +41,10 @@ class Network:
     Args:
         model: a functional `keras.Model` that gives `(B, classes)`: softmax or sigmoid
             posteriors, or logits.
-        gate_layers: `None` for every ReLU (also of 6, leaky, PReLU or in a layer)
-            that gives a feature map `(B, H, W, C)` and follows no dense layer, but for
-            one on a side path such as that of squeeze and excitation; or layers, or
-            names, that give such maps.
+        gate_layers: `None` for every ReLU (also of 6, leaky, PReLU or at the end of a
+            layer) that gives a feature map `(B, H, W, C)` and follows no dense layer,
+            but for one on a side path such as that of squeeze and excitation; or
+            layers, or names, that give such maps.
         gated: bool, `False` for a network without gates.
         needs_relus: bool, whether there has to be a ReLU where gates would stand.
 
@@ -80,7 +80,7 @@ class Network:
         self.is_sigmoid = head.posterior == "sigmoid"
         self._end = posterior_end(self.model)
         calls = graph.nodes(self.model.inputs, self.model.outputs)
-        self.relus = _sites(calls, relus.is_relu)
+        self.relus = _sites(calls, lambda node: relus.is_relu(self.model, node))
         sites = []
         if gated or needs_relus:
             sites = _gated_sites(self, calls, gate_layers)
@@ -203,10 +203,12 @@ def _last_maps(head):
 
 def _passes(node):
     """Whether a call pools, however it is written, or drops."""
-    operation, name = node.operation, type(node.operation).__name__
+    if graph.layer_has_weights(node.operation):  # whatever its name, as PoolFormer's
+        return False
+    name = type(node.operation).__name__
     if "Pool" in name or "Dropout" in name:
         return True
-    if graph.layer_has_weights(operation) or len(node.input_tensors) != 1:
+    if len(node.input_tensors) != 1:
         return False
     before, after = node.input_tensors[0].shape, node.outputs[0].shape
     if len(before) != 4 or before[3] != after[3] or None in (*before[1:], *after[1:]):
@@ -226,10 +228,10 @@ def _gated_sites(network, calls, gate_layers):
             f"'{network.model.name}', which makes one of several calls, of which "
             f"'{several[0].operation.name}' is the last."
         )
-    hidden = [node.operation.name for node in calls if relus.may_hide_one(node)]
+    hidden = [node.operation.name for node in calls if relus.may_hide_one(node, seen)]
     if hidden:
         warnings.warn(
-            "ReLUs inside of layers with weights of their own kind count as none: in "
+            "ReLUs inside of layers of their own kind count as none: in "
             f"'{network.model.name}' {_shown(hidden)} may have some.",
             stacklevel=2,
         )

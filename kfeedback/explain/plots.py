@@ -30,8 +30,10 @@ def plot(
             bottom, right)` in pixels, ends excluded.
         captions: N texts, or N lists of K, which stand below the pictures.
         truth: int `(N, 4)`, or N arrays `(k, 4)`, the true boxes, white and dashed.
-        names: N texts at the left of rows.
-        titles: K texts above columns.
+        names: texts at the left of the rows, one a row of the figure: N where an image
+            has a row of its own, fewer for a sheet.
+        titles: texts above the columns, one a column: K where an image has a row of its
+            own.
 
     Returns:
         `matplotlib.figure.Figure`; its `savefig` writes a file.

@@ -17,17 +17,32 @@ _OTHER = ("celu", "elu", "gelu", "hardsilu", "hardswish", "mish", "selu", "silu"
 _OTHER += ("lambda", "<lambda>", "softplus", "softsign", "tanh")
 
 _MOST_CALLS = 8  # that are taken for one ReLU
+_PRECISION = 2e-2  # of the largest value: bfloat16 has 8 bits
 
 # Operations of Keras that can be a ReLU, by what else they are given.
 _CAN_BE = ("Clip", "Maximum", "Threshold")
 
 
-def is_relu(node):
+def is_relu(model, node):
     """Whether a call is a ReLU, also of 6, leaky or with a slope a channel, or ends so.
 
     What Keras does not name is measured: above 0 it gives what it is given, up to 1 at
-    least, below 0 a share of it that is < 1.
+    least, below 0 a share of it that is < 1. So is whether a layer of somebody's own
+    ends in its `activation`, which it may as well use inside.
+
+    Args:
+        model: a functional `keras.Model`.
+        node: one of its calls.
     """
+    return _has_one(node) and (
+        _is_known(node.operation)
+        or _attribute(node.operation) is None
+        or _ends_in_it(model, node)
+    )
+
+
+def _has_one(node):
+    """Whether a call is a ReLU, or that of a layer whose `activation` is one."""
     if _name(node.operation) in RELUS:
         return True
     function = activation(node) if _may_be(node) else None
@@ -92,14 +107,23 @@ def _is_one(model, sources, node):
         return _acts_as_relu(run, node)
 
 
-def may_hide_one(node):
-    """Whether a call is that of a layer with weights that may have a ReLU inside."""
+def may_hide_one(node, seen):
+    """Whether a call is that of a layer that may have a ReLU inside.
+
+    Such as one with weights that shows no activation, or one that uses its own inside.
+
+    Args:
+        node: a call.
+        seen: ids of what the ReLUs of a model give.
+    """
     operation = node.operation
-    if not graph.layer_has_weights(operation) or len(node.outputs[0].shape) != 4:
+    if len(node.outputs[0].shape) != 4:
         return False
-    package = type(operation).__module__.split(".")[0]
-    known = package in ("keras", "kfeedback")
-    known = known or getattr(operation, "activation", None) is not None
+    known = _is_known(operation)
+    if _attribute(operation) is not None:
+        known = known or id(node.outputs[0]) in seen or not _has_one(node)
+    elif not graph.layer_has_weights(operation):
+        return False
     return getattr(operation, "has_relus_inside", not known)
 
 
@@ -110,7 +134,7 @@ def activation(node):
     itself with all else that this call gives it.
     """
     operation = node.operation
-    found = getattr(operation, "activation", None)
+    found = _attribute(operation)
     if found is not None:
         return found
     if graph.layer_has_weights(operation) or len(node.input_tensors) != 1:
@@ -125,9 +149,41 @@ def activation(node):
     return apply
 
 
+def _attribute(operation):
+    """The function that an operation has as `activation`, or `None`."""
+    found = getattr(operation, "activation", None)
+    return found if callable(found) else None
+
+
+def _is_known(operation):
+    """Whether an operation is Keras' own or of this package."""
+    return type(operation).__module__.split(".")[0] in ("keras", "kfeedback")
+
+
+def _ends_in_it(model, node):
+    """Whether what a layer gives is its `activation` of what it gives without it."""
+    operation = node.operation
+    values, weights = graph.random_trial(node.input_tensors, [operation])
+
+    def run(linear=()):
+        return graph.rerun(
+            model, values, outputs=node.outputs[0], linear=linear, training=False
+        )
+
+    try:
+        with keras.StatelessScope(state_mapping=weights):
+            pair = run(), _attribute(operation)(run([operation]))
+        found, wanted = (ops.convert_to_numpy(ops.cast(x, "float32")) for x in pair)
+    except Exception:  # a layer of somebody's own raises whatever it likes
+        return False
+    return found.shape == wanted.shape and bool(
+        np.abs(found - wanted).max() <= _PRECISION * np.abs(found).max()
+    )
+
+
 def _name(operation):
     """Name of the activation that an operation is or ends in, without case and _."""
-    found = getattr(operation, "activation", None) or operation
+    found = _attribute(operation) or operation
     if isinstance(found, _RELU_LAYERS):  # also of a class of somebody's own
         return "relu"
     name = getattr(found, "__name__", type(found).__name__)
@@ -137,7 +193,7 @@ def _name(operation):
 def _may_be(node):
     """Whether a call has to be measured: nobody of Keras says what it does."""
     operation = node.operation
-    found = getattr(operation, "activation", None)
+    found = _attribute(operation)
     if found is not None:
         return not _is_of_keras(found)
     if graph.layer_has_weights(operation) or graph.has_graph(operation):

@@ -40,11 +40,12 @@ def collages(images, labels, grid=2):
     """
     images, labels = checks.array("images", images), checks.array("labels", labels)
     grid = checks.integer("grid", grid, least=2)
-    if images.ndim != 4 or labels.shape != images.shape[:1]:
+    if images.ndim != 4 or labels.shape != images.shape[:1] or images.size == 0:
         raise ValueError(
-            "images must be (N, H, W, C) with a label each, got "
+            "images must be (N, H, W, C), none of them 0, with a label each, got "
             f"{images.shape} and {labels.shape}."
         )
+    checks.gray_levels("images", images)
     if labels.dtype.kind not in "iu":
         raise ValueError(f"labels must be int classes, got {labels.dtype}.")
     height, width = images.shape[1:3]

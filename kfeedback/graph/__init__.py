@@ -36,6 +36,7 @@ from kfeedback.graph.rerun import (
     seen_through,
     without_activation,
 )
+from kfeedback.graph.trial import random_trial
 
 __all__ = [
     "all_layers",
@@ -54,6 +55,7 @@ __all__ = [
     "nodes",
     "operation_names",
     "producer",
+    "random_trial",
     "require_graph",
     "rerun",
     "seen_through",

@@ -42,8 +42,11 @@ def run_through(function, values, call):
 
 
 def takes_training(operation):
-    """Whether the `call` of an operation has an argument `training`."""
-    return getattr(operation, "_call_has_training_arg", False)
+    """Whether an operation can be called with `training`, as every layer can.
+
+    One whose `call` has no such argument hands it on to the layers inside it.
+    """
+    return "training" in getattr(operation, "_call_context_args", ())
 
 
 def all_layers(model):

@@ -1,5 +1,7 @@
 """Run a functional model again with edits, or cut it in two."""
 
+from collections.abc import Iterable
+
 import keras
 from keras import tree
 
@@ -23,14 +25,16 @@ def rerun(
     Args:
         model: a functional `keras.Model`. A model nested in it counts as one layer;
             see `flatten`.
-        inputs: a tensor for the model's one input; or a dict from symbolic tensors
-            of the model, such as `model.get_layer("conv1").output`, to tensors that
-            take their places: then only what lies behind them is run.
+        inputs: a tensor for the model's one input, which is cast as the model casts
+            it, but never to whole numbers, which have no gradient; or a dict from
+            symbolic tensors of the model, such as `model.get_layer("conv1").output`,
+            to tensors that take their places: then only what lies behind them is run.
         edits: dict from a layer of the model, or its name, to a function of that
             layer's output that returns what the following layers see instead. A
             layer that is called several times is edited at each of its calls.
-        linear: layers whose activation is left out: one that is an activation gives
-            its input, another what it has before its `activation`.
+        linear: a layer of the model, its name, or a list of such, whose activation is
+            left out: one that is an activation gives its input, another what it has
+            before its `activation`.
         outputs: symbolic tensor of the model, or list of such; the model's own
             output by default. Layers that it does not need are not called.
         memo: dict that is filled by one call and read by the next ones.
@@ -41,37 +45,30 @@ def rerun(
         the value of `outputs`: one tensor, or a list for a list.
 
     Raises:
-        ValueError: if a layer to edit is not in the model, or `outputs` needs more
-            than the given `inputs`.
+        ValueError: if a layer of `edits` or `linear` is not in the model or is its
+            input, or `outputs` needs more than the given `inputs`.
     """
     require_graph(model)
-    if not isinstance(inputs, dict):
-        inputs = {model.inputs[0]: inputs}
-    by_id = {}
-    for layer, edit in (edits or {}).items():
-        found = get_layer(model, layer, "edits") if isinstance(layer, str) else layer
-        known = getattr(
-            model, "operations", model.layers
-        )  # a Sequential has layers only
-        if not any(found is one for one in known):
-            raise ValueError(
-                f"edits must name layers of '{model.name}', got "
-                f"{getattr(found, 'name', found)!r}."
-            )
-        by_id[id(found)] = edit
     memo = {} if memo is None else memo
+    if not isinstance(inputs, dict):
+        inputs = {model.inputs[0]: _as_input(model, inputs, memo)}
+    edits = edits or {}
+    found = _layers_of(model, edits, "edits")
+    by_id = {id(layer): edits[key] for key, layer in zip(edits, found, strict=True)}
     calls = {}
-    bare = {id(layer): without_activation(layer) for layer in linear}
+    found = _layers_of(model, linear, "linear")
+    bare = {id(layer): without_activation(layer) for layer in found}
 
     def call(operation, *args, **kwargs):
         kwargs |= _training(operation, training)
         calls[id(operation)] = calls.get(id(operation), 0) + 1
         # The same operation, for the n-th time in its pass, on the same tensors.
         leaves = tree.flatten((args, kwargs))
-        key = (id(operation), calls[id(operation)], *map(_identity, leaves))
+        run = bare.get(id(operation), operation)
+        own = (id(operation), id(operation) in bare, calls[id(operation)])
+        key = (*own, *map(_identity, leaves))
         if key not in memo:
             # The leaves are kept with the result, so that no id is used again.
-            run = bare.get(id(operation), operation)
             memo[key] = (run(*args, **kwargs), leaves)
         result = memo[key][0]
         return by_id[id(operation)](result) if id(operation) in by_id else result
@@ -152,10 +149,10 @@ def cut(model, layer):
     if not any(layer in (one, one.name) for one in require_graph(model).layers):
         model = flatten(model)  # it may be a layer of a model in the model
     found = layer_outputs(model, layer)
-    name = layer if isinstance(layer, str) else layer.name
+    name = getattr(layer, "name", layer)
     if len(found) != 1:
         raise ValueError(
-            f"layer must be called once by '{model.name}', got '{name}', which it "
+            f"layer must be called once by '{model.name}', got {name!r}, which it "
             f"calls {len(found)} times."
         )
     middle = found[0]
@@ -163,7 +160,7 @@ def cut(model, layer):
         tail = keras.Model(middle, model.output, name=f"{model.name}_tail")
     except ValueError as error:
         raise ValueError(
-            f"layer must lie on every path through '{model.name}', got '{name}', "
+            f"layer must lie on every path through '{model.name}', got {name!r}, "
             "which some path leads around."
         ) from error
     return keras.Model(model.input, middle, name=f"{model.name}_stem"), tail
@@ -199,6 +196,45 @@ def _training(operation, training):
     """The argument of that name for an operation that takes it, as Keras passes it."""
     takes = training is not None and keras_internals.takes_training(operation)
     return {"training": training} if takes else {}
+
+
+def _layers_of(model, layers, argument):
+    """The layers that an argument lists, each a layer of the model or its name."""
+    if isinstance(layers, str | keras.Operation):
+        layers = [layers]
+    elif not isinstance(layers, Iterable):
+        raise ValueError(
+            f"{argument} must be a layer of '{model.name}', its name or a list of "
+            f"such, got {layers!r}."
+        )
+    known = getattr(model, "operations", model.layers)  # a Sequential has layers only
+    found = []
+    for layer in layers:
+        one = get_layer(model, layer, argument) if isinstance(layer, str) else layer
+        is_input = isinstance(one, keras.layers.InputLayer)  # which is never called
+        if is_input or not any(one is other for other in known):
+            raise ValueError(
+                f"{argument} must name layers of '{model.name}' behind its input, got "
+                f"{getattr(one, 'name', one)!r}."
+            )
+        found.append(one)
+    return found
+
+
+def _as_input(model, x, memo):
+    """An array or tensor in the float dtype that the model takes; others as they are.
+
+    The memo has it cast once: its further keys are ids of tensors.
+    """
+    wanted = model.inputs[0].dtype
+    if isinstance(x, keras.KerasTensor) or not hasattr(x, "dtype"):
+        return x
+    if "float" not in wanted or keras.backend.standardize_dtype(x.dtype) == wanted:
+        return x
+    key = ("input", id(x))
+    if key not in memo:
+        memo[key] = (keras.ops.cast(x, wanted), x)
+    return memo[key][0]
 
 
 def _run(sources, values, outputs, call):

@@ -84,7 +84,8 @@ def export(
             there.
         preprocessing: a mode of `kfeedback.preprocessing.preprocess_input`, or a
             function of a batch from 0 to 255: every endpoint then takes images from 0
-            to 255. `None`: images as the model takes them, and no `image_bytes`.
+            to 255. `None`: images as the model takes them, and no `image_bytes`. For a
+            `FeedbackCNN` with a `preprocess` of its own `None`, or `"none"`.
         class_names: a name per class.
         signatures: the names of those to write besides `serving_default`; by default
             all that the model can have.
@@ -95,7 +96,7 @@ def export(
         crop_fraction: how `image_bytes` gets to the model's size. `None`: the whole
             image, without regard to its aspect, as `kfeedback.datasets.load`; a number
             in (0, 1]: this share of the largest box of the model's aspect, at the
-            center, such as 0.875.
+            center, such as 0.875; only where `image_bytes` is written.
         exit_threshold: number in (0, 1], the probability at which `early_exit` stops.
         jit_compile: bool, whether to compile the model with XLA, once for each batch
             size; `early_exit` is not compiled.
@@ -120,7 +121,7 @@ def export(
         versions.check_version(version)
     if keep is not None:
         checks.integer("keep", keep)
-    _check_preprocessing(preprocessing)
+    _check_preprocessing(preprocessing, model)
     if crop_fraction is not None:
         crop_fraction = checks.number("crop_fraction", crop_fraction, above=0, most=1)
     checks.number("exit_threshold", exit_threshold, above=0, most=1)
@@ -154,6 +155,12 @@ def export(
             f"class_names must be {classes} names, one a class, got {len(class_names)}."
         )
     served = Endpoints(model, shape, compiled, **options).make(signatures)
+    has_bytes = any(endpoint.name == "image_bytes" for endpoint in served)
+    if crop_fraction is not None and not has_bytes:
+        raise ValueError(
+            "crop_fraction must be None where no image_bytes is written, got "
+            f"{crop_fraction:g}."
+        )
     wanted = Endpoints(model, shape, forward, **options).make(signatures)
     with versions.locked(base):
         version = versions.choose(base, version)
@@ -215,11 +222,18 @@ def _check_posterior(model, from_logits):
     check_output(model, from_logits=from_logits, takes=("softmax", "sigmoid"))
 
 
-def _check_preprocessing(value):
+def _check_preprocessing(value, model):
     if not (value is None or callable(value) or value in PREPROCESSING_MODES):
         raise ValueError(
             "preprocessing must be None, a function or one of "
             f"{', '.join(PREPROCESSING_MODES)}, got {value!r}."
+        )
+    explainer = getattr(model, "explainer", None)  # of a FeedbackCNN
+    nothing = (None, "none")
+    if value not in nothing and getattr(explainer, "preprocess", None) not in nothing:
+        raise ValueError(
+            "preprocessing must be None or 'none' for a model that prepares images "
+            f"itself, as '{model.name}' does, got {value!r}."
         )
 
 

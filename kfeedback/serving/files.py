@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from kfeedback import checks, graph
+from kfeedback.classifier import posterior_kind
 from kfeedback.early_exit import early_exit
 from kfeedback.serving import _endpoints, requests
 from kfeedback.serving._export import (
@@ -251,10 +252,12 @@ def _check_calibration(images, path, shape):
 
 
 def _check_classes(model, run, images):
-    same = []
+    same, bound = [], None
+    if model.outputs[0].shape[-1] == 1:  # of one class: a posterior, or a logit
+        bound = 0.5 if posterior_kind(model) else 0.0
     for image in images:
         (wanted,), (found,) = _answers(model, image[None]), run(image[None])
-        same.append(np.mean(_classes(found) == _classes(wanted)))
+        same.append(np.mean(_classes(found, bound) == _classes(wanted, bound)))
     kept = int(100 * np.mean(same))  # rounded down: 89.9 % is not enough
     if kept < _LEAST_SAME:
         raise ValueError(
@@ -263,8 +266,8 @@ def _check_classes(model, run, images):
         )
 
 
-def _classes(answers):
-    return answers.argmax(-1) if answers.shape[-1] > 1 else answers > 0.5
+def _classes(answers, bound):
+    return answers.argmax(-1) if bound is None else answers > bound
 
 
 def load_litert(path):

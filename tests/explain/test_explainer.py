@@ -10,6 +10,7 @@ import pytest
 
 from kfeedback import FeedbackCNN, explain
 from kfeedback.explain import Explainer, Feedback, list_methods, saliency
+from tests import harness
 from tests.explain import common
 
 
@@ -161,3 +162,56 @@ def test_functions_show_a_bar_as_explainers_do(net, call, capsys):
     for verbose in (True, False):
         call(net[0], common.images(2), method="gradient", verbose=verbose)
         assert ("image" in capsys.readouterr().out) == verbose
+
+
+def of_any_size():
+    x = inputs = keras.Input((None, None, 2))
+    x = keras.layers.Conv2D(3, 3, padding="same", activation="relu")(x)
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    return keras.Model(inputs, keras.layers.Dense(3, activation="softmax")(x))
+
+
+@pytest.mark.parametrize(
+    "method",
+    ["center", explain.Occlusion(0.5), explain.RISE(3), explain.SmoothGrad(samples=2)],
+    ids=lambda method: getattr(method, "name", method),
+)
+def test_one_explainer_takes_images_of_several_sizes(method):
+    model = of_any_size()
+    explainer = Explainer(model, method)
+    for shape in ((8, 8, 2), (6, 9, 2), (8, 8, 2)):
+        images = common.images(3, shape)
+        maps = explainer.saliency(images, [0, 1, 2])
+        assert maps.shape == (3, *shape[:2])
+        alone = Explainer(model, method).saliency(images, [0, 1, 2])
+        np.testing.assert_allclose(maps, alone, atol=1e-6)
+        assert explainer.predict(images).shape == (3, 3)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 4])
+def test_many_targets_an_image_are_no_more_at_once(net, batch_size):
+    """10 of them, of 3 images; 10 is no multiple of 3 or 4."""
+    most = []
+
+    class Sized(explain.Method):
+        def maps(self, network, images, targets, features):
+            most.append(images.shape[0])
+            return network.input_map(images, targets)
+
+    images, targets = common.images(3), np.arange(30).reshape(3, 10) % 4
+    explainer = Explainer(net[0], Sized(), batch_size=batch_size)
+    maps = explainer.saliency(images, targets)
+    assert max(most) <= batch_size and len(most) == 1, "compiled once"
+    whole = Explainer(net[0], "gradient", batch_size=30)
+    np.testing.assert_allclose(maps, whole.saliency(images, targets), atol=1e-5)
+    boxes = explainer.localize(images, targets)
+    np.testing.assert_array_equal(boxes, whole.localize(images, targets))
+    listed = explainer.localize(images, targets, components=True)
+    assert [len(own) for own in listed] == [10] * 3
+
+
+def test_no_images_are_refused_with_the_shape_that_is_wanted(net):
+    with pytest.raises(ValueError) as caught:
+        Explainer(net[0], "gradient").saliency(common.images(0))
+    harness.assert_one_sentence(caught.value, "images must have the shape (N, 9, 9, 2)")
+    assert "N ≥ 1" in str(caught.value)

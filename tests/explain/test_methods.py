@@ -87,6 +87,21 @@ def test_chunks_targets_and_repetition_change_nothing(net, method):
 
 
 @pytest.mark.parametrize("method", explain.list_methods())
+def test_maps_are_float32_whatever_floatx_is(net, method):
+    if method in ("rise", "smooth_grad"):
+        method = explain.get_method(method, **{SHORT[method]: 3})
+    before = keras.config.floatx()
+    keras.config.set_floatx("float64")
+    try:
+        maps = maps_of(net[0], method, common.images(2), [0, 2])
+    finally:
+        keras.config.set_floatx(before)
+    assert maps.dtype == "float32"
+    expected = maps_of(net[0], method, common.images(2), [0, 2])
+    np.testing.assert_allclose(maps, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("method", explain.list_methods())
 def test_a_tangled_net_runs(method):
     maps = maps_of(
         common.tangled(), method, common.images(2, (8, 8, 2)), [0, 2], batch_size=2
@@ -94,6 +109,7 @@ def test_a_tangled_net_runs(method):
     assert maps.shape == (2, 8, 8) and np.isfinite(maps).all() and maps.max() > 0
 
 
+SHORT = {"rise": "masks", "smooth_grad": "samples"}  # what makes them take long
 CLASSES = {
     "center": explain.Center,
     "deconvnet": explain.Deconvnet,
@@ -133,7 +149,7 @@ def test_a_config_gives_the_method_again():
     settings |= {"objective": "score", "readout": "gradient", "smoothing": 0.1}
     config = explain.Feedback(**settings).get_config()
     assert config == settings | {"gate_layers": ["a", "b"]}
-    again = explain.Feedback.from_config(config)
+    again = explain.get_method("feedback", **config)
     assert again.get_config() == config
     layer = keras.layers.ReLU(name="layer")
     for one in ("layer", layer, [layer]):

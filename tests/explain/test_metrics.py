@@ -230,6 +230,11 @@ def test_collages_show_each_class_once():
         metrics.collages(images, list("abcdef"))
     with pytest.raises(ValueError, match=r"grid must be at most .* 4, got 5"):
         metrics.collages(images, labels, grid=5)
+    with pytest.raises(ValueError, match=r"images must be .* got fractions up to 0\.5"):
+        metrics.collages(images / 10, labels)
+    for empty in (images[:0], images[..., :0], images[:, :0]):
+        with pytest.raises(ValueError, match=r"images must be \(N, H, W, C\), none of"):
+            metrics.collages(empty, labels[: len(empty)])
     boxes[0, 0] = 0  # one's own, to write to
 
 

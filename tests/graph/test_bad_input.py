@@ -72,6 +72,34 @@ def test_refuses_edits_of_unknown_layers(edits):
     harness.assert_one_sentence(caught.value, "edits")
 
 
+@pytest.mark.parametrize(
+    "linear",
+    ["relu7", ["relu7"], [layers.ReLU(name="foreign")], 3, [3], "image"],
+    ids=str,
+)
+def test_refuses_linear_layers_that_are_unknown(linear):
+    net = common.conv_net()
+    with pytest.raises(ValueError) as caught:
+        graph.rerun(net, harness.random_images((8, 8, 2)), linear=linear)
+    harness.assert_one_sentence(caught.value, "linear")
+
+
+@pytest.mark.parametrize("by_name", [True, False])
+def test_refuses_an_edit_of_the_input_which_would_not_run(by_name):
+    net = common.conv_net()
+    key = "image" if by_name else net.get_layer("image")
+    with pytest.raises(ValueError) as caught:
+        graph.rerun(net, harness.random_images((8, 8, 2)), {key: lambda x: x * 2})
+    harness.assert_one_sentence(caught.value, "edits")
+
+
+@pytest.mark.parametrize("layer", [3, None, [1]])
+def test_refuses_a_cut_at_what_is_no_layer(layer):
+    with pytest.raises(ValueError) as caught:
+        graph.cut(common.conv_net(), layer)
+    harness.assert_one_sentence(caught.value, "layer")
+
+
 def test_refuses_an_unknown_layer_name_and_lists_the_known():
     net = common.conv_net()
     for call in (graph.cut, graph.get_layer, graph.layer_outputs):

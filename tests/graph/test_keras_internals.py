@@ -5,6 +5,7 @@ import inspect
 import keras
 
 from kfeedback import graph
+from kfeedback.graph import keras_internals
 from tests.models import common
 
 
@@ -43,4 +44,9 @@ def test_keras_still_has_what_graph_stands_on():
     assert sorted(met) == names, advice
     operation, index, _ = net.output._keras_history
     assert operation._inbound_nodes[index].outputs[0] is net.output, advice
-    assert net.get_layer("stem")._call_has_training_arg is not None, advice
+    relu = graph.producer(keras.ops.relu(net.output)).operation
+    # `training` goes to every layer: one whose `call` has no such argument hands it on
+    # to the layers inside.
+    assert "training" in net.get_layer("stem")._call_context_args, advice
+    assert keras_internals.takes_training(net.get_layer("stem"))
+    assert not keras_internals.takes_training(relu)

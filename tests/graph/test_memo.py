@@ -123,3 +123,21 @@ def test_random_layers_draw_anew_unless_their_input_is_the_same():
     other = graph.rerun(net, model_in)
     both = keras.Model(model_in, [one, other])(x, training=True)
     assert not np.array_equal(*values(both))
+
+
+def test_the_memo_tells_a_layer_from_one_without_its_activation():
+    net = harness.randomize(common.conv_net())
+    x = keras.ops.convert_to_tensor(harness.random_images((8, 8, 2)))
+    memo = {}
+    posterior = graph.rerun(net, x, memo=memo)
+    scores = graph.rerun(net, x, linear=["predictions"], memo=memo)
+    expected = graph.rerun(net, x, linear=["predictions"])
+    harness.assert_bit_equal(*values([scores, expected]), "without the softmax")
+    assert np.abs(np.subtract(*values([posterior, scores]))).max() > 1e-3
+
+
+def test_the_memo_knows_images_that_were_cast():
+    net = counting_net()
+    images, memo = np.ones((2, 4), "uint8"), {}
+    first = graph.rerun(net, images, memo=memo)
+    assert graph.rerun(net, images, memo=memo) is first

@@ -80,6 +80,66 @@ def test_outputs_may_be_any_tensors():
     harness.assert_bit_equal(harness.to_numpy(single), expected[0], "one output")
 
 
+@pytest.mark.parametrize("linear", ["relu2", ["relu2"], None])
+def test_linear_layers_may_be_named(linear):
+    net = harness.randomize(common.conv_net())
+    images = keras.ops.convert_to_tensor(harness.random_images((8, 8, 2)))
+    linear = net.get_layer("relu2") if linear is None else linear
+    found = graph.rerun(net, images, linear=linear)
+    expected = graph.rerun(net, images, linear={net.get_layer("relu2")})
+    harness.assert_bit_equal(*values([found, expected]), "linear")
+    assert np.abs(harness.to_numpy(found) - predict(net, images)).max() > 1e-3
+
+
+class Inside(layers.Layer):
+    """Augments as Keras' guides write it: its `call` does not mention `training`."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.noise = layers.GaussianNoise(1.0)
+        self.flip = layers.RandomFlip()
+
+    def call(self, x):
+        return self.flip(self.noise(x))
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_training_reaches_the_layers_inside_of_a_layer(nested):
+    image = keras.Input((6, 6, 1))
+    x = Inside(name="inside")(image)
+    if nested:
+        again = keras.Input((6, 6, 1))
+        x, image = keras.Model(image, x)(again), again
+    net = graph.flatten(keras.Model(image, layers.Flatten()(x)))
+    images = keras.ops.convert_to_tensor(harness.random_images((6, 6, 1)))
+    for _ in range(3):
+        found = graph.rerun(net, images, training=False)
+        harness.assert_bit_equal(
+            harness.to_numpy(found), predict(net, images), "inference"
+        )
+    trained = harness.to_numpy(graph.rerun(net, images, training=True))
+    assert not np.array_equal(trained, predict(net, images))
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int32", "float64"])
+def test_images_become_what_the_model_takes(dtype):
+    image = keras.Input((4,))
+    net = keras.Model(image, 200 - 3 * image)  # in uint8 it would wrap around
+    images = np.arange(252, 256).astype(dtype)[None]
+    found = harness.to_numpy(graph.rerun(net, images))
+    assert found.dtype == "float32"
+    harness.assert_bit_equal(found, predict(net, images), "cast")
+
+
+def test_a_model_of_whole_numbers_may_be_given_floats():
+    """A cast to them would have no gradient."""
+    image = keras.Input((4,), dtype="uint8")
+    net = keras.Model(image, layers.Rescaling(0.5)(image))
+    images = np.full((1, 4), 0.5, "float32")
+    found = harness.to_numpy(graph.rerun(net, images))
+    np.testing.assert_array_equal(found, images / 2)
+
+
 # --- Nothing is left behind ----------------------------------------------------------
 
 

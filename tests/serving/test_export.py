@@ -241,6 +241,15 @@ def test_a_model_brings_endpoints_of_its_own(tmp_path):
         kfeedback.serving.export_file(model, tmp_path / "m.onnx")
 
 
+@pytest.mark.parametrize("mode", ["scale", "center", lambda images: images / 255])
+def test_images_are_not_prepared_twice(tmp_path, mode):
+    with pytest.raises(ValueError) as error:
+        export(feedback_cnn(), tmp_path / "m", preprocessing=mode)
+    harness.assert_one_sentence(error.value, "preprocessing must be None or 'none' for")
+    assert "'feedback_cnn' does" in str(error.value)
+    assert not list(tmp_path.iterdir())
+
+
 def test_chooses_signatures(tmp_path):
     model = kfeedback.LRNet(
         LeNet(input_shape=(16, 16, 1), classes=4), timesteps=2, return_sequences=True

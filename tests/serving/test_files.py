@@ -96,6 +96,27 @@ def test_int8_that_changes_the_classes_is_refused(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("activation, bound", [(None, 0.0), ("sigmoid", 0.5)])
+def test_classes_of_a_single_logit_are_told_by_its_sign(activation, bound):
+    files = importlib.import_module("kfeedback.serving.files")
+    image = keras.Input((1, 1, 1))
+    x = keras.layers.Dense(1, activation=activation)(keras.layers.Flatten()(image))
+    model = keras.Model(image, x, name="single")
+    model.set_weights([np.ones((1, 1)), np.zeros(1)])
+    images = np.array([-0.4, -0.2, 0.2, 0.4], "float32").reshape(4, 1, 1, 1)
+
+    def run(change):
+        return lambda x: [bound + change(np.asarray(model(x)) - bound)]
+
+    files._check_classes(model, run(lambda x: x / 100), images)
+    with pytest.raises(ValueError, match="'single', which keeps 0 %"):
+        files._check_classes(model, run(np.negative), images)
+    # All near to 0.5, which says nothing of a logit.
+    if activation is None:
+        images = np.array([0.49, 0.51], "float32").reshape(2, 1, 1, 1)
+        files._check_classes(model, run(lambda x: 1 - x), images)
+
+
 @pytest.mark.parametrize(
     "images, suffix, message",
     [

@@ -1,5 +1,7 @@
 """The endpoint `image_bytes` against loading, resizing and preprocessing in Python."""
 
+import importlib
+
 import keras
 import numpy as np
 import pytest
@@ -94,3 +96,26 @@ def test_takes_a_function_for_preprocessing(tmp_path):
     wanted = model.predict(zca(images[:4]), verbose=0)
     found = serve(image_bytes=files)["probabilities"]
     np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-5)
+
+
+def test_a_crop_has_the_pixels_of_a_crop_of_the_data():
+    """0.7 · 345 is 241.49…, which float32 rounds to 241.5."""
+    import tensorflow as tf
+
+    module = importlib.import_module("kfeedback.serving._image_bytes")
+    image = np.arange(345 * 345, dtype="int32").reshape(345, 345, 1)
+    found = module._crop(tf.constant(image), tf.constant([345, 345]), 1.0, 0.7)
+    np.testing.assert_array_equal(found, image[52:293, 52:293])
+
+
+@pytest.mark.parametrize(
+    "more", [{}, {"preprocessing": "scale", "signatures": ["serving_default"]}]
+)
+def test_a_crop_that_nothing_would_do_is_refused(tmp_path, more):
+    with pytest.raises(ValueError) as error:
+        kfeedback.serving.export(
+            network(1), tmp_path / "m", crop_fraction=0.875, warmup_batches=(), **more
+        )
+    harness.assert_one_sentence(error.value, "crop_fraction must be None where no")
+    assert str(error.value).endswith("got 0.875.")
+    assert not list(tmp_path.iterdir())

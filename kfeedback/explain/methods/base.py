@@ -93,14 +93,9 @@ class Method(abc.ABC):
         return f"{type(self).__name__}({arguments})"
 
     def get_config(self):
-        """The arguments, a dict."""
+        """The arguments, a dict; `get_method(name, **arguments)` gives the same."""
         arguments = inspect.signature(type(self)).parameters
         return {name: getattr(self, name) for name in arguments}
-
-    @classmethod
-    def from_config(cls, config):
-        """The method of what `get_config` gave."""
-        return cls(**config)
 
 
 def register(name):

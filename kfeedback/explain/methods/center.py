@@ -20,8 +20,7 @@ class Center(Method):
             that of a second look, takes 60 % of each side.
 
     Raises:
-        TypeError: if `spread` is no number.
-        ValueError: if it is not > 0.
+        ValueError: if `spread` is no number > 0.
 
     Reference:
         Choe et al., Evaluating weakly supervised object localization methods right,

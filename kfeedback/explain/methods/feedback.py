@@ -69,8 +69,10 @@ class Feedback(Method):
             is a sixteenth. For `"evidence"` alone.
 
     Raises:
-        TypeError: if an argument has another type.
-        ValueError: if an argument is not as above.
+        TypeError: if `normalize` is no bool; by `network`, if `gate_layers` is none of
+            these.
+        ValueError: if another argument is not as above; by `network`, if the model has
+            no such layer, or no ReLU.
 
     Reference:
         Cao et al., Look and think twice: capturing top-down visual attention with

@@ -26,7 +26,6 @@ class IntegratedGradients(Method):
         baseline: value of every pixel of I₀, as the model takes it.
 
     Raises:
-        TypeError: if an argument has another type.
         ValueError: if an argument is not as above.
 
     Reference:

@@ -26,7 +26,6 @@ class Occlusion(Method):
         baseline: what covers a square, as the model takes it.
 
     Raises:
-        TypeError: if an argument has another type.
         ValueError: if an argument is not as above, or images have no fixed size.
 
     Reference:
@@ -71,7 +70,9 @@ class Occlusion(Method):
             drop = plain - posterior(covered)
             return fall + drop[:, None, None] * square, count + square
 
-        start = (ops.zeros_like(images[..., 0]), ops.zeros((height, width)))
+        # Types by name, as those of Keras follow floatx.
+        count = ops.zeros((height, width), dtype="float32")
+        start = (ops.zeros_like(images[..., 0]), count)
         body = loop_body(add)
         fall, count = ops.fori_loop(0, rows * columns, body, start)
         return ops.relu(fall / count)
@@ -82,7 +83,7 @@ def _line(n, step, length, size):
 
     As a length is at least a step, every place has a 1 for some n.
     """
-    place = ops.arange(size)
+    place = ops.arange(size, dtype="int32")
     first = n * step - (length - step) // 2
     inside = ops.logical_and(place >= first, place < first + length)
     return ops.cast(inside, "float32")

@@ -26,7 +26,6 @@ class RISE(Method):
         seed: int ≥ 0, of the masks, which are the same for all images.
 
     Raises:
-        TypeError: if an argument has another type.
         ValueError: if an argument is not as above, or images have no fixed size.
 
     Reference:

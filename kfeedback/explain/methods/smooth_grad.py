@@ -19,11 +19,11 @@ class SmoothGrad(Method):
     Args:
         method: a saliency method, or its name.
         samples: int ≥ 1, n.
-        noise: > 0, the deviation as a share of the range of an image.
+        noise: > 0 and ≤ 1, the deviation as a share of the range of an image.
         seed: int ≥ 0, of the noise, which is the same for all images.
 
     Raises:
-        TypeError: if an argument has another type.
+        TypeError: if `method` is a class.
         ValueError: if an argument is not as above, or images have no fixed size.
 
     Reference:
