@@ -1,5 +1,7 @@
 """A metric of the predictions at one timestep, and one of several labels an image."""
 
+import warnings
+
 import keras
 from keras import ops
 
@@ -24,8 +26,9 @@ class TimestepMetric(keras.metrics.Metric):
         y_pred: `(B, T, classes)`.
 
     Raises:
-        ValueError: if Keras knows no such `metric`, `timestep` is no integer, or
-            `y_pred` has no such timestep.
+        ValueError: if Keras knows no such `metric`, or cannot copy it by its config for
+            a second timestep; `timestep` is no integer; or `y_pred` has no such
+            timestep.
     """
 
     def __init__(self, metric, timestep=-1, name=None):
@@ -90,7 +93,18 @@ class TimestepMetric(keras.metrics.Metric):
 
 def _copy(metric):
     """A metric with a state of its own."""
-    found = type(metric).from_config(metric.get_config())
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Keras warns of a lambda
+            found = type(metric).from_config(metric.get_config())
+    except Exception as error:  # such as for a function that Keras cannot write
+        if getattr(metric, "_has_timestep", False):
+            raise ValueError(
+                "metric must be another one for each timestep where its config makes "
+                f"no copy, got {metric.name!r} again: {checks.reason(error)}."
+            ) from error
+        metric._has_timestep = True
+        return metric
     if hasattr(metric, "_direction"):
         found._direction = metric._direction
     return found

@@ -289,6 +289,17 @@ def test_one_metric_serves_several_timesteps():
     )
 
 
+def test_a_metric_without_a_copy_serves_one_timestep():
+    metric = keras.metrics.MeanMetricWrapper(lambda y, x: x[:, 0], name="own")
+    one = TimestepMetric(metric, 1)
+    one.update_state(SPARSE, PREDICTIONS)
+    wanted = PREDICTIONS[:, 1, 0].mean()
+    np.testing.assert_allclose(float(one.result()), wanted, rtol=1e-5)
+    with pytest.raises(ValueError) as error:
+        TimestepMetric(metric, 2)
+    harness.assert_one_sentence(error.value, "metric must be another one for each")
+
+
 @pytest.mark.parametrize("wrapped", [False, True])
 def test_callbacks_know_that_more_matches_are_better(tmp_path, wrapped):
     x = inputs = keras.Input((4,))

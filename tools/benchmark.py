@@ -16,7 +16,7 @@ GFLOP/s are 2 · multiply-adds · images/s; a training step counts as three forw
 import sys
 
 from applications.common.command_line import launch
-from applications.common.rows import align, append_row, open_rows
+from applications.common.rows import align, append_row, check_columns
 from tools.costs import COLUMNS, MODES, SPEED, Settings, measure
 
 
@@ -92,8 +92,7 @@ def append_rows(path, rows):
 
 def main(settings):
     """Measures, prints the table, adds to the CSV."""
-    if settings.csv:
-        open_rows(settings.csv, dict.fromkeys(COLUMNS), "csv")[0].close()
+    check_columns(settings.csv, COLUMNS, "csv")
     rows = measure(settings, lambda line: print(line, file=sys.stderr, flush=True))
     print(report(rows))
     if settings.csv:

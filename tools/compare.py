@@ -24,12 +24,16 @@ import numpy as np
 from applications.common import machine
 from applications.common.command_line import launch
 from applications.common.multiply_adds import count_multiply_adds
-from applications.common.rows import align, append_row
+from applications.common.rows import align, append_row, check_columns
 from applications.common.settings import as_text, field
 from tools import timing
 from tools.costs import FORWARDS, Timed
 from tools.engines import ENGINES, PRECISIONS, in_precision
 from tools.factories import find_factory
+
+COLUMNS = ("mode", "precision", "engine", "images_per_s", "best_images_per_s", "share")
+COLUMNS += ("to_peer", "model", "kwargs", "batch_size", "backend", "repeats", "commit")
+COLUMNS += ("hardware",)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,6 +57,7 @@ class Settings(Timed):
 
 def main(settings):
     """Measures and prints."""
+    check_columns(settings.csv, COLUMNS, "csv")
     calls, work = {}, None
     for precision in settings.precisions:
         model = build(settings, precision)

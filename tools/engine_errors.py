@@ -15,10 +15,13 @@ import numpy as np
 from applications.common import data, machine, published, scores
 from applications.common.command_line import launch
 from applications.common.data import Data
-from applications.common.models import check_images, predict_all
-from applications.common.rows import append_row, format_table
+from applications.common.models import check_class_names, check_images, predict_all
+from applications.common.rows import append_row, check_columns, format_table
 from applications.common.settings import changed, field
 from tools.engines import ENGINES, PRECISIONS, in_precision
+
+COLUMNS = ("precision", "engine", "error", "weights", "dataset", "eval_split")
+COLUMNS += ("examples", "hardware")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,11 +49,14 @@ class Settings(Data):
 
 def main(settings):
     """Measures and prints."""
+    check_columns(settings.csv, COLUMNS, "csv")
     found = published.find("weights", settings.weights)
     preprocess = data.get_preprocess(found.preprocessing, None)
     test, info = data.load(settings, settings.eval_split, preprocess)
     scores.require_one_label(info)
     check_images("weights", found.load(), info)
+    names = found.about.get("class_names")
+    check_class_names("weights", names, settings.dataset, info.class_names)
     train, _ = data.load(settings, settings.train_split, preprocess)
     images, _ = data.first_images(train, settings.calibration)
 

@@ -6,13 +6,12 @@ import pydoc
 from kfeedback.models import registry
 
 
-def find_factory(name, argument="--model"):
+def find_factory(name):
     """The callable of a name, and its parameters.
 
     Args:
         name: of a family of `kfeedback.models.registry`, or the dotted name of any
             callable that returns a `keras.Model`.
-        argument: what errors call it.
     """
     if name in registry.families():
         factory = registry.get(name).factory
@@ -23,12 +22,12 @@ def find_factory(name, argument="--model"):
             return factory, inspect.signature(factory).parameters
     except pydoc.ErrorDuringImport as error:
         raise ValueError(
-            f"{argument} must be importable, got {name!r}: {error}."
+            f"--model must be importable, got {name!r}: {error}."
         ) from error
     except ValueError:
         pass  # Some builtins have no signature.
     raise ValueError(
-        f"{argument} must be a family of kfeedback, or the dotted name of a callable "
+        "--model must be a family of kfeedback, or the dotted name of a callable "
         "that returns a keras.Model, such as keras.applications.ResNet50, got "
         f"{name!r}."
     )

@@ -16,12 +16,16 @@ import numpy as np
 
 from applications.common.command_line import launch
 from applications.common.machine import hardware
-from applications.common.rows import append_row
+from applications.common.rows import append_row, check_columns
 from applications.common.settings import Settings as Base
 from applications.common.settings import field
 from kfeedback.backend import compile_function, value_and_gradient
 from kfeedback.explain import Feedback
 from kfeedback.explain.network import Network, take
+
+COLUMNS = ("network", "batch_size", "iterations", "repeats")
+COLUMNS += ("wall_plain_s", "wall_iteration_s", "wall_ratio")
+COLUMNS += ("processor_plain_s", "processor_iteration_s", "processor_ratio", "hardware")
 
 _VGG11 = ((64, 1), (128, 1), (256, 2), (512, 2), (512, 2))
 
@@ -41,6 +45,7 @@ class Settings(Base):
 
 def main(settings):
     """Measures and prints."""
+    check_columns(settings.csv, COLUMNS, "csv")
     model = _network(settings.network)
     network = Network(model)
     rng = np.random.default_rng(0)

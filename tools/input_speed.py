@@ -4,11 +4,12 @@ r"""Compares the speed of the input with that of training on one batch in memory
     python -m tools.input_speed --dataset=./imagenette --image_size=112 \
         --random_crop=0.08,1 --flip --images=13000,130000 --csv=input.csv
 
-Takes the flags of applications.train and prints images/s of the input alone, of
-training on one batch over and over, and of training on the input: medians of --repeats,
-which take turns. Before that it streams --images, epoch after epoch, and prints the
-greatest memory of the process so far; at the end it prints what share of the time
-checkpoints take at --save_minutes. A run is not written.
+Takes the flags of applications.train, of which it refuses some that have no effect
+here, and prints images/s of the input alone, of training on one batch over and over,
+and of training on the input: medians of --repeats, which take turns. Before that it
+streams --images, epoch after epoch, and prints the greatest memory of the process so
+far; at the end it prints what share of the time checkpoints take at --save_minutes. A
+run is not written.
 """
 
 import dataclasses
@@ -24,13 +25,18 @@ import keras
 from applications.common import data, optimization
 from applications.common.command_line import launch
 from applications.common.machine import hardware
-from applications.common.rows import append_row
+from applications.common.rows import append_row, check_columns
 from applications.common.settings import changed, field
 from applications.train.checkpoints import Checkpoints
 from applications.train.network import build, with_timesteps
 from applications.train.settings import Settings as Training
 
 _WARM = 3  # batches that are not timed
+_UNUSED = ("freeze_batch_norm", "validation_freq", "distribution", "tensorboard")
+_UNUSED += ("results",)
+
+_COLUMNS = ("input_images_per_s", "training_images_per_s", "both_images_per_s", "share")
+_COLUMNS += ("save_s", "save_share", "hardware", "flags")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,6 +51,7 @@ class Settings(Training):
 
     def check(self):
         """Refuses what cannot be measured."""
+        self.refuse(_UNUSED, "tools.input_speed")
         super().check()
         if keras.backend.backend() != "tensorflow":
             raise ValueError(
@@ -60,6 +67,9 @@ class Settings(Training):
 
 def main(settings):
     """Measures and prints."""
+    counts = sorted(settings.images)
+    peaks = [f"mib_at_{count}" for count in counts]
+    check_columns(settings.csv, ("dataset", "batch_size", *peaks, *_COLUMNS), "csv")
     policy = optimization.precision_policy(settings.mixed_precision)
     keras.config.set_dtype_policy(policy)
     keras.utils.set_random_seed(settings.seed)
@@ -72,7 +82,7 @@ def main(settings):
         )
     row = {"dataset": settings.dataset, "batch_size": settings.batch_size}
     print(f"{settings.dataset}, batches of {settings.batch_size}, {hardware()}")
-    for count, peak in _peaks(of_epoch, sorted(settings.images)):
+    for count, peak in _peaks(of_epoch, counts):
         row[f"mib_at_{count}"] = f"{peak:.0f}"
         print(f"{count} images streamed: at most {peak:.0f} MiB")
 
@@ -103,8 +113,8 @@ def main(settings):
         f"{settings.save_minutes:g} minutes"
     )
     if settings.csv:
-        row |= {"hardware": hardware(), "flags": settings.command_line()}
-        append_row(settings.csv, row)
+        flags = settings.command_line(also=("config",))
+        append_row(settings.csv, row | {"hardware": hardware(), "flags": flags}, "csv")
 
 
 def _save_seconds(model, repeats):

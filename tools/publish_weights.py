@@ -23,7 +23,7 @@ import numpy as np
 from applications.common import data, runs, scores
 from applications.common.command_line import launch
 from applications.common.data import Data
-from applications.common.models import check_images, predict_all
+from applications.common.models import check_class_names, check_images, predict_all
 from applications.common.settings import Settings as Base
 from applications.common.settings import field
 from kfeedback import images as images_lib
@@ -163,17 +163,20 @@ def score(network, batches, info):
 
 def main(settings):
     """Publishes and prints the entry."""
+    settings.require_unfitted("published weights")  # also that of the run
     run = pathlib.Path(settings.run)
     found = runs.read("run", run)
     preprocess = data.get_preprocess(settings.preprocessing, run)
     test, info = data.load(settings, settings.eval_split, preprocess)
     scores.require_one_label(info)
+    names = found["class_names"]
+    check_class_names("run", names, settings.dataset, info.class_names)
     numbers = map(str, range(info.num_classes))
     about = {
         "preprocessing": settings.preprocessing,
         "classes": info.num_classes,
         # Of the data that it is measured on: a copy to train on may know no names.
-        "class_names": list(info.class_names or found["class_names"] or numbers),
+        "class_names": list(info.class_names or names or numbers),
         "dataset": f"{settings.dataset}, {settings.train_split}",
         "commit": found["commit"],
     }

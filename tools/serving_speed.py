@@ -19,11 +19,15 @@ import tensorflow as tf
 import kfeedback
 from applications.common.command_line import launch
 from applications.common.machine import hardware
-from applications.common.rows import append_row, format_table
+from applications.common.rows import append_row, check_columns, format_table
 from applications.common.settings import Settings as Base
 from applications.common.settings import as_text, field
 from tools.factories import find_factory
 from tools.timing import machine_conv_gflops, time_interleaved
+
+COLUMNS = ("model", "kwargs", "batch_size", "input_shape", "repeats")
+COLUMNS += ("predict_images_per_s", "saved_model_images_per_s", "xla_images_per_s")
+COLUMNS += ("saved_model_ratio", "xla_ratio", "machine_conv_gflops", "hardware")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +47,7 @@ class Settings(Base):
 
 def main(settings):
     """Measures, prints, adds a row."""
+    check_columns(settings.csv, COLUMNS, "csv")
     factory, _ = find_factory(settings.model)
     model = factory(**settings.kwargs)
     shape = (settings.batches * settings.batch_size, *model.input_shape[1:])

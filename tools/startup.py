@@ -18,13 +18,14 @@ import time
 
 from applications.common import machine
 from applications.common.command_line import launch
-from applications.common.rows import align, append_row
+from applications.common.rows import align, append_row, check_columns
 from applications.common.settings import Settings as Base
 from applications.common.settings import field
 from kfeedback.models import registry
 
 STAGES = ("python", "keras", "kfeedback", "build", "first_prediction")
 STAGES += ("second_prediction", "first_training_step", "second_training_step")
+COLUMNS = ("model", *STAGES, "backbone", "batch_size", "repeats", "hardware")
 
 _PROGRAM = """
 import json, sys, time
@@ -86,6 +87,7 @@ class Settings(Base):
 
 def main(settings):
     """Measures, prints, writes."""
+    check_columns(settings.csv, COLUMNS, "csv")
     families = ("", *settings.models)
     rounds = {family: [] for family in families}
     for number in range(settings.repeats):

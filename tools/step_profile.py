@@ -17,7 +17,7 @@ import numpy as np
 
 from applications.common import machine
 from applications.common.command_line import launch
-from applications.common.rows import align, append_row
+from applications.common.rows import align, append_row, check_columns
 from applications.common.settings import as_text, field
 from tools import timing
 from tools.compare import PRECISIONS, build
@@ -39,6 +39,8 @@ KINDS = {
     ),
 }
 OTHER = "other operations"
+COLUMNS = ("mode", "precision", "kind", "ms", "share", "model", "kwargs", "batch_size")
+COLUMNS += ("steps", "commit", "hardware")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,6 +102,7 @@ def profile(call, steps):
 
 def main(settings):
     """Measures and prints."""
+    check_columns(settings.csv, COLUMNS, "csv")
     rows = []
     for precision in settings.precisions:
         model = build(settings, precision)

@@ -11,7 +11,7 @@ import tomllib
 from absl import flags, logging
 
 from applications.common import runs
-from applications.common.settings import as_text
+from applications.common.settings import Settings, as_text
 from kfeedback import renamed
 from kfeedback.datasets.sources import said
 
@@ -33,9 +33,21 @@ def launch(main, settings_class):
         known = isinstance(error, ValueError | TypeError | ImportError | OSError)
         # What a data set raises while it is read comes wrapped by TensorFlow.
         reason = str(error) if known else said(error)
-        if reason is None or {"--traceback", "--traceback=true"} & {*sys.argv}:
+        if reason is None or _shows_traceback(sys.argv[1:]):
             raise
         sys.exit(f"error: {reason}")
+
+
+def _shows_traceback(arguments):
+    """What --traceback says, also where other flags are wrong."""
+    values = flags.FlagValues()
+    values.set_gnu_getopt()  # a flag behind a stray word counts, too
+    Settings.flags()["traceback"].define(values)
+    try:
+        values(["program", *arguments], known_only=True)
+    except flags.Error:
+        return False
+    return values["traceback"].value
 
 
 def parse(settings_class, arguments):

@@ -42,6 +42,33 @@ def check_images(flag, model, info, *, from_logits=False):
         )
 
 
+def check_class_names(flag, known, dataset, names):
+    """Refuses data whose classes are others, or in another order, than a model's.
+
+    Names that are only numbers, as of arrays, say nothing.
+
+    Args:
+        flag: that names the model.
+        known: names of its classes, or `None`.
+        dataset: what --dataset says.
+        names: of the classes of the data, or `None`.
+    """
+    known, names = known or (), names or ()
+    if only_numbers(known) or only_numbers(names):
+        return
+    for number, (wanted, found) in enumerate(zip(known, names, strict=False)):
+        if wanted != found:
+            raise ValueError(
+                f"--dataset must have the classes of --{flag} in their order, whose "
+                f"class {number} is {wanted!r}, got {dataset} with {found!r}."
+            )
+
+
+def only_numbers(names):
+    """Whether names of classes are only numbers."""
+    return all(str(name).isdecimal() for name in names)
+
+
 def predict_all(predict, batches):
     """The outputs of a function of images for all batches, and their labels.
 

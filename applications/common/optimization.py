@@ -115,21 +115,13 @@ class MultiplierSGD(keras.optimizers.SGD):
         super().__init__(*args, **kwargs)
         self.multipliers = multipliers or {}
 
-    def build(self, variables):
-        """Makes the optimizer's variables, and finds the factors."""
-        self.factors = [self._factor(variable.path) for variable in variables]
-        super().build(variables)
-
-    def apply(self, grads, trainable_variables=None):
-        """One step; a factor on the gradient is one on the learning rate of SGD."""
-        factors = self.factors if self.built else None
-        if trainable_variables is not None:
-            factors = [self._factor(variable.path) for variable in trainable_variables]
+    def _backend_update_step(self, grads, trainable_variables, learning_rate):
+        """One step, of gradients that are clipped: a factor is one on the rate."""
         scaled = [
-            grad if grad is None else grad * factor
-            for grad, factor in zip(grads, factors, strict=True)
+            grad * self._factor(variable.path)
+            for grad, variable in zip(grads, trainable_variables, strict=True)
         ]
-        return super().apply(scaled, trainable_variables)
+        super()._backend_update_step(scaled, trainable_variables, learning_rate)
 
     def _factor(self, path):
         return math.prod(f for part, f in self.multipliers.items() if part in path)
@@ -191,10 +183,8 @@ def _watched(timesteps, loss, multi_label):
         for step in range(timesteps)
     ]
     losses = range(timesteps if timesteps > 1 else 0)
-    mean = keras.metrics.MeanMetricWrapper
     return found + [
-        TimestepMetric(mean(loss, name="loss"), step, name=f"loss_t{step + 1}")
-        for step in losses
+        TimestepMetric(loss, step, name=f"loss_t{step + 1}") for step in losses
     ]
 
 
@@ -300,7 +290,7 @@ def run_policy(flag, folder):
     return found["policy"] or precision_policy(found["flags"].get("mixed_precision"))
 
 
-def fit(model, *data, flag="lr", rate, callbacks=(), **arguments):
+def fit(model, *data, flag="lr", rate, **arguments):
     """`model.fit` that stops where a loss is not finite.
 
     Args:
@@ -308,7 +298,6 @@ def fit(model, *data, flag="lr", rate, callbacks=(), **arguments):
         *data: as `fit` takes them.
         flag: name of the flag that gave the learning rate.
         rate: its value.
-        callbacks: more callbacks.
         **arguments: of `fit`.
 
     Returns:
@@ -317,7 +306,7 @@ def fit(model, *data, flag="lr", rate, callbacks=(), **arguments):
     start = time.time()
     stop = keras.callbacks.TerminateOnNaN(raise_error=True)
     try:
-        model.fit(*data, callbacks=[stop, *callbacks], **arguments)
+        model.fit(*data, callbacks=[stop], **arguments)
     except RuntimeError as error:  # of TerminateOnNaN
         raise ValueError(
             f"--{flag} must be one at which training stays finite, got {rate}: {error}"

@@ -38,6 +38,18 @@ def open_rows(path, row, flag="results"):
     return file, writer
 
 
+def check_columns(path, columns, flag="results"):
+    """Refuses a file that rows of these columns cannot be added to, before the work.
+
+    Args:
+        path: of the CSV file, which is begun if there is none; or `None`.
+        columns: names, all but date and commit.
+        flag: that names the file.
+    """
+    if path:
+        open_rows(path, dict.fromkeys(columns), flag)[0].close()
+
+
 def append_row(path, row, flag="results"):
     """Adds a row, and date and commit, to a CSV file, which a flag names."""
     file, writer = open_rows(path, row, flag)

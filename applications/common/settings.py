@@ -7,6 +7,7 @@ dataclasses that they inherit from.
 
 import csv
 import dataclasses
+import io
 import json
 import math
 import pathlib
@@ -176,7 +177,9 @@ def as_text(value):
     if isinstance(value, dict):
         return json.dumps(value)
     if isinstance(value, list | tuple):
-        return ",".join(map(as_text, value))
+        text = io.StringIO()
+        csv.writer(text, lineterminator="").writerow(map(as_text, value))
+        return text.getvalue()
     return str(value).removesuffix(".0") if isinstance(value, float) else str(value)
 
 
@@ -244,11 +247,11 @@ class Settings:
         """The flags of the command line, as a shell takes them, but those of files.
 
         Args:
-            also: names of flags that are left out of a row, which has columns of their
+            also: names of flags that are left out of a row which has columns of their
                 own, and wanted here.
         """
         left_out = {"output_dir", "results", "run", "data_dir", "manual_dir"}
-        left_out |= {"config", "seed"} - set(also)
+        left_out = (left_out | {"config", "seed"}) - {*also}
         return shlex.join(v for k, v in self.given.items() if k not in left_out)
 
     def as_flags(self):

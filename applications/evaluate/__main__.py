@@ -23,18 +23,38 @@ import pathlib
 import keras
 import numpy as np
 
-from applications.common import data, early_exit, machine, published, rows, scores
+from applications.common import (
+    data,
+    early_exit,
+    machine,
+    published,
+    rows,
+    runs,
+    scores,
+)
 from applications.common.command_line import launch
-from applications.common.models import check_images, load_model, predict_all
+from applications.common.models import (
+    check_class_names,
+    check_images,
+    load_model,
+    predict_all,
+)
 from applications.evaluate.settings import Settings
+
+EXITS = ("run", "dataset", "model", "examples", "batch_size", "threshold")
+EXITS += ("accuracy_all", "accuracy_early", "images_per_s_all", "images_per_s_early")
+EXITS += ("speedup", "mean_timesteps", "mean_multiply_adds", "saved_percent")
+EXITS += ("hardware",)
+"""Columns of --exit_results."""
 
 
 def main(settings):
     """Evaluates, prints, writes."""
-    name, model, preprocess = load(settings)
+    name, model, preprocess, classes = load(settings)
     test, info = data.load(settings, settings.eval_split, preprocess)
     check_images(settings.source, model, info)
-    figures = drawing(model) if settings.figures else None
+    check_class_names(settings.source, classes, settings.dataset, info.class_names)
+    figures = drawing(model, info) if settings.figures else None
     if settings.early_exit:
         scores.require_one_label(info)
         early_exit.require_timesteps(model)
@@ -43,6 +63,7 @@ def main(settings):
                 "--eval_split must hold at least 2 examples with --early_exit, one to "
                 f"choose a threshold and one to measure, got {info.num_examples}."
             )
+    rows.check_columns(settings.exit_results, EXITS, "exit_results")
     folder = pathlib.Path(settings.output_dir or settings.run)
     folder.mkdir(parents=True, exist_ok=True)
     posteriors, labels = predict(model, test, flip_average=settings.flip_average)
@@ -64,14 +85,16 @@ def main(settings):
 
 
 def load(settings):
-    """Name, model and function of preprocessing of what the settings name."""
+    """Name, model, function of preprocessing and class names of what is named."""
     if settings.source == "weights":
         found = published.find("weights", settings.weights)
         preprocess = data.get_preprocess(found.preprocessing, None)
-        return found.name, found.load(all_looks=True), preprocess
+        model = found.load(all_looks=True)
+        return found.name, model, preprocess, found.about.get("class_names")
     run = pathlib.Path(settings.run)
     preprocess = data.get_preprocess(settings.preprocessing, run)
-    return run.name, load_model("run", run / "model.keras"), preprocess
+    classes = runs.read("run", run)["class_names"]
+    return run.name, load_model("run", run / "model.keras"), preprocess, classes
 
 
 def leave_early(settings, folder, model, test):
@@ -107,17 +130,18 @@ def leave_early(settings, folder, model, test):
     return measured
 
 
-def drawing(model):
+def drawing(model, info):
     """Function of (folder, test, train batches) that draws the model's figures.
 
     Raises:
-        ValueError: if there are none for such a model.
+        ValueError: if there are none for such a model, or for such labels.
     """
     from applications.evaluate import clique_figures, lrnet_figures
 
     if clique_figures.clique_blocks(model):
         return lambda folder, test, _: clique_figures.draw_all(model, folder, test[0])
     lrnet_figures.require_feedback(model)
+    scores.require_one_label(info)
     return lambda folder, test, train: lrnet_figures.draw_all(
         model, folder, test=test, train=predict(model, train)
     )

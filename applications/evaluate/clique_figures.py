@@ -5,7 +5,7 @@ import pathlib
 import keras
 import numpy as np
 
-from applications.common import figures
+from applications.common import data, figures
 from kfeedback import graph
 from kfeedback.layers import CliqueBlock
 
@@ -17,13 +17,13 @@ def draw_all(model, folder, batches, samples=4):
         model: a network with at least one `CliqueBlock`.
         folder: where the PNG files go.
         batches: `(images, labels)` of the evaluated split.
-        samples: images of figure 6.
+        samples: images of figure 6, or as many as there are.
     """
     blocks = clique_blocks(model)
     folder = pathlib.Path(folder)
     paths = [folder / "clique_weights.png", folder / "clique_stages.png"]
     draw_weights(blocks, paths[0])
-    images = figures.pick(batches, np.arange(samples))
+    images, _ = data.first_images(batches, samples)
     draw_stages(model, blocks, images, paths[1])
     return paths
 

@@ -13,7 +13,7 @@ CONFIDENT, UNSURE = 0.8, 0.6
 
 
 def draw_all(model, folder, test, train):
-    """Draws every figure and returns their paths.
+    """Draws every figure that there is and returns their paths.
 
     Args:
         model: an LRNet built with `return_sequences=True` and `timesteps` > 1.
@@ -24,12 +24,19 @@ def draw_all(model, folder, test, train):
     feedbacks = require_feedback(model)
     folder = pathlib.Path(folder)
     batches, posteriors, labels = test
-    paths = [folder / name for name in ("emphasis.png", "channels.png", "top_k.png")]
+    paths = [folder / "top_k.png"]
+    draw_top_k({"train": train, "test": (posteriors, labels)}, paths[0])
     pair = most_confused(posteriors[:, 0], labels)
+    if pair is None:
+        print(
+            "emphasis.png and channels.png are of the two classes that the first look "
+            "confuses most often: it confuses none, and they are not drawn."
+        )
+        return paths
     site = feedbacks[-1]
+    paths = [folder / "emphasis.png", folder / "channels.png", *paths]
     draw_emphasis(site, posteriors, labels, pair, paths[0])
     draw_channels(model, site, batches, posteriors, labels, pair, paths[1])
-    draw_top_k({"train": train, "test": (posteriors, labels)}, paths[2])
     return paths
 
 
@@ -45,11 +52,13 @@ def require_feedback(model):
 
 
 def most_confused(posteriors, labels):
-    """The two classes that are most often taken for one another."""
+    """The two classes that are most often taken for one another; `None` if none is."""
     classes = posteriors.shape[1]
     confusion = np.zeros((classes, classes))
     np.add.at(confusion, (labels, posteriors.argmax(1)), 1)
     confusion = np.triu(confusion + confusion.T, 1)
+    if not confusion.any():
+        return None
     return np.unravel_index(confusion.argmax(), confusion.shape)
 
 

@@ -8,8 +8,8 @@ r"""Exports a trained model for TF Serving, or as a LiteRT, ONNX or OpenVINO fil
     python -m applications.export --run=runs/lr_lenet --format=openvino \
         --output_dir=served/lr_lenet
 
-What a --run was trained with decides preprocessing and class names, also if it was
-trained under another backend: its .keras file is loaded under TensorFlow, whatever
+What a --run was trained with decides preprocessing, crop and class names, also if it
+was trained under another backend: its .keras file is loaded under TensorFlow, whatever
 KERAS_BACKEND says. See `kfeedback.serving.export` for what a version holds, and
 `python -m applications.client` for a way to ask it.
 """
@@ -51,6 +51,8 @@ def main(settings):
         return
     if settings.exit_threshold is not None:
         known["exit_threshold"] = settings.exit_threshold
+    if settings.crop_fraction is not None:
+        known["crop_fraction"] = settings.crop_fraction
     path = kfeedback.serving.export(
         model,
         output,
@@ -59,7 +61,6 @@ def main(settings):
         signatures=list(settings.signatures) or None,
         top=settings.top,
         from_logits=settings.from_logits,
-        crop_fraction=settings.crop_fraction,
         jit_compile=settings.jit_compile,
         warmup_batches=list(settings.warmup_batches),
         keep=settings.keep,

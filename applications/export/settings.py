@@ -65,8 +65,8 @@ class Settings(Preprocessing):
     top: int = _version(5, "How many of the best classes to name.", least=1)
     crop_fraction: float | None = _version(
         None,
-        "Share of an image file's largest central box to take; by default the whole "
-        "image is resized, as in training here.",
+        "Share of an image file's largest central box to take; by default that of "
+        "--center_crop of the --run, else the whole image is resized.",
         above=0,
         most=1,
     )

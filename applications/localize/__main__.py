@@ -6,12 +6,12 @@ r"""Measures where a classifier looks: maps and boxes of several methods, compar
         --dataset=voc/2007 --image_size=224 --output_dir=runs/voc
 
 The data set is one of TFDS whose examples have objects with boxes, or a folder in the
-form of VOC, whose names stand for the model's classes in the order of --class_names or
-else of the alphabet. A target is a class of which an image has objects: it is given,
-and a box is right that fits any of these. Thresholds and energy shares are chosen on
---tuning_split, never on --eval_split. Images are resized to --image_size, by default
-what the model takes; the second look cuts out of them as they were before. Images come
-in a stream: memory is the same for ten and for fifty thousand.
+form of VOC, whose names stand for the model's classes in the order of --class_names,
+else of those of --run, else of the alphabet. A target is a class of which an image has
+objects: it is given, and a box is right that fits any of these. Thresholds and energy
+shares are chosen on --tuning_split, never on --eval_split. Images are resized to
+--image_size, by default what the model takes; the second look cuts out of them as they
+were before. Images come in a stream: memory is the same for ten and for fifty thousand.
 
 Into --output_dir go `localize.csv`, one row per method with all metrics; `gallery.png`
 and `looks.png`, maps, boxes and second looks of some images; and `localize.html`, one
@@ -73,7 +73,7 @@ def main(settings):
     measures = {k: Measures(settings, explainer) for k, explainer in explainers.items()}
     # Before hours of work: can rows be added, and are there scenes?
     for name, one in measures.items():
-        rows.open_rows(results, _line(settings, about, name, one))[0].close()
+        rows.check_columns(results, _line(settings, about, name, one))
     scenes = _collages(settings.collages, test)
     for chunk in chunks(tuning, "tuning"):
         for one in measures.values():
@@ -107,7 +107,8 @@ def main(settings):
 
 def _line(settings, about, method, measures):
     line = about | {"method": method} | measures.row()
-    return line | {"hardware": machine.hardware(), "flags": settings.command_line()}
+    flags = settings.command_line(also=("config", "run"))
+    return line | {"hardware": machine.hardware(), "flags": flags}
 
 
 def _collages(count, stream):

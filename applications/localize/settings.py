@@ -6,7 +6,9 @@ import inspect
 import pathlib
 from collections.abc import Mapping
 
+from applications.common import runs
 from applications.common.data import Dataset
+from applications.common.models import only_numbers
 from applications.common.settings import Experiment, field
 from kfeedback import explain
 from kfeedback.explain import second_look
@@ -47,7 +49,9 @@ class Settings(Experiment, Dataset):
         None, "A classifier that Keras can load, a .keras file; this or --run is given."
     )
     class_names: tuple[str, ...] = _model(
-        (), "A name per class of the model, for a folder; or a file, a name a line."
+        (),
+        "A name per class of the model, for a folder, by default those of --run; or a "
+        "file, a name a line.",
     )
     methods: tuple[str, ...] = _method(
         _COMPARED, "The saliency methods to compare.", choices=_METHODS
@@ -132,11 +136,14 @@ class Settings(Experiment, Dataset):
             self.require_unfitted("--model")
 
     def names(self):
-        """The names of --class_names, or `None`."""
+        """The names of --class_names, else those of --run, or `None`."""
         if len(self.class_names) == 1 and pathlib.Path(self.class_names[0]).is_file():
             text = pathlib.Path(self.class_names[0]).read_text("utf-8")
             return [line.strip() for line in text.splitlines() if line.strip()]
-        return list(self.class_names) or None
+        if self.class_names or self.run is None:
+            return list(self.class_names) or None
+        known = runs.read("run", self.run)["class_names"] or ()
+        return None if only_numbers(known) else list(known)
 
     @property
     def first(self):

@@ -8,6 +8,7 @@ import time
 import keras
 import numpy as np
 
+from applications.common.models import check_class_names
 from kfeedback import checks
 from kfeedback.datasets import stream_boxes
 
@@ -56,6 +57,7 @@ def open_stream(settings, network, split, count):
             f"--image_size must be what the model takes, {own[0]} × {own[1]} pixels, "
             f"got {settings.image_size}."
         )
+    class_names = settings.names()
     try:
         found = stream_boxes(
             settings.dataset,
@@ -63,7 +65,7 @@ def open_stream(settings, network, split, count):
             image_size=None if None in size else size,
             center_crop=settings.center_crop,
             data_dir=settings.data_dir,
-            class_names=settings.names(),
+            class_names=class_names,
             count=count,
         )
     except ValueError as error:
@@ -75,6 +77,8 @@ def open_stream(settings, network, split, count):
             f"{settings.dataset} with {len(names)}; --class_names names those of a "
             "folder."
         )
+    if not settings.class_names:  # else they say what the classes of the data are
+        check_class_names("run", class_names, settings.dataset, names)
     return found
 
 

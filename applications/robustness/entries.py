@@ -8,7 +8,7 @@ from collections.abc import Callable
 import keras
 
 from applications.common import data
-from applications.common.models import check_images
+from applications.common.models import check_class_names, check_images
 from kfeedback.attacks import Attack
 
 
@@ -71,6 +71,8 @@ def _entries(settings, info, name, source):
         else:
             model = source.build()
         check_images(source.flag, model, info, from_logits=settings.from_logits)
+        names = source.class_names, settings.dataset, info.class_names
+        check_class_names(source.flag, *names)
         attack = None
         if attacks:
             attack = Attack(

@@ -23,6 +23,7 @@ class Source:
         file: path of its weights.
         mode: of its preprocessing.
         seed: that of its training, or empty.
+        class_names: what its classes are called, or `None`.
         build: function that gives the `keras.Model`.
         rebuild: function of timesteps and a `DatasetInfo` that gives it with so many
             predictions; `None` where that cannot be.
@@ -34,6 +35,7 @@ class Source:
     file: pathlib.Path
     mode: str
     seed: str
+    class_names: list | None
     build: Callable
     rebuild: Callable | None
 
@@ -52,7 +54,8 @@ def can_rebuild(family):
 
 def _run(place):
     run = pathlib.Path(place)
-    stored = runs.stored_flags("runs", run)
+    found = runs.read("runs", run)
+    stored = found["flags"]
     can = can_rebuild(registry.get(stored.get("model"), "--runs"))
     return Source(
         flag="runs",
@@ -61,6 +64,7 @@ def _run(place):
         file=run / "weights.h5",
         mode=stored.get("preprocessing"),
         seed=str(stored.get("seed", "")),
+        class_names=found["class_names"],
         build=lambda: load_model("runs", run / "model.keras"),
         rebuild=functools.partial(rebuild, run, stored) if can else None,
     )
@@ -74,6 +78,7 @@ def _file(place, mode):
         file=pathlib.Path(place),
         mode=mode,
         seed="",
+        class_names=None,
         build=lambda: load_model("models", place),
         rebuild=None,
     )
@@ -92,6 +97,7 @@ def _published(place):
         file=found.path,
         mode=found.preprocessing,
         seed="",
+        class_names=found.about.get("class_names"),
         build=found.load,
         rebuild=again if found.has_timesteps else None,
     )

@@ -8,7 +8,8 @@ import keras
 import numpy as np
 
 from applications.common import machine, scores
-from applications.common.rows import append_row, open_rows
+from applications.common.rows import append_row, check_columns
+from applications.common.settings import as_text
 from applications.robustness.settings import ATTACKS
 from kfeedback import corruptions
 
@@ -50,8 +51,7 @@ class Sweep:
         )
         self._others = others
         self._known = {}
-        empty = self._row(entries[0], CLEAN, 0, "", 0.0, 0.0)
-        open_rows(self._results, empty)[0].close()
+        check_columns(self._results, self._row(entries[0], CLEAN, 0, "", 0.0, 0.0))
         with open(self._results, newline="", encoding="utf-8") as file:
             for row in csv.DictReader(file):
                 self._known[_identity(row)] = row
@@ -162,10 +162,10 @@ class Sweep:
 
     def _dataset(self):
         one = self._settings
-        chosen = f" classes={','.join(one.classes)}" if one.classes else ""
+        chosen = f" classes={as_text(one.classes)}" if one.classes else ""
         size = f" image_size={one.image_size}" if one.image_size else ""
         crop = f" center_crop={one.center_crop}" if one.center_crop else ""
-        return f"{one.dataset}{chosen}{size}{crop}"
+        return f"{place(one.dataset, one.data_dir)}{chosen}{size}{crop}"
 
     def _depends_on(self, name, preprocessing):
         """What else a row depends on."""
@@ -193,6 +193,15 @@ def summary(rows):
             line[column] = scores.spread(values) if values else ""
         lines.append(line)
     return lines
+
+
+def place(dataset, data_dir):
+    """The name of a data set; of a file or a folder where it is, from wherever."""
+    is_file = dataset.endswith(".npz")
+    if not is_file and not ("/" in dataset and pathlib.Path(dataset).is_dir()):
+        return dataset
+    # A relative folder starts from the current one, whatever --data_dir says.
+    return str(pathlib.Path((data_dir if is_file else None) or ".", dataset).resolve())
 
 
 def _identity(row):

@@ -60,6 +60,7 @@ def _train(settings, devices, run, say):
     policy = optimization.precision_policy(settings.mixed_precision)
     keras.config.set_dtype_policy(policy)
     run.require_policy(policy)
+    run.require_backend(keras.backend.backend())
 
     with devices.chief_first():  # what is prepared or fitted the others find
         is_first = devices.is_chief and not run.began
@@ -68,9 +69,7 @@ def _train(settings, devices, run, say):
         train, info = data.load_epochs(settings, preprocess)
         test, test_info = data.load(settings, settings.eval_split, preprocess)
     results = settings.results if devices.is_chief else None
-    if results:
-        empty = _row(settings, [], 0.0, test_info)
-        rows.open_rows(results, empty)[0].close()
+    rows.check_columns(results, _row(settings, [], 0.0, test_info))
     steps = -(-info.num_examples // settings.batch_size)
     with contextlib.ExitStack() as prepared:
         with devices.scope():
@@ -80,7 +79,8 @@ def _train(settings, devices, run, say):
                 prepared.enter_context(frozen_batch_norms(network))
             total = settings.epochs * steps
             optimization.compile_model(model, settings, total, info.multi_label)
-            model.optimizer.build(model.trainable_variables)
+            trained = model.trainable_variables  # those that thaw later are not
+            model.optimizer.build(trained)
         prepared.enter_context(devices.prepared(model))
         if devices.is_chief:
             run.write(class_names=info.class_names)
@@ -95,11 +95,11 @@ def _train(settings, devices, run, say):
         if loop.history and devices.is_chief:
             run.write_history(loop.history)
         loop.run()
-        with averaged(model):
+        with averaged(model, trained):
             errors = timestep_errors(model, test, devices)
 
     if devices.is_chief:
-        with averaged(model):
+        with averaged(model, trained):
             about = fitting(_about(settings, network, errors, info, test_info), say)
             # Without the optimizer, so that it reloads anywhere.
             network = keras.Model(

@@ -96,6 +96,7 @@ class Loop:
                     self._train(epoch)
                     self._save_if_due()
                 self._finish(epoch)
+            self._check()  # a signal that came while the last epoch was saved
 
     def _train(self, epoch):
         start = self._position["batch"]
@@ -217,13 +218,20 @@ def sync(model):
 
 
 @contextlib.contextmanager
-def averaged(model):
+def averaged(model, trained=None):
     """The moving averages of the weights in their place, where the optimizer has some.
 
     Keras' own `SwapEMAWeights` swaps by adding and subtracting, which rounds: after a
     validation the weights would not be what they were.
+
+    Args:
+        model: compiled.
+        trained: the variables that its optimizer was built with; by default those that
+            can be trained now.
     """
-    weights = model.trainable_variables if uses_average(model.optimizer) else []
+    weights = model.trainable_variables if trained is None else trained
+    if not uses_average(model.optimizer):
+        weights = []
     before = [value_of(variable) for variable in weights]
     if weights:
         model.optimizer.finalize_variable_values(weights)
@@ -232,6 +240,7 @@ def averaged(model):
     try:
         yield
     finally:
+        sync(model)  # else a later one would bring the averages back
         for variable, value in zip(weights, before, strict=True):
             variable.assign(value)
 

@@ -31,11 +31,16 @@ def build(settings, info):
     else:
         network = _feedforward(settings, info)
     check_images("init_from" if settings.init_from else "model", network, info)
-    if init is not None and not (
+    of_feedback = init is not None and (
         family.gives_feedback and weights.holds_feedback(init)
-    ):
+    )
+    if of_feedback and settings.feedback_init:
+        raise ValueError(
+            f"--feedback_init must be left out with --init_from={init}, which holds "
+            f"the weights of the feedback, got {settings.feedback_init:g}."
+        )
+    if init is not None and not of_feedback:
         _named("init_from", weights.load, network, init)
-        init = None
     if not family.gives_feedback:
         return network
     own = {}
@@ -43,16 +48,18 @@ def build(settings, info):
         own["feedback_initializer"] = keras.initializers.RandomNormal(
             stddev=settings.feedback_init, seed=settings.seed
         )
-    return _named(
+    model = _named(
         "model_args",
         family.factory,
         network,
-        weights=init,
         timesteps=settings.get_timesteps(),
         return_sequences=True,
         **own,
         **_arguments("model_args", settings, family.factory, also=("weights",)),
     )
+    if of_feedback:
+        _named("init_from", registry.load_weights, model, init)
+    return model
 
 
 def _feedforward(settings, info):

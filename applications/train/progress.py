@@ -25,6 +25,7 @@ class Progress:
         self._bar, self._bar_epoch = None, None
         self._start, self._done = None, 0  # of this process
         self._epoch_start, self._epoch_done, self._waited = None, 0, 0.0
+        self._counted = None  # when the last batch was
 
     def watched(self, batches):
         """The same batches, for which the time that one waits for them is measured."""
@@ -83,6 +84,7 @@ class Progress:
         """Counts a batch."""
         self._done += 1
         self._epoch_done += 1
+        self._counted = time.monotonic()
 
     def epoch(self, history):
         """Says what came of the last epoch of a history; gives its speed and waiting.
@@ -108,7 +110,8 @@ class Progress:
         return {"images_per_s": speed, "waiting": waiting}
 
     def _seconds(self):
-        return max(time.monotonic() - self._epoch_start, 1e-9)
+        """Of the epoch up to its last batch: no validation, no checkpoint after it."""
+        return max(self._counted - self._epoch_start, 1e-9)
 
 
 def _shown(logs):

@@ -100,6 +100,20 @@ class Run:
                 f"{self.folder} began, got {policy} on this machine."
             )
 
+    def require_backend(self, backend):
+        """Notes which backend trains; refuses another when the run goes on.
+
+        Another one would not find its checkpoints. Runs of earlier versions name none.
+        """
+        before = self._about.get("backend", backend)
+        if before != backend:
+            raise ValueError(
+                f"KERAS_BACKEND must be {before}, as where the run in {self.folder} "
+                f"began, got {backend}; another --output_dir holds another run."
+            )
+        if not self.began:
+            self._about["backend"] = backend
+
     @property
     def finished(self):
         """The errors at each timestep of a run that is finished, else `None`."""

@@ -27,6 +27,7 @@ from applications.common import data, machine, optimization, rows, scores
 from applications.common.command_line import launch
 from applications.common.figures import pyplot
 from applications.common.models import load_model, predict_all
+from applications.common.settings import as_text
 from applications.transfer import classifiers, figures, heads
 from applications.transfer.settings import CLASSIFIERS, NETWORKS, Settings
 from applications.transfer.target import Target
@@ -54,7 +55,7 @@ def main(settings):
     output.mkdir(parents=True, exist_ok=True)
     steps = source.output_shape[1]
     columns = _row(settings, "", "", {"accuracy": []}, 0.0, target, steps)
-    rows.open_rows(results_file, columns)[0].close()
+    rows.check_columns(results_file, columns)
 
     target.embed(embedder)
     results = {}
@@ -115,15 +116,15 @@ def _train_networks(settings, source, target):
     network = new.on(source, settings.embedding_layer)
     if {"head", "finetune"} & {*methods}:
         head = new.alone(target.train_embeddings.shape[1:])
-        data = (target.train_embeddings, target.train_labels)
-        seconds = _fit(settings, "head", head, data, info, settings.epochs)
+        batches = target.embedded_batches()
+        seconds = _fit(settings, "head", head, batches, info, settings.epochs)
     if "head" in methods:
         size = settings.batch_size
         found = head.predict(target.test_embeddings, batch_size=size, verbose=0)
         yield "head", "all", found, seconds
     if "finetune" in methods:
         keras.utils.set_random_seed(settings.seed)
-        batches, epochs = (target.batches(),), settings.finetune_epochs
+        batches, epochs = target.batches(), settings.finetune_epochs
         seconds += _fit(settings, "finetune", network, batches, info, epochs)
         found, _ = predict_all(network.predict_on_batch, target.test)
         yield "finetune", "all", found, seconds
@@ -131,33 +132,28 @@ def _train_networks(settings, source, target):
         keras.utils.set_random_seed(settings.seed)
         fresh = keras.models.clone_model(network)
         epochs = settings.scratch_epochs or settings.epochs + settings.finetune_epochs
-        batches = (target.batches(),)
-        seconds = _fit(settings, "scratch", fresh, batches, info, epochs)
+        seconds = _fit(settings, "scratch", fresh, target.batches(), info, epochs)
         found, _ = predict_all(fresh.predict_on_batch, target.test)
         yield "scratch", "all", found, seconds
 
 
-def _fit(settings, method, model, data, info, epochs):
-    """Trains on `(batches,)` or `(inputs, labels)`; returns the seconds it took."""
+def _fit(settings, method, model, batches, info, epochs):
+    """Trains on batches; returns the seconds it took."""
     print(f"{method}: {epochs} epochs")
     flag, rate = "lr", settings.lr
     if method == "finetune":
         flag = "lr" if settings.finetune_lr is None else "finetune_lr"
         rate = settings.finetune_lr or settings.lr / 10
-    in_batches = len(data) == 1
-    steps = len(data[0]) if in_batches else -(-len(data[0]) // settings.batch_size)
-    optimization.compile_model(
-        model, settings, epochs * steps, info.multi_label, lr=rate
-    )
+    steps = epochs * len(batches)
+    optimization.compile_model(model, settings, steps, info.multi_label, lr=rate)
     return optimization.fit(
         model,
-        *data,
+        batches,
         flag=flag,
         rate=getattr(settings, flag),
-        batch_size=None if in_batches else settings.batch_size,
         epochs=epochs,
         verbose=settings.verbose,
-        shuffle=not in_batches,  # batches shuffle themselves, by (seed, epoch)
+        shuffle=False,  # batches shuffle themselves, by (seed, epoch)
     )
 
 
@@ -231,7 +227,7 @@ def _row(settings, method, fitted_on, found, seconds, target, steps):
         "method": method,
         "fitted_on": fitted_on,
         "dataset": settings.dataset,
-        "classes": ",".join(settings.classes),
+        "classes": as_text(settings.classes),
         "train_split": settings.train_split,
         "train_examples": target.count,
         "eval_split": settings.eval_split,

@@ -7,6 +7,7 @@ import numpy as np
 from applications.common import data, scores
 from applications.common.models import predict_all
 from kfeedback import checks
+from kfeedback.datasets import ArrayDataset
 
 
 class Target:
@@ -46,6 +47,18 @@ class Target:
         count = self.count + self.test_info.num_examples
         seconds = time.time() - start
         print(f"embedded {count} images in {seconds:.1f} s")
+
+    def embedded_batches(self):
+        """The embeddings of the training split in the order of `batches`."""
+        found = self.train_embeddings
+        return ArrayDataset(
+            found.reshape(len(found), 1, 1, -1),  # as it takes images alone
+            self.train_labels,
+            self._settings.batch_size,
+            shuffle=True,
+            seed=self._settings.seed,
+            preprocess=lambda x: x.reshape(len(x), *found.shape[1:]),
+        )
 
     def batches(self):
         """The training split in an order of its own every epoch, from the first one."""

@@ -31,7 +31,7 @@ def test_mean_weights_are_those_of_the_kernels(stages, missing):
     ids=["one block", "four stages", "lrnet"],
 )
 def test_any_network_with_blocks_is_drawn(make, tmp_path):
-    batches = [(harness.random_images((8, 8, 3)), np.zeros(8, int))]
+    batches = [(harness.random_images((8, 8, 3), 3), np.zeros(3, int))]
     for path in clique_figures.draw_all(make(), tmp_path, batches):
         assert path.stat().st_size > 10_000
 

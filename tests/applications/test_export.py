@@ -8,9 +8,11 @@ import pytest
 
 import kfeedback
 from applications.common.bare_process import ask
+from applications.export import __main__ as export
 from applications.export.settings import Settings
 from applications.export.sources import load
-from kfeedback import datasets
+from kfeedback import datasets, weights
+from kfeedback.models.backbones import LeNet
 from tests.applications.command import run, run_alone, run_each
 from tests.serving.common import tiny
 
@@ -69,6 +71,32 @@ def test_weights_give_all_looks_where_they_are_told_apart():
     assert shape(looks, format="openvino", exit_threshold=0.9) == (None, 2, 10)
     assert shape(looks, format="openvino") == (None, 10)
     assert shape(plain, exit_threshold=1) == (None, 10)
+
+
+def test_files_are_cropped_as_in_the_run(tmp_path, monkeypatch):
+    flags = {"preprocessing": "scale", "center_crop": 0.875}
+    (tmp_path / "run.json").write_text(json.dumps({"flags": flags}))
+    model = LeNet(input_shape=(28, 28, 3))
+    model.save(tmp_path / "model.keras")
+    weights.save(model, tmp_path / "weights.h5")
+
+    def crop(**flags):
+        settings = Settings(output_dir=str(tmp_path), run=str(tmp_path), **flags)
+        written = []
+
+        def write(model, base_dir, version, **arguments):
+            written.append(arguments.get("crop_fraction"))
+            (tmp_path / "assets.extra").mkdir(exist_ok=True)
+            (tmp_path / "assets.extra" / "README.md").write_text("")
+            return tmp_path
+
+        monkeypatch.setattr(kfeedback.serving, "export", write)
+        export.main(settings)
+        return written[0]
+
+    assert crop() == crop(signatures=("image_bytes",)) == 0.875
+    assert crop(crop_fraction=0.5) == 0.5
+    assert crop(signatures=("early_exit",)) is None  # which `export` would refuse
 
 
 @pytest.mark.slow

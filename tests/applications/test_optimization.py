@@ -20,7 +20,7 @@ from kfeedback import CliqueNet, FeedbackConvLSTMNet
 from kfeedback.losses import TimestepLoss
 
 
-def _steps(factor):
+def _steps(factor, clip_norm=None):
     """What one training step adds to the kernels of the layers a and b."""
     keras.utils.set_random_seed(0)
     net = keras.Sequential(
@@ -31,7 +31,9 @@ def _steps(factor):
         ]
     )
     before = [keras.ops.convert_to_numpy(v) for v in net.trainable_variables]
-    optimizer = MultiplierSGD(0.1, momentum=0.9, multipliers={"b/": factor})
+    optimizer = MultiplierSGD(
+        0.1, momentum=0.9, multipliers={"b/": factor}, global_clipnorm=clip_norm
+    )
     net.compile(optimizer, "mse")
     images = np.random.default_rng(0).normal(size=(8, 3)).astype("float32")
     net.train_on_batch(images, np.ones((8, 2), "float32"))
@@ -39,9 +41,14 @@ def _steps(factor):
     return [new - old for new, old in zip(after, before, strict=True)]
 
 
+@pytest.mark.parametrize("clip_norm", [None, 0.05])
 @pytest.mark.parametrize("factor", [5.0, 0.1])
-def test_the_factor_scales_the_steps_of_its_variables_only(factor):
-    plain, scaled = _steps(1.0), _steps(factor)
+def test_the_factor_scales_the_steps_of_its_variables_only(factor, clip_norm):
+    """Also where the norm of the gradients is clipped, which it is no part of."""
+    plain, scaled = _steps(1.0, clip_norm), _steps(factor, clip_norm)
+    if clip_norm:
+        norm = math.sqrt(sum(np.square(step).sum() for step in plain))
+        assert norm == pytest.approx(0.1 * clip_norm, rel=1e-3)
     for index, expected in enumerate([1, 1, factor, factor]):
         assert np.any(plain[index])
         np.testing.assert_allclose(

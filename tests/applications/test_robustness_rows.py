@@ -3,11 +3,24 @@
 import csv
 
 import kfeedback
+from applications.robustness import sweep
 from kfeedback import attacks, corruptions, datasets
 from kfeedback.preprocessing import preprocess_input
 from tests.applications.command import run
 
 TAG = "lenet_mnist_bg_sample"
+
+
+def test_other_data_are_other_rows(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    assert sweep.place("x.npz", None) == str(tmp_path / "x.npz")
+    assert sweep.place("x.npz", "pictures") == str(folder / "x.npz")
+    assert sweep.place("/x.npz", "pictures") == "/x.npz"
+    assert sweep.place("./pictures", "elsewhere") == str(folder)
+    for name in ("cifar10", "voc/2007", "pictures"):  # of TFDS
+        assert sweep.place(name, "pictures") == name
 
 
 def test_rows_are_what_corruptions_and_attacks_do(tmp_path):

@@ -14,6 +14,15 @@ def test_a_row_never_continues_a_line(tmp_path, end):
     assert [line.split(",")[2] for line in lines] == ["number", "1", "2"]
 
 
+def test_other_columns_are_refused_before_the_work(tmp_path):
+    path = tmp_path / "rows.csv"
+    rows.check_columns(path, ("number", "text"))
+    rows.append_row(path, {"number": 1, "text": "a"})
+    with pytest.raises(ValueError, match="--csv must be a file with the columns date"):
+        rows.check_columns(path, ("number",), "csv")
+    rows.check_columns(None, ("number",))
+
+
 def test_a_machine_without_git_has_no_commit(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     assert machine.commit() == ""

@@ -101,10 +101,31 @@ def test_flags_become_typed_values():
         "--count=4 --share=0.25 --mode=center '--model_args={\"a\": [1]}' "
         "--sizes=0,1.5,20 --shape=8,8,3 --names=one,two --nodraw"
     )
+    settings = command_line.parse(Example, ['--names="maillot, tank suit",cat'])
+    assert settings.names == ("maillot, tank suit", "cat")
+    (line,) = shlex.split(settings.command_line())
+    assert command_line.parse(Example, [line]).names == settings.names
+    assert settings.command_line(also=("run",)) == settings.command_line()
     assert command_line.parse(Example, []).sizes == (1.0,)
     assert command_line.parse(Example, ["--sizes="]).sizes == ()
     with pytest.raises(dataclasses.FrozenInstanceError):
         settings.count = 5
+
+
+@pytest.mark.parametrize("on", ["", "=1", "=t", "=True"])
+@pytest.mark.parametrize("other", ["--lr", "stray", "--lr 0.5"])
+def test_traceback_is_parsed_also_where_other_flags_are_wrong(on, other, monkeypatch):
+    def main(settings):
+        raise AssertionError
+
+    argv = ["program", *other.split(), f"--traceback{on}"]
+    monkeypatch.setattr("sys.argv", argv)
+    with pytest.raises(ValueError, match="must be"):
+        command_line.launch(main, Example)
+    for off in ("--notraceback", "--traceback=0", "--traceback=maybe"):
+        monkeypatch.setattr("sys.argv", [*argv, off])
+        with pytest.raises(SystemExit):
+            command_line.launch(main, Example)
 
 
 BAD = {

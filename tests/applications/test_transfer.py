@@ -2,6 +2,7 @@ import csv
 import json
 import shutil
 import sys
+import types
 
 import keras
 import numpy as np
@@ -10,6 +11,8 @@ import pytest
 import kfeedback
 from applications.common import scores as scoring
 from applications.transfer import classifiers, figures, heads
+from applications.transfer.target import Target
+from kfeedback.datasets.arrays import epoch_plan
 from kfeedback.losses import TimestepLoss
 from kfeedback.models.backbones import LeNet
 from tests.applications.command import run, run_each
@@ -37,6 +40,27 @@ def _net(timesteps=2, classes=10, size=32):
 def _rows(path):
     with path.open() as file:
         return list(csv.DictReader(file))
+
+
+def test_the_head_sees_each_epoch_in_an_order_of_its_own(rng):
+    """That of the images: by (seed, epoch), wherever `fit` stands."""
+    embeddings = rng.normal(size=(10, 2, 3)).astype("float32")
+    target = types.SimpleNamespace(
+        train_embeddings=embeddings,
+        train_labels=np.arange(10),
+        _settings=types.SimpleNamespace(batch_size=4, seed=5),
+    )
+    batches = Target.embedded_batches(target)
+    assert len(batches) == 3
+    for epoch in range(3):
+        order = epoch_plan(10, 5, epoch)[0]
+        found = [batches.batch(epoch, index) for index in range(3)]
+        for got, wanted in zip(
+            map(np.concatenate, zip(*found, strict=True)),
+            (embeddings[order], order),
+            strict=True,
+        ):
+            np.testing.assert_array_equal(got, wanted)
 
 
 BAD = {

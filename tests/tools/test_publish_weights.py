@@ -3,6 +3,7 @@
 import hashlib
 import json
 
+import keras
 import numpy as np
 import pytest
 
@@ -138,6 +139,28 @@ def test_a_run_is_enough(tmp_path, monkeypatch, capsys):
     start = f"{100 * wrong.mean():.2f} % error at timestep 2 on the 50 images of the "
     assert row["about"]["score"].startswith(f"{start}test[:50] split, as stored")
     assert row["about"]["score"] in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "stored, start",
+    [
+        ({"flags": {"preprocessing": "standardize"}}, "--preprocessing must be one"),
+        ({"class_names": ["dog", "cat"]}, "--dataset must have the classes of --run"),
+    ],
+)
+def test_refuses_a_run_that_it_cannot_publish(stored, start, tmp_path):
+    """Its flags are those that the command line leaves out."""
+    (tmp_path / "run.json").write_text(json.dumps({"flags": {}} | stored))
+    flags = [f"--run={tmp_path}", "--tag=x", f"--folder={tmp_path}"]
+    if "class_names" in stored:
+        folder = tmp_path / "pictures" / "test"
+        for name in ("cat", "dog"):
+            (folder / name).mkdir(parents=True)
+            keras.utils.save_img(folder / name / "0.png", np.zeros((8, 8, 3)))
+        flags += [f"--dataset={folder.parent}", "--image_size=8"]
+    with pytest.raises(ValueError) as error:
+        publish_weights.main(parse(publish_weights.Settings, flags))
+    harness.assert_one_sentence(error.value, start)
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 
 from applications.train.checkpoints import Checkpoints
+from applications.train.distribution import Distribution
 from applications.train.loop import Loop
 from applications.train.progress import Progress
 from kfeedback.datasets import ArrayDataset, load_arrays
@@ -84,10 +85,7 @@ class Training(Loop):
         epoch = len(self.history)
         if self._at == (epoch, None):
             os.kill(os.getpid(), signal.SIGTERM)
-        images, labels = batches()(0)[0]
-        scores = self.model.evaluate(images, labels, return_dict=True, verbose=0)
-        check()
-        return scores
+        return Distribution().evaluate(self.model, batches()(0, BATCHES - 1), check)
 
     def after_batch(self, epoch, batch, logs):
         """As a loop, after what a test wants to happen there."""

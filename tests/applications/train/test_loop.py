@@ -1,6 +1,8 @@
 """A training that is broken off goes on as if nothing had happened."""
 
 import functools
+import os
+import signal
 
 import keras
 import numpy as np
@@ -75,6 +77,40 @@ def test_the_average_is_validated_and_saved_and_not_trained_on(tmp_path):
     for one, wanted in zip(trained(loop.model), seen[-1], strict=True):
         np.testing.assert_array_equal(one, wanted)
     assert np.abs(seen[-1][0] - means[-1][0]).max() > 1e-3
+
+
+def test_the_average_is_of_what_was_trained_also_when_it_thaws():
+    """As a frozen batch norm does when a run is saved."""
+    model = network()
+    model.get_layer("norm").trainable = False
+    model.compile(keras.optimizers.SGD(0.1, use_ema=True, ema_momentum=0.8), "mse")
+    trained = model.trainable_variables
+    model.optimizer.build(trained)
+    for _ in range(2):  # the average begins at the first step
+        model.train_on_batch(np.ones((2, 8, 8, 3)), np.zeros((2, 10)))
+    model.get_layer("norm").trainable = True
+    before = [np.array(v) for v in model.trainable_variables]
+    with averaged(model, trained):
+        kernel = np.array(trained[0])
+        norm = np.array(model.get_layer("norm").gamma)
+    for value, variable in zip(before, model.trainable_variables, strict=True):
+        np.testing.assert_array_equal(value, np.array(variable))
+    assert np.any(kernel != before[0]) and np.all(norm == 1)
+
+
+def test_a_signal_while_the_last_epoch_is_noted_ends_it(tmp_path):
+    def end(history):
+        if len(history) == EPOCHS:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    loop = Training(tmp_path, on_epoch=end)
+    with pytest.raises(Interruption) as caught:
+        loop.run()
+    assert caught.value.code == 143
+    again = Training(tmp_path)
+    again.restore(say=lambda text: None)
+    again.run()
+    assert again.history == loop.history
 
 
 FOUR = [(0, 1), (0, 4), (1, None), (2, 2)]

@@ -12,7 +12,14 @@ import numpy as np
 import pytest
 
 from kfeedback.datasets.arrays import epoch_plan
-from tests.applications.command import ENVIRONMENT, ROOT, run_code, run_each
+from tests.applications.command import (
+    ENVIRONMENT,
+    ROOT,
+    run,
+    run_alone,
+    run_code,
+    run_each,
+)
 
 FLAGS = (
     "--model=lenet",
@@ -220,6 +227,34 @@ def saved(folder):
         position = json.loads(text)["position"]
         return position["epoch"] + 1, position["batch"]
     return None
+
+
+@pytest.mark.slow
+def test_a_stop_in_the_validation_of_averages_under_jax():
+    """Where `evaluate` ends with the averages in what Keras holds of the model."""
+    pytest.importorskip("jax")
+    arguments = ["-n0", "tests/applications/train/test_loop.py", "-k", "validation"]
+    output = run_alone("pytest", "-q", *arguments, KERAS_BACKEND="jax")
+    assert "1 passed" in output
+
+
+@pytest.mark.slow
+def test_averages_are_saved_of_a_network_whose_batch_norms_were_frozen(tmp_path):
+    output = run(
+        "applications.train",
+        "--model=vgg_small",
+        '--model_args={"width": 0.5}',
+        "--init_from=vgg_small_cifar10",
+        "--dataset=synthetic",
+        "--train_split=train[:32]",
+        "--eval_split=test[:16]",
+        "--batch_size=16",
+        "--epochs=1",
+        "--freeze_batch_norm",
+        "--ema=0.5",
+        f"--output_dir={tmp_path}",
+    )
+    assert "error at timestep 1" in output and (tmp_path / "weights.h5").is_file()
 
 
 def test_orders_are_those_of_seed_and_epoch_in_any_process():

@@ -98,6 +98,22 @@ def test_a_run_goes_on_in_the_precision_in_which_it_began(tmp_path):
         again.require_policy("float32")
 
 
+def test_a_run_goes_on_under_the_backend_under_which_it_began(tmp_path):
+    """Another one would find no checkpoint, and start anew."""
+    run = Run(settings(tmp_path))
+    run.require_backend("tensorflow")
+    run.write()
+    (tmp_path / "checkpoints").mkdir()
+    Run(settings(tmp_path)).require_backend("tensorflow")
+    with pytest.raises(ValueError, match="KERAS_BACKEND must be tensorflow, as"):
+        Run(settings(tmp_path)).require_backend("jax")
+    path = tmp_path / "run.json"
+    about = json.loads(path.read_text())
+    del about["backend"]  # a run of an earlier version
+    path.write_text(json.dumps(about))
+    Run(settings(tmp_path)).require_backend("jax")
+
+
 def test_class_names_that_no_weights_file_can_hold():
     said = []
     about = {"classes": 2, "class_names": ["a", "b"]}
