@@ -93,11 +93,17 @@ class TimestepMetric(keras.metrics.Metric):
 
 def _copy(metric):
     """A metric with a state of its own."""
+    if type(metric) is keras.metrics.MeanMetricWrapper:
+        # A config has a function's name alone, which Keras may have for another one.
+        found = keras.metrics.MeanMetricWrapper(
+            metric._fn, name=metric.name, dtype=metric.dtype, **metric._fn_kwargs
+        )
+        return _as_good(found, metric)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Keras warns of a lambda
             found = type(metric).from_config(metric.get_config())
-    except Exception as error:  # such as for a function that Keras cannot write
+    except Exception as error:  # a metric of somebody's own raises whatever it likes
         if getattr(metric, "_has_timestep", False):
             raise ValueError(
                 "metric must be another one for each timestep where its config makes "
@@ -105,6 +111,11 @@ def _copy(metric):
             ) from error
         metric._has_timestep = True
         return metric
+    return _as_good(found, metric)
+
+
+def _as_good(found, metric):
+    """`found`, of which callbacks know what is better, as of `metric`."""
     if hasattr(metric, "_direction"):
         found._direction = metric._direction
     return found

@@ -289,8 +289,31 @@ def test_one_metric_serves_several_timesteps():
     )
 
 
+def test_a_copy_has_the_function_that_was_given():
+    """Not one of Keras of the same name."""
+
+    def categorical_accuracy(y, x):
+        return x[:, 0]
+
+    for function in (categorical_accuracy, lambda y, x: x[:, 0]):
+        metric = keras.metrics.MeanMetricWrapper(function, name="own")
+        for step in range(STEPS):
+            one = TimestepMetric(metric, step)
+            one.update_state(ONE_HOT, PREDICTIONS)
+            wanted = PREDICTIONS[:, step, 0].mean()
+            np.testing.assert_allclose(float(one.result()), wanted, rtol=1e-5)
+
+
 def test_a_metric_without_a_copy_serves_one_timestep():
-    metric = keras.metrics.MeanMetricWrapper(lambda y, x: x[:, 0], name="own")
+    class Own(keras.metrics.Mean):
+        def __init__(self, column):
+            super().__init__(name="own")
+            self.column = column
+
+        def update_state(self, y_true, y_pred, sample_weight=None):
+            return super().update_state(y_pred[:, self.column])
+
+    metric = Own(0)
     one = TimestepMetric(metric, 1)
     one.update_state(SPARSE, PREDICTIONS)
     wanted = PREDICTIONS[:, 1, 0].mean()

@@ -26,7 +26,8 @@ def _load_run(settings):
     model = load_model("run", folder / "model.keras")
     known = {"preprocessing": mode, "class_names": run["class_names"] or None}
     # Of files alone; images that are decoded are of the model's size already.
-    if "image_bytes" in (settings.signatures or ["image_bytes"]):
+    has_files = model.input_shape[-1] in (1, 3)
+    if has_files and "image_bytes" in (settings.signatures or ["image_bytes"]):
         known["crop_fraction"] = run["flags"].get("center_crop")
     return model, {**known, "card": weights.card(folder / "weights.h5")}
 

@@ -163,7 +163,6 @@ def _is_known(operation):
 def _ends_in_it(model, node):
     """Whether what a layer gives is its `activation` of what it gives without it."""
     operation = node.operation
-    values, weights = graph.random_trial(node.input_tensors, [operation])
 
     def run(linear=()):
         return graph.rerun(
@@ -171,6 +170,7 @@ def _ends_in_it(model, node):
         )
 
     try:
+        values, weights = graph.random_trial(node.input_tensors, [operation])
         with keras.StatelessScope(state_mapping=weights):
             pair = run(), _attribute(operation)(run([operation]))
         found, wanted = (ops.convert_to_numpy(ops.cast(x, "float32")) for x in pair)

@@ -24,10 +24,7 @@ def random_trial(tensors, operations):
     """
     random = np.random.default_rng(0)
     inputs = {
-        x: ops.cast(
-            random.normal(0, 3, [x.shape[0] or _ROWS, *_sides(x.shape)]), x.dtype
-        )
-        for x in tensors
+        x: ops.cast(random.normal(0, 3, _sides(x.shape)), x.dtype) for x in tensors
     }
     different = {id(operation): operation for operation in operations}
     variables = {
@@ -44,7 +41,8 @@ def random_trial(tensors, operations):
 
 
 def _sides(shape):
-    return [n or _SIDE for n in shape[1:]]
+    """Sides of a value, with more than one row also where a model takes one."""
+    return [n or _SIDE if i else _ROWS for i, n in enumerate(shape)]
 
 
 def _moderate(random, shape):

@@ -127,6 +127,9 @@ def test_vgg16_ends_in_float32_and_has_its_size_without_a_top():
     assert model.output.dtype == "float32"
     assert model.layers[-1].name == "predictions"
     assert VGG16(include_top=False).input_shape == (None, 224, 224, 3)
+    pair = keras.Input((32, 16, 3)), keras.Input((32, 16, 3))
+    both = keras.layers.Concatenate(axis=2)(pair)
+    assert len(VGG16(input_tensor=both, classes=3).inputs) == 2
 
 
 def test_a_weights_file_gives_the_same_model(tmp_path):

@@ -54,6 +54,15 @@ def test_a_mean_of_scores_is_no_probability(make, classes, side, kind):
     assert posterior_kind(model) == kind
 
 
+@pytest.mark.parametrize("features", [55, 120, 2048])
+def test_one_image_at_a_time_is_enough(features):
+    """By one number a sigmoid would look like a softmax of one class."""
+    for classes, kind in ((1, "sigmoid"), (2, "sigmoid"), (3, "softmax")):
+        x = keras.Input((features,), batch_size=1)
+        model = keras.Model(x, layers.Dense(classes, activation=kind)(x))
+        assert posterior_kind(model) == kind
+
+
 def test_a_softmax_of_ones_own_is_fed_back_as_it_is():
     """Not a softmax of the softmax."""
     plain, own = small(), small(activation=softmax)

@@ -41,8 +41,8 @@ def VGG16(
     Returns:
         a functional `keras.Model`, `(B, H, W, C)` to `(B, classes)`.
 
-    Departures from Keras: `weights` are `None` by default, and the last layer is in
-    float32 under every dtype policy.
+    Departures from Keras: `weights` are `None` by default, the last layer is in float32
+    under every dtype policy, and without a top `input_shape` has the same default.
 
     Reference:
         Simonyan and Zisserman, Very deep convolutional networks for large-scale
@@ -59,4 +59,4 @@ def VGG16(
     theirs, mine = model.get_layer("predictions"), build.classifier_layer()
     outputs = mine(theirs.input)
     mine.set_weights(theirs.get_weights())
-    return make_model(model.inputs[0], outputs, name)
+    return make_model(theirs.input, outputs, name)
