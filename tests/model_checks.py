@@ -10,12 +10,8 @@ A model family tests itself in one call, and a failure names the check:
 All of it runs under the TensorFlow and the JAX backend.
 """
 
-import atexit
 import dataclasses
-import json
 import pathlib
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable
 
@@ -37,57 +33,30 @@ from tests.harness import (
     run_checks,
     to_numpy,
 )
+from tests.line_process import LineProcess
 
 # --- Another process -----------------------------------------------------------------
 
 
-class _FreshProcess:
-    """One other Python process that reloads models, started when first needed."""
-
-    def __init__(self):
-        self.process = None
-
-    def predict(self, model, arrays):
-        """What a saved copy of `model` gives there for `arrays`."""
-        with tempfile.TemporaryDirectory() as folder:
-            folder = pathlib.Path(folder)
-            request = {
-                "model": str(folder / "model.keras"),
-                "inputs": str(folder / "inputs.npz"),
-                "outputs": str(folder / "outputs.npz"),
-            }
-            model.save(request["model"])
-            named = {f"input_{i:03}": array for i, array in enumerate(arrays)}
-            np.savez(request["inputs"], **named)
-            reply = self._ask(request)
-            assert reply["ok"], f"a fresh process cannot load it:\n{reply['error']}"
-            with np.load(request["outputs"]) as file:
-                return file["arr_0"]
-
-    def _ask(self, request):
-        if self.process is None:
-            # It inherits KERAS_BACKEND and the working directory with the package.
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", fresh_process.__name__],
-                cwd=pathlib.Path(__file__).parents[1],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                text=True,
-            )
-            atexit.register(self.stop)
-        self.process.stdin.write(json.dumps(request) + "\n")
-        self.process.stdin.flush()
-        for line in self.process.stdout:
-            if line.startswith(fresh_process.PREFIX):
-                return json.loads(line.removeprefix(fresh_process.PREFIX))
-        raise AssertionError("the fresh process died; its error is on stderr")
-
-    def stop(self):
-        self.process.stdin.close()
-        self.process.wait(timeout=30)
+_fresh_process = LineProcess(fresh_process)
 
 
-in_fresh_process = _FreshProcess()
+def predict_in_fresh_process(model, arrays):
+    """What a saved copy of `model` gives in another process for `arrays`."""
+    with tempfile.TemporaryDirectory() as folder:
+        folder = pathlib.Path(folder)
+        request = {
+            "model": str(folder / "model.keras"),
+            "inputs": str(folder / "inputs.npz"),
+            "outputs": str(folder / "outputs.npz"),
+        }
+        model.save(request["model"])
+        named = {f"input_{i:03}": array for i, array in enumerate(arrays)}
+        np.savez(request["inputs"], **named)
+        reply = _fresh_process.ask(request)
+        assert reply["ok"], f"a fresh process cannot load it:\n{reply['error']}"
+        with np.load(request["outputs"]) as file:
+            return file["arr_0"]
 
 
 # --- The checks ----------------------------------------------------------------------
@@ -186,7 +155,7 @@ def _model_second_call(case):
 def _model_fresh_process(case):
     for sequences in (True, False):
         model = case.build(2, sequences)
-        reloaded = in_fresh_process.predict(model, [case.images])
+        reloaded = predict_in_fresh_process(model, [case.images])
         assert_bit_equal(reloaded, case.predict(model), "reloaded elsewhere")
 
 

@@ -174,10 +174,19 @@ def _ends_in_it(model, node):
         with keras.StatelessScope(state_mapping=weights):
             pair = run(), _attribute(operation)(run([operation]))
         found, wanted = (ops.convert_to_numpy(ops.cast(x, "float32")) for x in pair)
-    except Exception:  # a layer of somebody's own raises whatever it likes
+    except Exception as error:  # a layer of somebody's own raises whatever it likes
+        _say_untried(node, error)
         return False
     return found.shape == wanted.shape and bool(
         np.abs(found - wanted).max() <= _PRECISION * np.abs(found).max()
+    )
+
+
+def _say_untried(node, error):
+    warnings.warn(
+        f"'{node.operation.name}' counts as no ReLU: it could not be tried on "
+        f"numbers ({type(error).__name__}: {error}).",
+        stacklevel=3,
     )
 
 
@@ -218,11 +227,7 @@ def _acts_as_relu(function, node):
         y = function(ops.cast(x, node.outputs[0].dtype))
         y = ops.convert_to_numpy(ops.cast(y, "float32"))
     except Exception as error:  # a layer of somebody's own raises whatever it likes
-        warnings.warn(
-            f"'{node.operation.name}' counts as no ReLU: it could not be tried on "
-            f"numbers ({type(error).__name__}: {error}).",
-            stacklevel=2,
-        )
+        _say_untried(node, error)
         return False
     if y.shape != x.shape:
         return False
