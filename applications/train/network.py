@@ -27,6 +27,7 @@ def build(settings, info):
         weights.check_weights(init)
     if settings.starts_from_model:
         network = load_model("init_from", init)
+        _check_precision(network, settings)
         init = None  # nothing is left to load
     else:
         network = _feedforward(settings, info)
@@ -60,6 +61,20 @@ def build(settings, info):
     if of_feedback:
         _named("init_from", registry.load_weights, model, init)
     return model
+
+
+def _check_precision(network, settings):
+    """Refuses another precision than that of a saved model, which keeps its own."""
+    own = (x for x in graph.all_layers(network) if not isinstance(x, keras.Model))
+    found = {layer.compute_dtype for layer in own if layer.weights}
+    found = found - {"float32"} or {"float32"}
+    wanted = keras.config.dtype_policy().compute_dtype
+    if found != {wanted}:
+        raise ValueError(
+            f"--mixed_precision must be that of --init_from={settings.init_from}, "
+            f"which computes in {', '.join(sorted(found))}, got "
+            f"{settings.mixed_precision}, which is {wanted} here."
+        )
 
 
 def _feedforward(settings, info):

@@ -35,9 +35,8 @@ train() { # experiment, flags
   "$PYTHON" -m applications.train --init_from="$TEN" --dataset="$IMAGENETTE" \
     --image_size=112 --preprocessing=caffe --train_split="$TRAIN_SPLIT" \
     --eval_split="$EVAL_SPLIT" --epochs="$EPOCHS" --batch_size=64 --seed="$seed" \
-    --schedule=one_cycle --flip --random_crop=0.35,1 --mixed_precision=auto \
-    --validation_freq=0 --verbose=2 --results="$CSV" --experiment="$name" \
-    --output_dir="$RUNS/$name-$seed" "$@"
+    --schedule=one_cycle --flip --random_crop=0.35,1 --validation_freq=0 --verbose=2 \
+    --results="$CSV" --experiment="$name" --output_dir="$RUNS/$name-$seed" "$@"
 }
 
 if [ "${TUNE:-}" ]; then
@@ -64,18 +63,15 @@ for name in ft ft2lr lrnet crcn; do
     names+=("$name")
   done
 done
-if [ ! -f "$RESULTS/imagenette_robustness.csv" ]; then
-  "$PYTHON" -m applications.robustness \
-    --runs="$(IFS=,; echo "${runs[*]}")" --names="$(IFS=,; echo "${names[*]}")" \
-    --noise=10,20,30,40,50 --occlusion=0.1,0.2,0.3 --eval_split="$EVAL_SPLIT" \
-    --results="$RESULTS/imagenette_robustness.csv" --output_dir="$RUNS/robustness"
-  cp "$RUNS/robustness/robustness.png" "$RESULTS/imagenette_robustness.png"
-fi
-if [ ! -f "$RESULTS/imagenette_early_exit.csv" ]; then
-  for seed in $SEEDS; do
-    for name in lrnet crcn; do
-      "$PYTHON" -m applications.evaluate --run="$RUNS/$name-$seed" --early_exit \
-        --exit_results="$RESULTS/imagenette_early_exit.csv"
-    done
+"$PYTHON" -m applications.robustness \
+  --runs="$(IFS=,; echo "${runs[*]}")" --names="$(IFS=,; echo "${names[*]}")" \
+  --noise=10,20,30,40,50 --occlusion=0.1,0.2,0.3 --eval_split="$EVAL_SPLIT" \
+  --results="$RESULTS/imagenette_robustness.csv" --output_dir="$RUNS/robustness"
+cp "$RUNS/robustness/robustness.png" "$RESULTS/imagenette_robustness.png"
+for seed in $SEEDS; do
+  for name in lrnet crcn; do
+    if grep -qs ",$name-$seed," "$RESULTS/imagenette_early_exit.csv"; then continue; fi
+    "$PYTHON" -m applications.evaluate --run="$RUNS/$name-$seed" --early_exit \
+      --exit_results="$RESULTS/imagenette_early_exit.csv"
   done
-fi
+done

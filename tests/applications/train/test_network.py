@@ -1,17 +1,33 @@
+import contextlib
+
+import keras
 import numpy as np
 import pytest
 
 import kfeedback
 from applications.common import command_line
+from applications.common.optimization import precision_policy
 from applications.train.network import build
 from applications.train.settings import Settings
 from kfeedback import datasets
 from tests import harness
 
 
+@contextlib.contextmanager
+def policy(mixed_precision):
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(precision_policy(mixed_precision))
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
 def build_from(init, *flags):
     *_, info = datasets.load_arrays("mnist_background_images_sample", "test[:1]")
-    flags = ["--model=lrnet", "--backbone=lenet", f"--init_from={init}", *flags]
+    flags = ["--model=lrnet", f"--init_from={init}", *flags]
+    if not str(init).endswith(".keras"):
+        flags.append("--backbone=lenet")
     return build(command_line.parse(Settings, [*flags, "--output_dir=any"]), info)
 
 
@@ -50,3 +66,16 @@ def test_weights_with_feedback_go_on_and_those_of_another_network_are_named():
     harness.assert_bit_equal(looks[:, -1], last, "posteriors")
     with pytest.raises(ValueError, match=r"^--init_from must suit the network: "):
         build_from("lr_lnin_2_cifar10")
+
+
+@pytest.mark.parametrize("saved, wanted", [("none", "bfloat16"), ("bfloat16", "none")])
+def test_a_saved_model_keeps_its_precision(saved, wanted, tmp_path):
+    """Keras gives each layer the policy that it was saved with, not that of today."""
+    path = tmp_path / "mine.keras"
+    with policy(saved):
+        kfeedback.load_pretrained("lenet_mnist_bg_sample").save(path)
+        build_from(path, f"--mixed_precision={saved}")
+    with policy(wanted), pytest.raises(ValueError) as error:
+        build_from(path, f"--mixed_precision={wanted}")
+    start = f"--mixed_precision must be that of --init_from={path}, which computes in"
+    harness.assert_one_sentence(error.value, start)
