@@ -16,7 +16,7 @@ GFLOP/s are 2 · multiply-adds · images/s; a training step counts as three forw
 import sys
 
 from applications.common.command_line import launch
-from applications.common.rows import align, append_row, check_columns
+from applications.common.rows import align, append_rows, check_columns
 from tools.costs import COLUMNS, MODES, SPEED, Settings, measure
 
 
@@ -83,20 +83,19 @@ def _number(value, template):
     return "-" if value == "" else template.format(value)
 
 
-def append_rows(path, rows):
-    """Adds the rows of `measure` to a CSV file."""
-    for row in rows:
-        floats = {n: f"{v:.5g}" for n, v in row.items() if isinstance(v, float)}
-        append_row(path, row | floats, "csv")
-
-
 def main(settings):
     """Measures, prints the table, adds to the CSV."""
     check_columns(settings.csv, COLUMNS, "csv")
     rows = measure(settings, lambda line: print(line, file=sys.stderr, flush=True))
     print(report(rows))
-    if settings.csv:
-        append_rows(settings.csv, rows)
+    append_rows(
+        settings.csv,
+        [
+            {k: f"{v:.5g}" if isinstance(v, float) else v for k, v in row.items()}
+            for row in rows
+        ],
+        "csv",
+    )
 
 
 if __name__ == "__main__":

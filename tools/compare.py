@@ -24,7 +24,7 @@ import numpy as np
 from applications.common import machine
 from applications.common.command_line import launch
 from applications.common.multiply_adds import count_multiply_adds
-from applications.common.rows import align, append_row, check_columns
+from applications.common.rows import align, append_rows, check_columns
 from applications.common.settings import as_text, field
 from tools import timing
 from tools.costs import FORWARDS, Timed
@@ -32,7 +32,7 @@ from tools.engines import ENGINES, PRECISIONS, in_precision
 from tools.factories import find_factory
 
 COLUMNS = ("mode", "precision", "engine", "images_per_s", "best_images_per_s", "share")
-COLUMNS += ("to_peer", "model", "kwargs", "batch_size", "backend", "repeats", "commit")
+COLUMNS += ("to_peer", "model", "kwargs", "batch_size", "backend", "repeats")
 COLUMNS += ("hardware",)
 
 
@@ -77,8 +77,7 @@ def main(settings):
     cells = [[*rows[0]][:7], *([str(v) for v in row.values()][:7] for row in rows)]
     print(f"{machine.hardware()}, {settings.model}, batch {settings.batch_size}")
     print("\n".join(align(cells)))
-    for row in rows if settings.csv else ():
-        append_row(settings.csv, row, "csv")
+    append_rows(settings.csv, rows, "csv")
 
 
 def build(settings, precision):
@@ -182,7 +181,6 @@ def _rows(settings, times, reached, work):
             "batch_size": settings.batch_size,
             "backend": keras.backend.backend(),
             "repeats": settings.repeats,
-            "commit": machine.commit(),
             "hardware": machine.hardware(),
         }
         rows.append(row)

@@ -55,14 +55,6 @@ class Measured(Base):
     mode: tuple[str, ...] = field(MODES, "What to time.", choices=MODES)
     csv: str | None = field(None, "File that gets the rows.")
 
-    def check(self):
-        """Refuses a file in no folder."""
-        super().check()
-        if self.csv and not pathlib.Path(self.csv).parent.is_dir():
-            raise ValueError(
-                f"--csv must be a file in a folder that exists, got {self.csv!r}."
-            )
-
 
 @dataclasses.dataclass(frozen=True)
 class Timed(Measured):

@@ -16,7 +16,7 @@ from applications.common import data, machine, published, scores
 from applications.common.command_line import launch
 from applications.common.data import Data
 from applications.common.models import check_class_names, check_images, predict_all
-from applications.common.rows import append_row, check_columns, format_table
+from applications.common.rows import append_rows, check_columns, format_table
 from applications.common.settings import changed, field
 from tools.engines import ENGINES, PRECISIONS, in_precision
 
@@ -81,8 +81,7 @@ def main(settings):
             f"{', '.join(settings.engines)}."
         )
     print(format_table([dict([*row.items()][:3]) for row in rows]))
-    for row in rows if settings.csv else ():
-        append_row(settings.csv, row, "csv")
+    append_rows(settings.csv, rows, "csv")
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ import numpy as np
 
 from applications.common.command_line import launch
 from applications.common.machine import hardware
-from applications.common.rows import append_row, check_columns
+from applications.common.rows import append_rows, check_columns
 from applications.common.settings import Settings as Base
 from applications.common.settings import field
 from kfeedback.backend import compile_function, value_and_gradient
@@ -87,8 +87,7 @@ def main(settings):
             f"{clock}: forward and input gradient {plainly[n]:.2f} s, one iteration "
             f"{iteration[n]:.2f} s, ratio {iteration[n] / plainly[n]:.2f}"
         )
-    if settings.csv:
-        append_row(settings.csv, row | {"hardware": hardware()}, "csv")
+    append_rows(settings.csv, [row | {"hardware": hardware()}], "csv")
 
 
 def _network(name):

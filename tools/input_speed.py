@@ -25,7 +25,7 @@ import keras
 from applications.common import data, optimization
 from applications.common.command_line import launch
 from applications.common.machine import hardware
-from applications.common.rows import append_row, check_columns
+from applications.common.rows import append_rows, check_columns
 from applications.common.settings import changed, field
 from applications.train.checkpoints import Checkpoints
 from applications.train.network import build, with_timesteps
@@ -112,9 +112,8 @@ def main(settings):
         f"a checkpoint takes {seconds:.2f} s, {share:.2%} of the time at one every "
         f"{settings.save_minutes:g} minutes"
     )
-    if settings.csv:
-        flags = settings.command_line(also=("config",))
-        append_row(settings.csv, row | {"hardware": hardware(), "flags": flags}, "csv")
+    row |= {"hardware": hardware(), "flags": settings.command_line(also=("config",))}
+    append_rows(settings.csv, [row], "csv")
 
 
 def _save_seconds(model, repeats):

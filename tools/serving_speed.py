@@ -19,7 +19,7 @@ import tensorflow as tf
 import kfeedback
 from applications.common.command_line import launch
 from applications.common.machine import hardware
-from applications.common.rows import append_row, check_columns, format_table
+from applications.common.rows import append_rows, check_columns, format_table
 from applications.common.settings import Settings as Base
 from applications.common.settings import as_text, field
 from tools.factories import find_factory
@@ -77,8 +77,7 @@ def main(settings):
     row["machine_conv_gflops"] = f"{machine_conv_gflops():.0f}"
     row["hardware"] = hardware()
     print(format_table([row]))
-    if settings.csv:
-        append_row(settings.csv, row, "csv")
+    append_rows(settings.csv, [row], "csv")
 
 
 def _served(model, folder, batches, jit_compile=False):

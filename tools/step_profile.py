@@ -17,7 +17,7 @@ import numpy as np
 
 from applications.common import machine
 from applications.common.command_line import launch
-from applications.common.rows import align, append_row, check_columns
+from applications.common.rows import align, append_rows, check_columns
 from applications.common.settings import as_text, field
 from tools import timing
 from tools.compare import PRECISIONS, build
@@ -40,7 +40,7 @@ KINDS = {
 }
 OTHER = "other operations"
 COLUMNS = ("mode", "precision", "kind", "ms", "share", "model", "kwargs", "batch_size")
-COLUMNS += ("steps", "commit", "hardware")
+COLUMNS += ("steps", "hardware")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,8 +115,7 @@ def main(settings):
     shown = [[*rows[0]][:5], *([str(v) for v in row.values()][:5] for row in rows)]
     print(f"{machine.hardware()}, {settings.model}, batch {settings.batch_size}")
     print("\n".join(align(shown)))
-    for row in rows if settings.csv else ():
-        append_row(settings.csv, row, "csv")
+    append_rows(settings.csv, rows, "csv")
 
 
 def _call(mode, model, images):
@@ -143,7 +142,6 @@ def _rows(settings, mode, precision, times):
             "kwargs": as_text(settings.kwargs),
             "batch_size": settings.batch_size,
             "steps": settings.steps,
-            "commit": machine.commit(),
             "hardware": machine.hardware(),
         }
         for name, milliseconds in kinds.most_common()

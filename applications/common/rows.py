@@ -1,41 +1,67 @@
 """Rows of results: CSV files, and tables to print."""
 
+import contextlib
 import csv
 import datetime
+import errno
+import io
+import os
 import pathlib
 
 from applications.common import machine
+from applications.common.locks import lock
 
 
-def open_rows(path, row, flag="results"):
-    """Opens a CSV file to add rows like `row`; refuses one with other columns.
+@contextlib.contextmanager
+def _opened(path, columns, flag):
+    """A CSV file with these columns to add text to, which no other process has.
 
-    A last line without an end, as of an editor or of a full disk, gets one.
+    A last line without an end, as of an editor, gets one.
     """
     path = pathlib.Path(path)
-    columns = list({"date": "", "commit": ""} | row)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("a+", newline="", encoding="utf-8")
-        file.seek(0)
-        found = next(csv.reader(file), None)
-        file.seek(0)
-        ends = file.read()[-1:] in ("", "\n", "\r")
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(
-            f"--{flag} must be a CSV file that can be written, got {path} ({error})."
-        ) from error
-    writer = csv.DictWriter(file, fieldnames=columns, lineterminator="\n")
-    if found is None:
-        writer.writeheader()
-    elif found != columns:
-        raise ValueError(
-            f"--{flag} must be a file with the columns {', '.join(columns)}, got "
-            f"{path} with {', '.join(found)}."
-        )
-    if not ends:
-        file.write("\n")
-    return file, writer
+    with contextlib.ExitStack() as opened:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = opened.enter_context(path.open("a+b", buffering=0))
+            lock(file)
+            file.seek(0)
+            text = file.read().decode("utf-8")
+            found = list(csv.reader(io.StringIO(text, newline=""), strict=True))
+        except (OSError, UnicodeDecodeError, csv.Error) as error:
+            raise ValueError(
+                f"--{flag} must be a CSV file that can be written, got {path} "
+                f"({error})."
+            ) from error
+        if not found:
+            _add(file, [columns])
+        elif found[0] != columns:
+            raise ValueError(
+                f"--{flag} must be a file with the columns {', '.join(columns)}, got "
+                f"{path} with {', '.join(found[0])}."
+            )
+        elif text[-1] not in "\r\n":
+            if len(found[-1]) < len(columns):
+                raise ValueError(
+                    f"--{flag} must be a file of whole rows, got {path}, whose last "
+                    "row is cut off."
+                )
+            file.write(b"\n")
+        yield file
+
+
+def _add(file, lines):
+    """Adds lines of cells to an open file: all of them or, on a full disk, none."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(lines)
+    data = text.getvalue().encode("utf-8")
+    end = file.seek(0, io.SEEK_END)
+    if file.write(data) < len(data):
+        file.truncate(end)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), file.name)
+
+
+def _columns(names):
+    return list(dict.fromkeys(("date", "commit", *names)))
 
 
 def check_columns(path, columns, flag="results"):
@@ -43,19 +69,29 @@ def check_columns(path, columns, flag="results"):
 
     Args:
         path: of the CSV file, which is begun if there is none; or `None`.
-        columns: names, all but date and commit.
+        columns: names; date and commit come first, listed or not.
         flag: that names the file.
     """
     if path:
-        open_rows(path, dict.fromkeys(columns), flag)[0].close()
+        with _opened(path, _columns(columns), flag):
+            pass
 
 
-def append_row(path, row, flag="results"):
-    """Adds a row, and date and commit, to a CSV file, which a flag names."""
-    file, writer = open_rows(path, row, flag)
-    with file:
-        today = datetime.date.today().isoformat()
-        writer.writerow({"date": today, "commit": machine.commit(), **row})
+def append_rows(path, rows, flag="results"):
+    """Adds rows, with date and commit, to a CSV file: all of them or none.
+
+    Args:
+        path: of the file, to which other processes may add as well; `None`: nowhere.
+        rows: list of dicts of equal keys.
+        flag: that names the file.
+    """
+    if not path:
+        return
+    today = datetime.date.today().isoformat()
+    columns = _columns(rows[0])
+    with _opened(path, columns, flag) as file:
+        about = {"date": today, "commit": machine.commit()}
+        _add(file, [[(about | row)[name] for name in columns] for row in rows])
 
 
 def write_rows(path, rows):

@@ -78,10 +78,9 @@ def main(settings):
             print(f"wrote {path}")
     if settings.early_exit:
         row = leave_early(settings, folder, model, (test, posteriors, labels))
-        if settings.exit_results:
-            row = {"run": name, "dataset": settings.dataset, "model": model.name} | row
-            row |= {"hardware": machine.hardware()}
-            rows.append_row(settings.exit_results, row, "exit_results")
+        row = {"run": name, "dataset": settings.dataset, "model": model.name} | row
+        row |= {"hardware": machine.hardware()}
+        rows.append_rows(settings.exit_results, [row], "exit_results")
 
 
 def load(settings):

@@ -92,7 +92,7 @@ def main(settings):
         if scenes:
             one.add_collages(*scenes)
         lines.append(_line(settings, about, name, one))
-        rows.append_row(results, lines[-1])
+    rows.append_rows(results, lines)
     print(f"{settings.dataset}, {settings.eval_split}: {about['targets']} targets")
     print(rows.format_table([{k: x[k] for k in ("method", *_SHOWN)} for x in lines]))
     if shown:

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from applications.common import machine, scores
-from applications.common.rows import append_row, check_columns
+from applications.common.rows import append_rows, check_columns
 from applications.common.settings import as_text
 from applications.robustness.settings import ATTACKS
 from kfeedback import corruptions
@@ -123,7 +123,7 @@ class Sweep:
         if task[0] != CLEAN:
             clean = float(self._find(entry, CLEAN, 0, "")["accuracy"])
         row = self._row(entry, *task, accuracy, clean - accuracy)
-        append_row(self._results, row)
+        append_rows(self._results, [row])
         self._known[_identity(row)] = {k: str(value) for k, value in row.items()}
 
     def _find(self, entry, name, severity, seed):

@@ -107,8 +107,7 @@ def _train(settings, devices, run, say):
             )
             network.save(run.folder / "model.keras")
             weights.save(network, run.folder / "weights.h5", **about)
-    if results:
-        rows.append_row(results, _row(settings, errors, loop.seconds, test_info))
+    rows.append_rows(results, [_row(settings, errors, loop.seconds, test_info)])
     if devices.is_chief:  # finished only when all is written, the row too
         run.write(errors=errors)
     _say(errors, say)

@@ -8,12 +8,8 @@ import os
 import pathlib
 
 from applications.common import machine, runs
+from applications.common.locks import lock
 from kfeedback import renamed
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None
 
 FREE = {"output_dir", "config", "verbose", "traceback", "keep"}
 FREE |= {"save_minutes", "save_batches", "wait_minutes"}
@@ -72,23 +68,20 @@ class Run:
         """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            lock = (self.folder / ".lock").open("a")
+            claim = (self.folder / ".lock").open("a")
         except OSError as error:
             raise ValueError(
                 "--output_dir must be a folder that can be written, got "
                 f"{self.folder} ({error.strerror})."
             ) from error
-        with lock:
+        with claim:
             try:
-                if fcntl is not None:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                lock(claim, wait=False)
             except BlockingIOError as error:
                 raise ValueError(
                     "--output_dir must be a folder that no other process trains in, "
                     f"got {self.folder}."
                 ) from error
-            except OSError:
-                pass  # a file system without locks
             yield
 
     def require_policy(self, policy):

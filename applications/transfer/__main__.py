@@ -58,12 +58,13 @@ def main(settings):
     rows.check_columns(results_file, columns)
 
     target.embed(embedder)
-    results = {}
+    results, lines = {}, []
     for method, fitted_on, found, seconds in _transfers(settings, fits, source, target):
         found = _measured(found, target)
         results[method, fitted_on] = found
         line = _row(settings, method, fitted_on, found, seconds, target, steps)
-        rows.append_row(results_file, line)
+        lines.append(line)
+    rows.append_rows(results_file, lines)
     _report(results, target)
     if settings.figures:
         title = (

@@ -28,8 +28,3 @@ def test_every_stage_of_a_family_and_imports_alone(tmp_path, capsys):
     # Keras with TensorFlow takes seconds, a step of LeNet no time at all.
     assert float(lenet["keras"]) > float(lenet["second_training_step"])
     assert "first_prediction" in capsys.readouterr().out
-
-
-def test_a_file_in_no_folder_is_refused():
-    with pytest.raises(ValueError, match="--csv must be a file in a folder"):
-        startup.Settings(csv="nowhere/rows.csv").check()
