@@ -4,9 +4,7 @@ import concurrent.futures
 import dataclasses
 import multiprocessing
 import os
-import pathlib
 import platform
-import resource
 import statistics
 import sys
 import time
@@ -165,7 +163,7 @@ def _calls(model, settings):
 def first_run(settings, timesteps):
     """What one process that does nothing else shows: seconds and peak memory."""
     find_factory(settings.model)
-    found = {"peak_mb_before": _peak_mb()}
+    found = {"peak_mb_before": timing.peak_mb()}
     start = time.perf_counter()
     model = build(settings, timesteps)
     found["build_s"] = time.perf_counter() - start
@@ -174,20 +172,8 @@ def first_run(settings, timesteps):
         call()
         found[f"first_{mode}_s"] = time.perf_counter() - start
         call()
-        found[f"peak_mb_{mode}"] = _peak_mb()
+        found[f"peak_mb_{mode}"] = timing.peak_mb()
     return found
-
-
-def _peak_mb():
-    """The most memory that was resident; not what lies on an accelerator."""
-    status = pathlib.Path("/proc/self/status")
-    if status.exists():
-        # Where there is one, since ru_maxrss of a child starts at its parent's.
-        for line in status.read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) / 1024
-    unit = 2**20 if sys.platform == "darwin" else 2**10
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
 
 
 def _in_fresh_process(settings, timesteps):

@@ -15,7 +15,6 @@ run is not written.
 import dataclasses
 import itertools
 import pathlib
-import resource
 import statistics
 import tempfile
 import time
@@ -30,6 +29,7 @@ from applications.common.settings import changed, field
 from applications.train.checkpoints import Checkpoints
 from applications.train.network import build, with_timesteps
 from applications.train.settings import Settings as Training
+from tools import timing
 
 _WARM = 3  # batches that are not timed
 _UNUSED = ("freeze_batch_norm", "validation_freq", "distribution", "tensorboard")
@@ -140,7 +140,7 @@ def _peaks(of_epoch, counts):
     for count in counts:
         while seen < count:
             seen += len(next(images)[0])
-        yield count, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        yield count, timing.peak_mb()
 
 
 def _read(batches, settings):

@@ -70,11 +70,12 @@ while ((${#left[@]})); do
     if ((status && !code)); then
         code=$status
         if ((${#left[@]})); then
-            (sleep "${GRACE:-60}"; kill -s KILL "${left[@]}") >/dev/null &
+            setsid bash -c 'sleep "$0"; kill -s KILL "$@"' \
+                "${GRACE:-60}" "${left[@]}" >/dev/null 2>&1 &
             grim=$!
         fi
     fi
 done
-[[ -z ${grim:-} ]] || kill "$grim" 2>/dev/null
+[[ -z ${grim:-} ]] || kill -- "-$grim" 2>/dev/null
 ((code || !received)) || code=$received
 exit "$code"

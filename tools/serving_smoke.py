@@ -116,10 +116,12 @@ def ask_server(rest, grpc, name, requests):
             outputs, error = None, str(caught)
         try:
             by_rest = tf_serving.ask_rest(rest, name, signature, inputs)
-            _compare(signature, outputs, by_rest)
         except ValueError as caught:
+            by_rest = None
             if error is None:
                 raise ValueError(f"REST and gRPC must agree, got {caught}") from caught
+        if by_rest is not None:
+            _compare(signature, outputs, by_rest)
         answers.append((signature, outputs, error))
     return answers
 
@@ -128,7 +130,9 @@ def _compare(signature, outputs, by_rest):
     if outputs and list(by_rest) == ["outputs"]:
         by_rest = dict.fromkeys(outputs, by_rest["outputs"])
     if outputs is None or sorted(outputs) != sorted(by_rest):
-        raise ValueError(f"other outputs of {signature} by REST than by gRPC.")
+        raise ValueError(
+            f"REST and gRPC must agree, got other outputs of {signature} by REST."
+        )
     for key, value in outputs.items():
         other = by_rest[key]
         same = value.shape == other.shape
@@ -137,7 +141,9 @@ def _compare(signature, outputs, by_rest):
         elif same:
             same = np.array_equal(value, other)
         if not same:
-            raise ValueError(f"another {key} of {signature} by REST than by gRPC.")
+            raise ValueError(
+                f"REST and gRPC must agree, got another {key} of {signature} by REST."
+            )
 
 
 def check(answers):

@@ -1,7 +1,10 @@
 """Compiled calls of a model, this machine's own speed, and timing side by side."""
 
 import math
+import pathlib
+import resource
 import statistics
+import sys
 import time
 import warnings
 
@@ -135,3 +138,15 @@ def _time(call, loops):
     for _ in range(loops):
         call()
     return (time.perf_counter() - start) / loops
+
+
+def peak_mb():
+    """The most memory that was resident; not what lies on an accelerator."""
+    status = pathlib.Path("/proc/self/status")
+    if status.exists():
+        # Where there is one, since ru_maxrss of a child starts at its parent's.
+        for line in status.read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) / 1024
+    unit = 2**20 if sys.platform == "darwin" else 2**10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit

@@ -117,7 +117,7 @@ def _with_run(settings, known, given):
     run = getattr(settings, flag, None)
     if not (settings.FROM_RUN and run):
         return settings
-    stored = runs.stored_flags(flag, run[0] if isinstance(run, tuple) else run)
+    stored = runs.read(flag, run[0] if isinstance(run, tuple) else run)["flags"]
     taken = {k for k in settings.FROM_RUN if stored.get(k) is not None} - given
     try:
         found = {name: known[name].value(stored[name]) for name in taken}

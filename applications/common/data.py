@@ -58,8 +58,8 @@ class Dataset(Preprocessing):
     )
     center_crop: float | None = _data(
         None,
-        "Of images that are not cropped at random, so large a share of the shorter "
-        "side, a square, goes into --image_size.",
+        "Side of the central square that is resized to --image_size, as a share of "
+        "the shorter side; for images that --random_crop does not crop.",
         above=0,
         most=1,
     )
@@ -73,7 +73,8 @@ class Data(Dataset):
     train_split: str = _data("train", "The examples to train on.")
     classes: tuple[str, ...] = _data(
         (),
-        "Classes to keep, by name, else by number from 0, in the order of the labels.",
+        "Classes to keep, by name or else by number from 0; labels are counted in "
+        "this order.",
     )
     batch_size: int = _data(128, "Images a step.", least=1)
 
@@ -89,8 +90,8 @@ class TrainingData(Data):
     )
     random_crop: tuple[float, ...] = _data(
         (),
-        "Least and greatest share of a training image's area that goes, at a random "
-        "place and of a random aspect, into --image_size: 0.08,1.",
+        "Least and greatest share of a training image's area, such as 0.08,1: a "
+        "window of random size, place and aspect is resized to --image_size.",
         above=0,
         most=1,
         different=False,
@@ -141,7 +142,7 @@ def get_preprocess(mode, folder):
 
 
 def fit_preprocess(settings, folder):
-    """Fits --preprocessing on the training split, if it needs that, and gives it."""
+    """Fits --preprocessing on the training split, if it needs that."""
     mode = settings.preprocessing
     if mode in FITTED:
         images = get_arrays(settings, settings.train_split)[0]
@@ -154,7 +155,6 @@ def fit_preprocess(settings, folder):
             images = preprocessing.global_contrast_normalization(images)
             preprocessing.ZCAWhitening().fit(images).save(draft)
         os.replace(draft, path)
-    return get_preprocess(mode, folder)
 
 
 def channel_moments(images):
@@ -172,11 +172,6 @@ def channel_moments(images):
     return np.float32(mean), np.float32(np.sqrt(sum(squares) / count))
 
 
-def read_preprocess(settings, folder):
-    """What `fit_preprocess` gives, where it has fitted before."""
-    return get_preprocess(settings.preprocessing, folder)
-
-
 def load(settings, split, preprocess=None, **arguments):
     """Batches of a split in its own order, and their `DatasetInfo`.
 
@@ -189,7 +184,7 @@ def load(settings, split, preprocess=None, **arguments):
     arguments |= {"batch_size": settings.batch_size, "preprocess": preprocess}
     if keras.backend.backend() == "tensorflow":
         return _load_batches(settings, split, **arguments)
-    for flag in ("image_size", "center_crop", "random_crop", "augment"):
+    for flag in ("image_size", "center_crop", "random_crop", "augment", "manual_dir"):
         value = arguments.pop(flag, None) or getattr(settings, flag, None)
         if value:
             raise ValueError(

@@ -35,6 +35,18 @@ def save(figure, path, title=None):
     pyplot().close(figure)
 
 
+def table(rows, fontsize=8, **options):
+    """A figure of rows `(name, pictures)`, the first of them of gray images."""
+    count = len(rows[0][1])
+    figure, axes = grid(len(rows), count, 1.5 * count + 1, 1.5 * len(rows))
+    for (name, pictures), line in zip(rows, axes, strict=True):
+        for axis, one in zip(line, pictures, strict=True):
+            cmap = "gray" if name == rows[0][0] else "viridis"
+            show(axis, one, cmap=cmap, **options)
+        line[0].set_ylabel(name, fontsize=fontsize)
+    return figure
+
+
 def show(axis, image, **options):
     """Draws an image on an axis without ticks."""
     axis.set_xticks([])

@@ -37,8 +37,8 @@ def check_images(flag, model, info, *, from_logits=False):
         check_output(model, from_logits=True)
     elif posterior_kind(model) != wanted:
         raise ValueError(
-            f"--{flag} must lead to a model that ends in a {wanted}, which the errors "
-            f"are of for {info.name}, got '{model.name}', which does not."
+            f"--{flag} must lead to a model that ends in a {wanted}, of which the "
+            f"errors on {info.name} are measured, got '{model.name}', which does not."
         )
 
 

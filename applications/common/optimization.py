@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import math
-import time
 
 import keras
 
@@ -288,27 +287,3 @@ def run_policy(flag, folder):
     """
     found = runs.read(flag, folder)
     return found["policy"] or precision_policy(found["flags"].get("mixed_precision"))
-
-
-def fit(model, *data, flag="lr", rate, **arguments):
-    """`model.fit` that stops where a loss is not finite.
-
-    Args:
-        model: compiled.
-        *data: as `fit` takes them.
-        flag: name of the flag that gave the learning rate.
-        rate: its value.
-        **arguments: of `fit`.
-
-    Returns:
-        the seconds it took.
-    """
-    start = time.time()
-    stop = keras.callbacks.TerminateOnNaN(raise_error=True)
-    try:
-        model.fit(*data, callbacks=[stop], **arguments)
-    except RuntimeError as error:  # of TerminateOnNaN
-        raise ValueError(
-            f"--{flag} must be one at which training stays finite, got {rate}: {error}"
-        ) from error
-    return time.time() - start

@@ -45,8 +45,3 @@ def read(flag, folder):
         )
     known = {name: found.get(name) for name in ("class_names", "commit", "policy")}
     return {"flags": renamed.current(flags), **known}
-
-
-def stored_flags(flag, folder):
-    """The flags of a run, in today's names."""
-    return read(flag, folder)["flags"]

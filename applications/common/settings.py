@@ -221,6 +221,12 @@ class Settings:
         fields.sort(key=lambda one: _place(one.metadata["group"]))
         return {one.name: Flag(one, hints[one.name]) for one in fields}
 
+    @classmethod
+    def of(cls, group):
+        """The names of the flags of a group."""
+        fields = dataclasses.fields(cls)
+        return [one.name for one in fields if one.metadata.get("group") == group]
+
     def check(self):
         """Raises a ValueError for flags that contradict one another."""
 
@@ -287,4 +293,4 @@ class Experiment(Output):
     @property
     def experiment_name(self):
         """What the rows are called."""
-        return self.experiment or pathlib.Path(self.output_dir).name
+        return self.experiment or pathlib.Path(self.output_dir).resolve().name

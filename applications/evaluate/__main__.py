@@ -93,7 +93,8 @@ def load(settings):
     run = pathlib.Path(settings.run)
     preprocess = data.get_preprocess(settings.preprocessing, run)
     classes = runs.read("run", run)["class_names"]
-    return run.name, load_model("run", run / "model.keras"), preprocess, classes
+    name, model = run.resolve().name, load_model("run", run / "model.keras")
+    return name, model, preprocess, classes
 
 
 def leave_early(settings, folder, model, test):

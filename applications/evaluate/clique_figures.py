@@ -82,11 +82,5 @@ def draw_stages(model, blocks, images, path):
         ("image", figures.picture(images)),
         *zip(rows, map(figures.strongest_maps, found), strict=True),
     ]
-    figure, axes = figures.grid(
-        len(rows), len(images), 1.5 * len(images) + 1, 1.5 * len(rows)
-    )
-    for (name, pictures), line in zip(rows, axes, strict=True):
-        for axis, one in zip(line, pictures, strict=True):
-            figures.show(axis, one, cmap="gray" if name == "image" else "viridis")
-        line[0].set_ylabel(name, fontsize=8)
-    figures.save(figure, path, "The strongest map of each stage, in magnitude")
+    title = "The strongest map of each stage, in magnitude"
+    figures.save(figures.table(rows), path, title)

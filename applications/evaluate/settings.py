@@ -17,16 +17,22 @@ class Settings(Data):
     FROM_RUN = tuple(Data.flags().keys() - {"config", "traceback"})
     SOURCES = ("run", "weights")
 
-    run: str | None = _network(None, "Folder that applications.train wrote; or")
+    run: str | None = _network(
+        None,
+        "Folder that applications.train wrote; one of --run and --weights is given.",
+    )
     weights: str | None = _network(
-        None, "a tag of kfeedback.list_weights, or a file of its kind."
+        None, "A tag of kfeedback.list_weights, or a file of its kind."
     )
     output_dir: str | None = _network(
         None, "Folder of what is written; by default that of --run."
     )
     figures: bool = _network(False, "Draw the figures of the model's paper.")
     flip_average: bool = _network(False, "Mean posterior of image and mirror image.")
-    early_exit: bool = _exit(False, "Measure stopping as soon as it is sure.")
+    early_exit: bool = _exit(
+        False,
+        "Measure early exit: an image stops at the timestep where the model is sure.",
+    )
     exit_loss: float = _exit(
         0.2, "Points of accuracy that early exit may cost.", least=0
     )
@@ -44,6 +50,8 @@ class Settings(Data):
             self.refuse(("preprocessing",), "--weights")
             if not self.output_dir:
                 raise ValueError("--output_dir must be given with --weights, got none.")
+        if self.figures:  # of posteriors that the network itself never feeds back
+            self.refuse(("flip_average",), "--figures")
         if self.early_exit:
             self.refuse(("flip_average",), "--early_exit")
         else:

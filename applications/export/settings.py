@@ -21,7 +21,7 @@ class Settings(Preprocessing):
 
     SOURCES = ("run", "keras_model", "weights")
 
-    run: str | None = _model(None, "Folder that applications.train wrote; or")
+    run: str | None = _model(None, "Folder that applications.train wrote, or")
     keras_model: str | None = _model(None, "a .keras file; or")
     weights: str | None = _model(
         None, "a tag of kfeedback.list_weights, or a file of its kind."

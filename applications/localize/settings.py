@@ -127,11 +127,7 @@ class Settings(Experiment, Dataset):
             raise ValueError(
                 f"--method_args must be of methods among --methods, got {stray[0]!r}."
             )
-        if (self.run is None) == (self.model is None):
-            raise ValueError(
-                f"--run or --model must be given, one of them, got {self.run!r} and "
-                f"{self.model!r}."
-            )
+        self.require_one(("run", "model"))
         if self.model is not None:
             self.require_unfitted("--model")
 

@@ -60,7 +60,7 @@ def _run(place):
     return Source(
         flag="runs",
         place=place,
-        name=run.name,
+        name=run.resolve().name,
         file=run / "weights.h5",
         mode=stored.get("preprocessing"),
         seed=str(stored.get("seed", "")),

@@ -58,14 +58,17 @@ def _main(settings, devices):
 def _train(settings, devices, run, say):
     keras.utils.set_random_seed(settings.seed)
     policy = optimization.precision_policy(settings.mixed_precision)
+    is_auto = settings.mixed_precision == "auto"
+    if is_auto and devices.agree(int(policy == "float32")):  # there for one of them
+        policy = "float32"
     keras.config.set_dtype_policy(policy)
     run.require_policy(policy)
     run.require_backend(keras.backend.backend())
 
     with devices.chief_first():  # what is prepared or fitted the others find
-        is_first = devices.is_chief and not run.began
-        fit = data.fit_preprocess if is_first else data.read_preprocess
-        preprocess = fit(settings, run.folder)
+        if devices.is_chief and not run.began:
+            data.fit_preprocess(settings, run.folder)
+        preprocess = data.get_preprocess(settings.preprocessing, run.folder)
         train, info = data.load_epochs(settings, preprocess)
         test, test_info = data.load(settings, settings.eval_split, preprocess)
     results = settings.results if devices.is_chief else None
@@ -88,7 +91,7 @@ def _train(settings, devices, run, say):
             say(devices.describe(settings.batch_size, settings.lr))
         board = None
         if settings.tensorboard and devices.is_chief:
-            images = _first_images(test)
+            images, _ = data.first_images(test, 6)
             board = Board(model, network, images, run.folder / "tensorboard")
         loop = _loop(settings, run, model, train, test, steps, devices, board)
         run.require_checkpoint(loop.restore(say))
@@ -144,11 +147,6 @@ def _loop(settings, run, model, train, test, steps, devices, board):
         progress=progress,
         distribution=devices,
     )
-
-
-def _first_images(batches, count=6):
-    images, _ = next(iter(batches))
-    return keras.ops.convert_to_numpy(images[:count])
 
 
 def timestep_errors(model, batches, devices):

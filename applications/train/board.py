@@ -82,15 +82,8 @@ class Pictures:
             (name, look(*(found[place] for place in places)))
             for name, look, places in self._rows
         ]
-        width, height = 1.5 * len(images) + 1, 1.5 * len(rows)
-        figure, axes = figures.grid(len(rows), len(images), width, height)
-        for (name, pictures), line in zip(rows, axes, strict=True):
-            for axis, picture in zip(line, pictures, strict=True):
-                cmap = "gray" if name == "image" else "viridis"
-                figures.show(axis, picture, cmap=cmap, aspect="auto")
-            line[0].set_ylabel(name, fontsize=7)
         file = io.BytesIO()
-        figures.save(figure, file)
+        figures.save(figures.table(rows, fontsize=7, aspect="auto"), file)
         return file.getvalue()
 
 

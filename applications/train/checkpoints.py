@@ -4,6 +4,7 @@ A checkpoint holds every variable that training changes, and a position: a dict 
 values that says how far the run is. It is one unit: either all of it is there or none.
 """
 
+import contextlib
 import json
 import pathlib
 import re
@@ -22,7 +23,7 @@ class Checkpoints:
     Args:
         folder: where they lie; made when the first one is written.
         variables: list of Keras variables, in an order that another process repeats.
-        keep: int ≥ 2, how many: a damaged one needs one before it.
+        keep: int ≥ 2, how many stay, so that there is a whole one before a damaged one.
         writes: bool, whether this process writes; of several workers only the chief's
             checkpoints are kept.
     """
@@ -52,6 +53,8 @@ class Checkpoints:
             text = json.dumps({"position": position, "digest": self._digest()})
             self._engine.write(number, text)
         except Exception as error:  # engines raise whatever they like
+            with contextlib.suppress(OSError):  # of no use, and in the way of the next
+                self._engine.remove(number)
             reason = " ".join(str(error).split())[:300]
             raise OSError(
                 f"checkpoint {number} must be written to {self.folder}, got: {reason}"
@@ -84,8 +87,8 @@ class Checkpoints:
         if numbers:
             raise ValueError(
                 "--output_dir must hold a checkpoint that can be read, got "
-                f"{self.folder} with {len(numbers)}, all damaged; in another folder a "
-                "run starts anew."
+                f"{self.folder} with {len(numbers)}, none of them whole and of this "
+                "network; in another folder a run starts anew."
             )
         return None
 
@@ -144,7 +147,7 @@ class _TensorFlow:
         return self._position.numpy().decode()
 
     def remove(self, number):
-        for path in self._folder.glob(f"ckpt-{number}.*"):
+        for path in self._folder.glob(f"ckpt-{number}[._]*"):
             _delete(path)
 
 
@@ -195,7 +198,8 @@ class _Orbax:
         return found.position
 
     def remove(self, number):
-        _delete(self._folder / str(number))
+        with contextlib.suppress(FileNotFoundError):
+            _delete(self._folder / str(number))
 
     def _checkpointer(self):
         """One that this process uses alone, whether or not there are others."""

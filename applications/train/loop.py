@@ -263,7 +263,8 @@ def require_finite(model, logs=None, of_weights=True):
     if wrong:
         raise ValueError(
             "--lr must be one at which training stays finite, got a run whose "
-            f"{wrong[0]} is not; the last checkpoint is from before."
+            f"{wrong[0]} is not: the same command would get there again; another "
+            "--output_dir takes another --lr."
         )
 
 

@@ -9,6 +9,7 @@ import pathlib
 
 from applications.common import machine, runs
 from applications.common.locks import lock
+from applications.common.settings import as_text
 from kfeedback import renamed
 
 FREE = {"output_dir", "config", "verbose", "traceback", "keep"}
@@ -54,9 +55,9 @@ class Run:
             before = stored.get(name, defaults[name])
             if name not in FREE and before != value:
                 raise ValueError(
-                    f"--{name} must be {before!r}, as in the run that is in "
-                    f"{self.folder} already, got {value!r}; another --output_dir holds "
-                    "another run."
+                    f"--{name} must be {_text(before)}, as in the run that is in "
+                    f"{self.folder} already, got {_text(value)}; another --output_dir "
+                    "holds another run."
                 )
 
     @contextlib.contextmanager
@@ -134,6 +135,11 @@ class Run:
                 f"--output_dir must hold the checkpoints of its run, got {self.folder} "
                 "with finished epochs and without any; another folder starts anew."
             )
+
+
+def _text(value):
+    """What a flag had, as its command line would say it."""
+    return "left out" if value is None else repr(as_text(value))
 
 
 def replace(path, text):

@@ -143,19 +143,26 @@ def _fit(settings, method, model, batches, info, epochs):
     print(f"{method}: {epochs} epochs")
     flag, rate = "lr", settings.lr
     if method == "finetune":
-        flag = "lr" if settings.finetune_lr is None else "finetune_lr"
-        rate = settings.finetune_lr or settings.lr / 10
+        flag, rate = "finetune_lr", settings.finetune_lr or settings.lr / 10
     steps = epochs * len(batches)
     optimization.compile_model(model, settings, steps, info.multi_label, lr=rate)
-    return optimization.fit(
-        model,
-        batches,
-        flag=flag,
-        rate=getattr(settings, flag),
-        epochs=epochs,
-        verbose=settings.verbose,
-        shuffle=False,  # batches shuffle themselves, by (seed, epoch)
-    )
+    start = time.time()
+    try:
+        model.fit(
+            batches,
+            epochs=epochs,
+            verbose=settings.verbose,
+            shuffle=False,  # batches shuffle themselves, by (seed, epoch)
+            callbacks=[keras.callbacks.TerminateOnNaN(raise_error=True)],
+        )
+    except RuntimeError as error:
+        if "NaN or Inf" not in str(error):
+            raise
+        raise ValueError(
+            f"--{flag} must be one at which training stays finite, got {rate:g}: "
+            f"{error}"
+        ) from error
+    return time.time() - start
 
 
 def _source(settings):

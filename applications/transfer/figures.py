@@ -6,11 +6,10 @@ import numpy as np
 
 from applications.common import figures
 
-# Okabe and Ito's colors, told apart by all; markers and dashes say the same again.
 _STYLES = {
-    "finetune": ("fine-tuned", "#009E73", "s", "-"),
-    "head": ("new head, frozen", "#0072B2", "o", "-"),
-    "scratch": ("from scratch", "#D55E00", "^", "--"),
+    "finetune": ("fine-tuned", figures.COLORS[2], "s", "-"),
+    "head": ("new head, frozen", figures.COLORS[0], "o", "-"),
+    "scratch": ("from scratch", figures.COLORS[1], "^", "--"),
 }
 _LEAST_SPAN = 10  # percent points of an axis, so that noise looks as small as it is
 _MARKERS = "vDPX*<>"

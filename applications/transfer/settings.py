@@ -14,10 +14,11 @@ _method = functools.partial(field, group="methods")
 _ONLY = {
     ("fit_iterations",): CLASSIFIERS,
     ("finetune_lr",): ("finetune",),
+    ("finetune_epochs",): ("finetune", "scratch"),
     ("scratch_epochs",): ("scratch",),
     ("flip", "shift", "random_crop", "augment"): ("finetune", "scratch"),
-    ("epochs", "finetune_epochs", "discount", "lr", "optimizer"): NETWORKS,
-    ("head_units", "head_dropout", "lr_drops", "weight_decay"): NETWORKS,
+    (*Training.of("optimization"), "jit"): NETWORKS,
+    ("head_units", "head_dropout", "epochs"): NETWORKS,
 }
 
 

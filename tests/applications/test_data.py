@@ -42,14 +42,15 @@ def test_what_is_fitted_is_whole_or_not_there(tmp_path, mode):
     settings = data.Data(
         dataset="synthetic", train_split="train[:50]", preprocessing=mode, image_size=8
     )
-    fitted = data.fit_preprocess(settings, tmp_path)
+    data.fit_preprocess(settings, tmp_path)
+    fitted = data.get_preprocess(mode, tmp_path)
     (path,) = tmp_path.iterdir()
     images = load_arrays("synthetic", "test[:3]")[0][:, ::4, ::4].astype("float32")
-    again = data.read_preprocess(settings, tmp_path)(images)
+    again = data.get_preprocess(mode, tmp_path)(images)
     np.testing.assert_array_equal(fitted(images), again)
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(ValueError, match="undamaged"):
-        data.read_preprocess(settings, tmp_path)
+        data.get_preprocess(mode, tmp_path)
 
 
 def test_all_flags_of_augmentation_reach_the_loader(monkeypatch):

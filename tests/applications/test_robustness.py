@@ -239,13 +239,13 @@ def test_published_weights(runs, results):
 
 def test_rebuilt_networks_are_the_trained_ones(runs):
     """Step t of the trained network is the network rebuilt with t steps."""
-    from applications.common.runs import stored_flags
+    from applications.common.runs import read
     from applications.robustness.sources import rebuild
     from kfeedback import datasets
 
     images, _, info = datasets.load_arrays("synthetic", "test[:8]")
     for name in ("crcn", "lrnet"):
-        stored = stored_flags("runs", runs / name)
+        stored = read("runs", runs / name)["flags"]
         trained = keras.models.load_model(runs / name / "model.keras")
         expected = trained.predict(images / 255.0, verbose=0)
         for steps in (1, 2):

@@ -19,7 +19,8 @@ from tests.applications.command import run, run_each
 
 CELLS = [[[4, 1]], [[8, 2]]]
 TARGET = ("--classes=5,6,7", "--train_split=train[:200]", "--eval_split=test[:90]")
-BRIEF = ("--epochs=1", "--finetune_epochs=1", "--verbose=0")
+SHORT = ("--epochs=1", "--verbose=0")
+BRIEF = (*SHORT, "--finetune_epochs=1")
 
 
 @pytest.fixture
@@ -77,6 +78,8 @@ BAD = {
     "--methods=head,heed": "--methods must be some of",
     "--methods=head --fit_iterations=1": "--fit_iterations must be left out",
     "--methods=head --finetune_lr=0.1": "--finetune_lr must be left out",
+    "--methods=head --finetune_epochs=1": "--finetune_epochs must be left out",
+    "--methods=forest --ema=0.9": "--ema must be left out",
     "--fit_iterations=3": "embeddings of an iteration that does not exist",
     "--embedding_layer=embeding": "--embedding_layer must name a layer",
     "--embedding_layer=stem_conv": "called 1 times",
@@ -123,7 +126,7 @@ def _bad_line(argument, folder):
     if "NONE" in argument:
         given |= {"--dataset"}
     words += [word for word in defaults if word.split("=")[0] not in given]
-    return [*words, *BRIEF, "--nofigures", f"--output_dir={folder / 'bad'}"]
+    return [*words, *SHORT, "--nofigures", f"--output_dir={folder / 'bad'}"]
 
 
 @pytest.fixture(scope="module")
@@ -150,7 +153,7 @@ def outcome(tmp_path_factory):
         "several": [
             source,
             several,
-            *BRIEF,
+            *SHORT,
             "--methods=logistic,head,forest",
             "--fit_iterations=2,all",
             f"--results={folder / 'rows.csv'}",

@@ -75,7 +75,8 @@ class Distribution:
         """The greatest code of all workers, which all call this at the same moment.
 
         Args:
-            code: 0; 1 if a checkpoint is due; or the number of a signal, 2 or 15.
+            code: 0; 1 for what is so for this worker, such as that a checkpoint is
+                due; or the number of a signal, 2 or 15.
         """
         return code
 

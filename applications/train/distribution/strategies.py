@@ -216,16 +216,21 @@ class MultiWorker(_Strategy):
 
 def _require_supported(model):
     """Refuses what in this Keras fails or is another thing under a strategy."""
+    scales = isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
     optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
     clips = ("clipnorm", "global_clipnorm", "clipvalue")
     for wrong, what in (
+        (scales, "float16, where one replica alone sees whether gradients are finite"),
         (optimizer.gradient_accumulation_steps, "gradient accumulation"),
-        (any(getattr(optimizer, c) for c in clips), "gradients that are clipped"),
+        (
+            any(getattr(optimizer, c) for c in clips),
+            "clipped gradients, as each replica would clip its own",
+        ),
         (model.steps_per_execution > 1, "several steps an execution"),
         (model.jit_compile, "a compiled step (jit)"),
     ):
         if wrong:
             raise ValueError(
-                "--distribution=mirrored and multi_worker must be without what Keras "
-                f"cannot do there, got {what}."
+                "--distribution must be none or data_parallel with what Keras cannot "
+                f"do under its strategies, got mirrored or multi_worker with {what}."
             )

@@ -165,7 +165,7 @@ class Watch:
         self._stopped.set()
         if error is not None:
             code = error.code if isinstance(error, SystemExit) else 1
-            atexit.register(os._exit, code)
+            atexit.register(_leave, code)
 
     def end(self, reason=""):
         """Ends the process; says which worker does not answer, else the reason."""
@@ -198,6 +198,13 @@ class Watch:
         )
         sys.stdout.flush()
         os._exit(1)  # what waits for the others would never return
+
+
+def _leave(code):
+    """Ends the process at once, with all that it said."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _answers(address):
