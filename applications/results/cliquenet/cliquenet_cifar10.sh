@@ -9,7 +9,8 @@ set -euo pipefail
 cd "$(dirname "$0")/../../.."
 PYTHON=${PYTHON:-.venv/bin/python}
 RUNS=${RUNS:-runs/cliquenet_cifar10}
-CSV=applications/results/cliquenet/cliquenet_cifar10.csv
+RESULTS=${RESULTS:-applications/results/cliquenet}
+CSV=$RESULTS/cliquenet_cifar10.csv
 
 train() {
   local name=$1 arguments=$2

@@ -75,10 +75,12 @@ for name in ft-vgg_small ft-vgg_attention lr-vgg_small crcn-vgg_small; do
     fi
   done
 done
-"$PYTHON" -m applications.robustness \
-  --runs="$(IFS=,; echo "${runs[*]}")" --names="$(IFS=,; echo "${names[*]}")" \
-  --noise=10,20,30,40,50 --occlusion=0.1,0.2,0.3 --fgsm=1,2,4,8 \
-  --eval_split="$EVAL_SPLIT" --results="$RESULTS/crcn_cifar10_robustness.csv" \
-  --output_dir="$RUNS/robustness"
-cp "$RUNS/robustness/robustness.png" "$RESULTS/crcn_cifar10.png"
+if [ ${#runs[@]} -gt 0 ]; then
+  "$PYTHON" -m applications.robustness \
+    --runs="$(IFS=,; echo "${runs[*]}")" --names="$(IFS=,; echo "${names[*]}")" \
+    --noise=10,20,30,40,50 --occlusion=0.1,0.2,0.3 --fgsm=1,2,4,8 \
+    --eval_split="$EVAL_SPLIT" --results="$RESULTS/crcn_cifar10_robustness.csv" \
+    --output_dir="$RUNS/robustness"
+  cp "$RUNS/robustness/robustness.png" "$RESULTS/crcn_cifar10.png"
+fi
 "$PYTHON" -m tools.summarize "$CSV"

@@ -7,7 +7,8 @@ set -euo pipefail
 cd "$(dirname "$0")/../../.."
 PYTHON=${PYTHON:-.venv/bin/python}
 RUNS=${RUNS:-runs/lr_lenet_mnist_bg}
-CSV=applications/results/learning_with_rethinking/lr_lenet_mnist_bg.csv
+RESULTS=${RESULTS:-applications/results/learning_with_rethinking}
+CSV=$RESULTS/lr_lenet_mnist_bg.csv
 
 train() {
   local name=$1 seed=$2

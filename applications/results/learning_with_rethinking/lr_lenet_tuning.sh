@@ -9,7 +9,8 @@ set -euo pipefail
 cd "$(dirname "$0")/../../.."
 PYTHON=${PYTHON:-.venv/bin/python}
 RUNS=${RUNS:-runs/lr_lenet_tuning}
-CSV=applications/results/learning_with_rethinking/lr_lenet_tuning.csv
+RESULTS=${RESULTS:-applications/results/learning_with_rethinking}
+CSV=$RESULTS/lr_lenet_tuning.csv
 SEEDS=${SEEDS:-0 1 2}
 
 train() {

@@ -9,7 +9,8 @@ cd "$(dirname "$0")/../../.."
 PYTHON=${PYTHON:-.venv/bin/python}
 RUNS=${RUNS:-runs/lr_lnin_cifar10}
 PRECISION=${PRECISION:---mixed_precision=bfloat16}
-CSV=applications/results/learning_with_rethinking/lr_lnin_cifar10.csv
+RESULTS=${RESULTS:-applications/results/learning_with_rethinking}
+CSV=$RESULTS/lr_lnin_cifar10.csv
 
 train() {
   local name=$1

@@ -15,7 +15,8 @@ set -euo pipefail
 cd "$(dirname "$0")/../../.."
 PYTHON=${PYTHON:-.venv/bin/python}
 RUNS=${RUNS:-runs/feedback_cnn_mnist}
-NAME=applications/results/look_and_think_twice/feedback_cnn_mnist
+RESULTS=${RESULTS:-applications/results/look_and_think_twice}
+NAME=$RESULTS/feedback_cnn_mnist
 
 train() { # name, batch norm, blocks, epochs, more flags
   if [ -f "$RUNS/$1/model.keras" ]; then return; fi
@@ -104,4 +105,4 @@ for split in test test_two; do # the rule of before on the same scenes
   defaults "score_$split" plain "$split" 500 --methods=feedback --objective=score \
     --readout=gradient
 done
-cp "$RUNS/plain/gallery.png" "$NAME.png"
+if [ -f "$RUNS/plain/gallery.png" ]; then cp "$RUNS/plain/gallery.png" "$NAME.png"; fi

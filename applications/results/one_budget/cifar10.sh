@@ -18,18 +18,20 @@ set -euo pipefail
 cd "$(dirname "$0")/../../.."
 PYTHON=${PYTHON:-.venv/bin/python}
 RUNS=${RUNS:-runs/one_budget}
-CSV=${CSV:-applications/results/one_budget/cifar10.csv}
+RESULTS=${RESULTS:-applications/results/one_budget}
+CSV=${CSV:-$RESULTS/cifar10.csv}
 SEED=${SEED:-0}
 LENGTH=${LENGTH:-1}
 FLAGS=${FLAGS:-}
-ROWS=("$@")
+ROWS=("$@") known=()
 HALF='{"width": 0.5}'
 
 row() { # experiment, epochs, flags
   local name=$1 epochs=$(($2 * LENGTH))
   shift 2
+  known+=("$name")
   if [ ${#ROWS[@]} -gt 0 ] && [[ " ${ROWS[*]} " != *" $name "* ]]; then return; fi
-  if grep -qs ",$name,one_budget_cifar10,$SEED," "$CSV"; then return; fi
+  if grep -qs ",$name,one_budget_cifar10,$SEED,$epochs," "$CSV"; then return; fi
   echo "== $name"
   # shellcheck disable=SC2086 # FLAGS are several words
   "$PYTHON" -m applications.train --config=one_budget_cifar10 --experiment="$name" \
@@ -76,3 +78,10 @@ row lr_lnin_2_on 4 --model=lrnet --backbone=lnin --backbone_args='{"dropout": 0.
   --timesteps=2 --init_from=lr_lnin_2_cifar10 --lr=0.01 --warmup=0.1
 further cliquenet_no_dropout_on 7 cliquenet_no_dropout --model=cliquenet \
   --model_args='{"dropout": 0}' --lr=0.05
+
+for name in ${ROWS[@]+"${ROWS[@]}"}; do
+  if [[ " ${known[*]} " != *" $name "* ]]; then
+    echo "rows must be some of ${known[*]}, got $name" >&2
+    exit 2
+  fi
+done

@@ -13,7 +13,7 @@ PYTHON=${PYTHON:-.venv/bin/python}
 RUNS=${RUNS:-runs/one_budget}
 RESULTS=${RESULTS:-applications/results/one_budget}
 IMAGES=2000
-DATA=(--dataset=cifar10 --data_dir="$TFDS_DATA_DIR")
+DATA=(--dataset=cifar10 --data_dir="${TFDS_DATA_DIR:?must be the folder that holds CIFAR-10}")
 
 case ${1:-} in
   "" | published) ;;
@@ -38,6 +38,7 @@ else
     networks+=("$RUNS/$name-0") names+=("$name")
     case $name in lr_lnin_* | crcn | feedback_convlstm) exits+=("$name-0") ;; esac
   done
+  : "${names[0]:?no network is trained in $RUNS}"
   models=(--runs="$(IFS=,; echo "${networks[*]}")" --names="$(IFS=,; echo "${names[*]}")")
 fi
 "$PYTHON" -m applications.robustness "${models[@]}" \

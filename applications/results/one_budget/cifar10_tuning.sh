@@ -7,7 +7,8 @@ set -euo pipefail
 cd "$(dirname "$0")/../../.."
 PYTHON=${PYTHON:-.venv/bin/python}
 RUNS=${RUNS:-runs/one_budget_tuning}
-CSV=${CSV:-applications/results/one_budget/cifar10_tuning.csv}
+RESULTS=${RESULTS:-applications/results/one_budget}
+CSV=$RESULTS/cifar10_tuning.csv
 
 try() { # experiment, flags
   local name=$1

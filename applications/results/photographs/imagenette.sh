@@ -59,15 +59,19 @@ done
 runs=() names=()
 for name in ft ft2lr lrnet crcn; do
   for seed in $SEEDS; do
-    runs+=("$RUNS/$name-$seed")
-    names+=("$name")
+    if [ -d "$RUNS/$name-$seed" ]; then
+      runs+=("$RUNS/$name-$seed")
+      names+=("$name")
+    fi
   done
 done
-"$PYTHON" -m applications.robustness \
-  --runs="$(IFS=,; echo "${runs[*]}")" --names="$(IFS=,; echo "${names[*]}")" \
-  --noise=10,20,30,40,50 --occlusion=0.1,0.2,0.3 --eval_split="$EVAL_SPLIT" \
-  --results="$RESULTS/imagenette_robustness.csv" --output_dir="$RUNS/robustness"
-cp "$RUNS/robustness/robustness.png" "$RESULTS/imagenette_robustness.png"
+if [ ${#runs[@]} -gt 0 ]; then
+  "$PYTHON" -m applications.robustness \
+    --runs="$(IFS=,; echo "${runs[*]}")" --names="$(IFS=,; echo "${names[*]}")" \
+    --noise=10,20,30,40,50 --occlusion=0.1,0.2,0.3 --eval_split="$EVAL_SPLIT" \
+    --results="$RESULTS/imagenette_robustness.csv" --output_dir="$RUNS/robustness"
+  cp "$RUNS/robustness/robustness.png" "$RESULTS/imagenette_robustness.png"
+fi
 for seed in $SEEDS; do
   for name in lrnet crcn; do
     if grep -qs ",$name-$seed," "$RESULTS/imagenette_early_exit.csv"; then continue; fi

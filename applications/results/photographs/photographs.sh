@@ -9,7 +9,8 @@ set -euo pipefail
 cd "$(dirname "$0")/../../.."
 PYTHON=${PYTHON:-.venv/bin/python}
 RUNS=${RUNS:-runs/photographs}
-NAME=applications/results/photographs/photographs
+RESULTS=${RESULTS:-applications/results/photographs}
+NAME=$RESULTS/photographs
 : "${DATA:?must be a folder in the form of VOC with the splits small and large}"
 : "${SQUEEZENET:?must be a .keras file}" "${LITE:?must be a .keras file}"
 FAST=feedback,gradient,gradient_input,deconvnet,guided_backpropagation

@@ -10,7 +10,7 @@ RUNS=${RUNS:-runs/published}
 ONE_BUDGET=${ONE_BUDGET:-runs/one_budget}
 ONE_BUDGET_GPU=${ONE_BUDGET_GPU:-runs/one_budget_gpu}
 INDEX=kfeedback/weights/published/index.json
-TAGS=("$@")
+TAGS=("$@") known=()
 
 LI="Li et al., Learning with Rethinking, 2017"
 WANG="Wang et al., Contextual recurrent convolutional model for robust visual learning, 2019"
@@ -22,6 +22,7 @@ VGG="Simonyan and Zisserman, Very deep convolutional networks, 2015"
 
 publish() { # tag, folder of the run, paper, data, license of the data, command, on, flags
   local tag=$1 run=$2
+  known+=("$tag")
   if [ ${#TAGS[@]} -gt 0 ]; then
     if [[ " ${TAGS[*]} " != *" $tag "* ]]; then return; fi
   elif grep -q "\"tag\": \"$tag\"" "$INDEX"; then
@@ -51,7 +52,7 @@ cifar10() { # tag without its end, folder of the run, script, on, paper
   publish "$1_cifar10" "$2" "$5" \
     "CIFAR-10, train: 50,000 images" "Krizhevsky, 2009, which names none" \
     "applications/results/one_budget/$3" "$4" \
-    --dataset=cifar10 --data_dir="$TFDS_DATA_DIR"
+    --dataset=cifar10 --data_dir="${TFDS_DATA_DIR:?must be the folder that holds CIFAR-10}"
 }
 
 on_gpu() { # row, paper
@@ -76,3 +77,10 @@ on_gpu feedback_convlstm "$ZAMIR"
 on_gpu ft_lnin "$LI"
 on_cpu cliquenet cliquenet_no_dropout "$YANG"
 on_cpu cliquenet_1_1 cliquenet_1_1_no_dropout "$YANG"
+
+for name in ${TAGS[@]+"${TAGS[@]}"}; do
+  if [[ " ${known[*]} " != *" $name "* ]]; then
+    echo "tags must be some of ${known[*]}, got $name" >&2
+    exit 2
+  fi
+done

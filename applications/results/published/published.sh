@@ -13,14 +13,16 @@ set -euo pipefail
 cd "$(dirname "$0")/../../.."
 PYTHON=${PYTHON:-.venv/bin/python}
 RUNS=${RUNS:-runs/published}
-CSV=${CSV:-applications/results/published/published.csv}
+RESULTS=${RESULTS:-applications/results/published}
+CSV=$RESULTS/published.csv
 LENET=kfeedback/weights/published/lenet_mnist_bg_sample.h5
 SAMPLE=mnist_background_images_sample
-ROWS=("$@")
+ROWS=("$@") known=()
 
 row() { # experiment, flags
   local name=$1
   shift
+  known+=("$name")
   if [ ${#ROWS[@]} -gt 0 ] && [[ " ${ROWS[*]} " != *" $name "* ]]; then return; fi
   # What has a row already is not run again.
   if grep -qs ",$name,[a-z_0-9]*,0," "$CSV"; then return; fi
@@ -49,3 +51,10 @@ scratch cliquenet --model=cliquenet --epochs=10 \
 scratch feedback_convlstm --model=feedback_convlstm --epochs=10 --image_size=32 \
   --discount=1.2 --model_args='{"cells": [[[16, 2]], [[32, 2]], [[32, 2]]],
   "head_units": 64, "head_dropout": 0.2}'
+
+for name in ${ROWS[@]+"${ROWS[@]}"}; do
+  if [[ " ${known[*]} " != *" $name "* ]]; then
+    echo "rows must be some of ${known[*]}, got $name" >&2
+    exit 2
+  fi
+done

@@ -4,7 +4,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/../../.."
 PYTHON=${PYTHON:-.venv/bin/python}
-CSV=${CSV:-applications/results/speed/growth.csv}
+RESULTS=${RESULTS:-applications/results/speed}
+CSV=$RESULTS/growth.csv
 
 measure() { # model, kwargs, flags
   "$PYTHON" -m tools.benchmark --model="kfeedback.$1" --kwargs="$2" --repeats=3 \

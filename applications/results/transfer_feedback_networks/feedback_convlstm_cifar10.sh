@@ -8,9 +8,11 @@ set -euo pipefail
 cd "$(dirname "$0")/../../.."
 PYTHON=${PYTHON:-.venv/bin/python}
 RUNS=${RUNS:-runs/feedback_convlstm_cifar10}
-CSV=applications/results/transfer_feedback_networks/feedback_convlstm_cifar10.csv
+RESULTS=${RESULTS:-applications/results/transfer_feedback_networks}
+CSV=$RESULTS/feedback_convlstm_cifar10.csv
 SIX='{"cells": [[[16, 1], [16, 1]], [[32, 2], [32, 1]], [[64, 2], [64, 1]]]}'
 
+if grep -qs ",six_cells," "$CSV"; then exit; fi
 "$PYTHON" -m applications.train --config=feedback_convlstm_cifar10 --seed=0 \
   --model_args="$SIX" --epochs=3 --lr_drops=0.67 --flip --validation_freq=0 \
   --verbose=2 --results="$CSV" --output_dir="$RUNS/six_cells" --experiment=six_cells

@@ -13,7 +13,8 @@ set -euo pipefail
 cd "$(dirname "$0")/../../.."
 PYTHON=${PYTHON:-.venv/bin/python}
 RUNS=${RUNS:-runs/feedback_convlstm_transfer}
-CSV=applications/results/transfer_feedback_networks/feedback_convlstm_transfer.csv
+RESULTS=${RESULTS:-applications/results/transfer_feedback_networks}
+CSV=$RESULTS/feedback_convlstm_transfer.csv
 SEEDS=${SEEDS:-0}
 SIX='{"cells": [[[16, 1], [16, 1]], [[32, 2], [32, 1]], [[64, 2], [64, 1]]]}'
 
