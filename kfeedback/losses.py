@@ -29,8 +29,8 @@ class TimestepLoss(keras.losses.Loss):
             positive number, or `y_pred` has no axis of timesteps.
 
     Reference:
-        Li et al., Learning with Rethinking, 2017, eq. (4), with γ = 1; feedback
-        ConvLSTM networks use γ = 1.2.
+        Li et al., Learning with Rethinking, 2017, the loss of all passes, with γ = 1;
+        feedback ConvLSTM networks use γ = 1.2.
     """
 
     def __init__(self, loss, discount=1.0, reduction=None, name="timestep_loss"):

@@ -82,6 +82,7 @@ def publish(source, folder, tag, about, measure):
     given = about["arguments"]
     network = registry.build(about)
     path = pathlib.Path(folder, f"{tag}.h5")
+    path.parent.mkdir(parents=True, exist_ok=True)
     weights.load(network, source)
     # An earlier file of the tag stays until all is known to be right.
     with tempfile.TemporaryDirectory(dir=folder) as drafts:
