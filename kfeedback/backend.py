@@ -9,9 +9,12 @@ root_scope          where layers of any name can be called
 """
 
 import contextlib
+import functools
 
 import keras
 from keras import tree
+
+_Normalization = keras.layers.Normalization
 
 
 def input_gradient(model, objective, prepare=None):
@@ -80,6 +83,8 @@ def value_and_gradient(function, x):
     with torch.enable_grad():
         x = tree.map_structure(lambda one: one.detach().requires_grad_(), x)
         values = function(x)
+        if not values.requires_grad:  # they do not depend on x
+            return values, tree.map_structure(torch.zeros_like, x)
         found = torch.autograd.grad(
             values.sum(), tree.flatten(x), allow_unused=True, materialize_grads=True
         )
@@ -124,6 +129,34 @@ def loop_body(function):
     return tf.function(scoped, autograph=False, experimental_attributes=attributes)
 
 
+def _renewed(compiler):
+    """A decorator: what is compiled of a model is compiled anew where it is stale.
+
+    A `Normalization` keeps what follows from its weights as constants, which compiling
+    takes in. They are others after `adapt` and after a load.
+    """
+
+    @functools.wraps(compiler)
+    def compile_model(model, *args):
+        from kfeedback.graph import all_layers  # which itself needs this module
+
+        layers = [x for x in all_layers(model) if isinstance(x, _Normalization)]
+        if not layers:
+            return compiler(model, *args)
+        found = {}
+
+        def run(*tensors):
+            constants = [getattr(layer, "mean", None) for layer in layers]
+            if [*map(id, constants)] != [*map(id, found.get("constants", ()))]:
+                found.update(constants=constants, run=compiler(model, *args))
+            return found["run"](*tensors)
+
+        return run
+
+    return compile_model
+
+
+@_renewed
 def compile_function(model, function):
     """A function of tensors that uses a model's layers, compiled once per shape.
 
@@ -165,6 +198,7 @@ def compile_function(model, function):
     return run
 
 
+@_renewed
 def compile_forward(model):
     """`inputs -> outputs` of `model` with `training=False`, compiled.
 
@@ -191,28 +225,5 @@ def compile_forward(model):
 
         inputs = [tf.TensorSpec(x.shape, x.dtype) for x in model.inputs]
         return tf.function(forward, input_signature=[inputs])
-    if backend == "jax":
-        import jax
-
-        forward = jax.jit(stateless_forward(model))
-        return lambda inputs: forward(model_state(model), pack(inputs))
-    import torch
-
-    def run(inputs):
-        with torch.no_grad():
-            return model(pack(inputs), training=False)
-
-    return run
-
-
-def model_state(model):
-    """The arrays of a model's variables, as `stateless_forward` takes them."""
-    return (
-        [variable.value for variable in model.trainable_variables],
-        [variable.value for variable in model.non_trainable_variables],
-    )
-
-
-def stateless_forward(model):
-    """`state, inputs -> outputs` as a pure function, for JAX."""
-    return lambda state, inputs: model.stateless_call(*state, inputs, training=False)[0]
+    run = compile_function(model, lambda *x: model(pack(x), training=False))
+    return lambda inputs: run(*inputs)

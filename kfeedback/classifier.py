@@ -98,7 +98,7 @@ def check_output(
         from_logits: bool; `True` wants logits, `False` posteriors.
         takes: the kinds of posteriors that will do, as `posterior_kind` names them:
             `"softmax"`, one distribution; `"sigmoid"`, a posterior for each class on
-            its own; `None`, what the graph does not show.
+            its own; `None`, neither, such as logits or a scaled softmax.
         ranks: those of the output that will do: 2 for `(B, classes)`, 3 for `(B, T,
             classes)`.
         least: the fewest classes that will do; of a softmax there are two or more.
@@ -120,11 +120,6 @@ def check_output(
             f"'{model.name}' with output {shape}."
         )
     kind = posterior_kind(model)
-    if shape[-1] < (2 if kind == "softmax" else least):
-        raise ValueError(
-            f"{argument} must have two classes or more, as a softmax of one is 1, got "
-            f"'{model.name}' with output {shape}."
-        )
     if from_logits and kind and kind in takes:
         raise ValueError(
             f"from_logits must be False for '{model.name}', which ends in a {kind}, "
@@ -136,6 +131,11 @@ def check_output(
             f"{argument} must give posteriors, by a {wanted}, or logits with "
             f"from_logits=True, got '{model.name}', which ends in "
             f"{f'a {kind}' if kind else 'neither softmax nor sigmoid'}."
+        )
+    if shape[-1] < (2 if kind == "softmax" else least):
+        raise ValueError(
+            f"{argument} must have two classes or more, as a softmax of one is 1, got "
+            f"'{model.name}' with output {shape}."
         )
     return kind
 
@@ -162,7 +162,8 @@ def posterior_end(model):
     """The layer that makes the posterior of scores; nothing for logits.
 
     Returns:
-        a set of one layer, or of none.
+        a set of one layer, or of none; of a layer that is called several times, as by
+        a network that feeds its posterior back, the last call makes the posterior.
 
     Raises:
         ValueError: if no single call makes a softmax or sigmoid of scores, or there are
@@ -180,10 +181,10 @@ def posterior_end(model):
                     f"'{model.name}', which ends in {activation.__name__}."
                 )
         return set()
-    calls = [node.operation for node in graph.nodes(model.inputs, model.outputs)]
+    calls = graph.nodes(model.inputs, model.outputs)
     cause = None
     for node in reversed(end.calls):
-        if sum(node.operation is other for other in calls) > 1:
+        if not _is_last_call(model, node, calls):
             continue
         try:
             scores = end.outputs([node.operation])
@@ -248,6 +249,15 @@ def _is_posterior_of(scores, posterior, kind, precision):
     function = ops.sigmoid if kind == "sigmoid" else ops.softmax
     again = ops.convert_to_numpy(function(ops.convert_to_tensor(scores)))
     return bool(np.allclose(again, posterior, rtol=0, atol=precision))
+
+
+def _is_last_call(model, node, calls):
+    """Whether all other calls of a call's operation lead to it."""
+    others = [x for x in calls if x.operation is node.operation and x is not node]
+    if not others:
+        return True
+    before = graph.nodes(model.inputs, node.input_tensors)
+    return all(any(x is one for one in before) for x in others)
 
 
 def _depends_on(outputs, sources):

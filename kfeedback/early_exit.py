@@ -135,6 +135,7 @@ class EarlyExit:
         return results, timesteps
 
     def _confidence(self, prediction):
+        prediction = prediction.astype("float32")  # 16 bits add up many small ones to 0
         if prediction.shape[-1] == 1:
             p = ops.sigmoid(prediction) if self._is_logits else prediction
             p = ops.convert_to_numpy(p)[..., 0]

@@ -59,7 +59,8 @@ def decode(source, *, channels=3, name=None):
             lambda: tf.io.decode_jpeg(source, 3, dct_method="INTEGER_ACCURATE"),
         )
     Image = pillow("Images are decoded")
-    name = repr(str(source)) if name is None else name
+    if name is None:
+        name = "bytes" if isinstance(source, bytes) else repr(str(source))
     try:
         if not isinstance(source, bytes):
             source = pathlib.Path(source).expanduser().read_bytes()
@@ -69,12 +70,11 @@ def decode(source, *, channels=3, name=None):
         with Image.open(io.BytesIO(source)) as image:
             pixels = _pixels(image)
     except Exception as error:  # Pillow lets through whatever a damaged file causes
-        reason = str(error)
+        reason = checks.reason(error)
         if isinstance(error, OSError) and error.strerror:
             reason = error.strerror
         elif isinstance(error, Image.UnidentifiedImageError):
             reason = "no kind of image is known that starts so" if source else "empty"
-        reason = " ".join(reason.split()).rstrip(".")
         raise ValueError(
             f"source must be a whole image file, got {name}: {reason}."
         ) from error

@@ -227,3 +227,54 @@ def test_refuses_models(make, kind):
     with pytest.raises(kind) as error:
         kfeedback.early_exit(make(), 0.5)
     assert str(error.value).startswith("model must")
+
+
+def test_the_weights_are_those_of_now_whatever_trains():
+    """Under JAX what is compiled knows the trainable ones by their places."""
+    model = feedback_convlstm(cells=(((4, 1), (4, 1)), ((4, 1), (4, 1))))
+    images = harness.random_images((16, 16, 2))
+    wanted = model.predict(images, verbose=0)[:, -1]
+    predictor = kfeedback.early_exit(model, 1.0)
+    one, two = (model.get_layer(f"group2_cell{n}") for n in (1, 2))
+    for one.trainable, two.trainable in ((True, False), (False, True)):
+        found, _ = predictor.predict(images)
+        np.testing.assert_allclose(found, wanted, atol=1e-6)
+
+
+def test_logits_of_16_bits_are_added_up_in_32():
+    """In bfloat16 1 + 0.0025 is 1, however often."""
+    image = keras.Input((1000,), dtype="bfloat16")
+    looks = [keras.layers.Identity(dtype="bfloat16")(image) for _ in range(2)]
+    twice = StackTimesteps(dtype="bfloat16")(looks)
+    model = keras.Model(image, twice)
+    logits = np.full((1, 1000), -3.0, "float32")
+    logits[0, 0] = 3.0
+    for threshold, steps in ((0.28, 1), (0.3, 2)):  # e³ / (e³ + 999 e⁻³) = 0.29
+        predictor = kfeedback.early_exit(model, threshold, from_logits=True)
+        assert predictor.predict(logits)[1].tolist() == [steps]
+
+
+def test_a_normalization_that_adapts_is_seen():
+    image = keras.Input((8, 8, 2))
+    normalization = keras.layers.Normalization()
+    inner = conv_net()
+    made = kfeedback.LRNet(inner, timesteps=2, return_sequences=True)
+    model = keras.Model(image, made(normalization(image)))
+    images = harness.random_images((8, 8, 2))
+    normalization.adapt(images)
+    predictor = kfeedback.early_exit(model, 1.0)
+    for shift in (0, 3):
+        normalization.adapt(images + shift)
+        found, _ = predictor.predict(images)
+        wanted = harness.to_numpy(model(images))[:, -1]
+        np.testing.assert_allclose(found, wanted, atol=1e-5)
+
+
+def test_whole_numbers_reach_a_network_in_a_model_as_floats():
+    """As Keras casts what a nested model is given."""
+    network = lrnet()
+    outer = keras.Sequential([keras.Input((8, 8, 2), dtype="uint8"), network])
+    pixels = np.random.default_rng(0).integers(0, 3, (4, 8, 8, 2), dtype="uint8")
+    found, _ = kfeedback.early_exit(outer, 1.0).predict(pixels)
+    wanted = harness.to_numpy(outer(pixels))[:, -1]
+    np.testing.assert_allclose(found, wanted, atol=1e-6)

@@ -219,3 +219,10 @@ def test_damaged_files_are_one_sentence(tmp_path, contents, reason):
     if contents is not None:
         with pytest.raises(ValueError, match="got number 3"):
             images.decode(contents, name="number 3")
+
+
+def test_an_error_does_not_hold_the_file():
+    damaged = encoded(smooth(), "JPEG")[:-80]
+    with pytest.raises(ValueError, match=r"^source must be a .*, got bytes: ") as error:
+        images.decode(damaged)
+    assert len(str(error.value)) < 200

@@ -152,6 +152,11 @@ def stream_boxes(
     folder = pathlib.Path(name).expanduser()
     if is_path(name) and folder.is_dir():
         read, names, total = voc.open_folder(folder, split, class_names, count)
+    elif class_names is not None:
+        raise ValueError(
+            "class_names must be None for a data set of TFDS, which has its own, got "
+            f"{class_names!r}."
+        )
     else:
         read, names, total = _tfds(name, split, expanded("data_dir", data_dir))
     total = total if count is None else min(count, total)

@@ -11,6 +11,7 @@ from kfeedback.backend import compile_function
 from kfeedback.explain import boxes, second_look
 from kfeedback.explain.methods.base import get_method
 
+_MOST_COMPILED = 16  # for so many sizes of images and chunks
 _SILENT_SECONDS = 5  # work that takes longer gets a progress bar
 
 
@@ -221,9 +222,14 @@ class Explainer:
         return ops.cast(images, "float32")
 
     def _compile(self, key, function):
-        if key not in self._compiled:
-            self._compiled[key] = compile_function(self.network.model, function)
-        return self._compiled[key]
+        """The function compiled for a key; the last few used are kept."""
+        run = self._compiled.pop(key, None)
+        if run is None:
+            run = compile_function(self.network.model, function)
+        self._compiled[key] = run
+        if len(self._compiled) > _MOST_COMPILED:
+            del self._compiled[next(iter(self._compiled))]
+        return run
 
 
 def _joined(parts, count, single):

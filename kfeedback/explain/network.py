@@ -101,10 +101,11 @@ class Network:
             float32 `(B, classes)`.
         """
         sites = self.sites if sites is None else sites
-        linear = {*linear, *self._end}
         edits = {} if edit is None else _edits(sites, edit)
         x = images if inputs is None else inputs
-        scores = graph.rerun(self.model, x, edits, linear=linear, training=False)
+        scores = graph.rerun(
+            self.model, x, edits, linear=linear, linear_last=self._end, training=False
+        )
         scores = ops.cast(scores, "float32")
         # σ(−s) = 1 − σ(s)
         return ops.concatenate([-scores, scores], -1) if self._is_single else scores

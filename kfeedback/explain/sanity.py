@@ -1,5 +1,6 @@
 """A sanity check: does a map depend on what the network has learned?"""
 
+import keras
 import numpy as np
 
 from kfeedback import checks
@@ -52,7 +53,12 @@ def randomized_layers(explainer, images, targets=None, *, seed=0):
             f"explainer must be an explain.Explainer, got {type(explainer).__name__}."
         )
     rng = np.random.default_rng(checks.integer("seed", seed, least=0))
-    layers = [x for x in explainer.network.model.layers if x.weights]
+    layers = [
+        layer
+        for layer in explainer.network.model.layers
+        # Statistics of the data are not learned.
+        if layer.weights and not isinstance(layer, keras.layers.Normalization)
+    ]
     if targets is None:
         targets = explainer.predict(images, verbose=False).argmax(axis=-1)
     elif np.ndim(targets) != 1:

@@ -14,7 +14,7 @@ With the same `memo`, a call whose inputs are the very same tensors is not made
 again: the stem below the first edit is computed once, in any topology.
 """
 
-from kfeedback.graph.keras_internals import all_layers, has_calls, producer
+from kfeedback.graph.keras_internals import all_layers, nodes, producer
 from kfeedback.graph.queries import (
     check_channels_last,
     free_name,
@@ -25,7 +25,6 @@ from kfeedback.graph.queries import (
     layer_has_weights,
     layer_outputs,
     nearest,
-    nodes,
     operation_names,
     require_graph,
 )
@@ -46,7 +45,6 @@ __all__ = [
     "free_name",
     "get_layer",
     "get_layers",
-    "has_calls",
     "has_graph",
     "input_like",
     "layer_has_weights",

@@ -21,8 +21,15 @@ def producer(tensor):
     return operation._inbound_nodes[index]
 
 
-def calls_in_order(inputs, outputs):
-    """The calls between symbolic inputs and outputs, those of the inputs left out."""
+def nodes(inputs, outputs):
+    """The calls on the way from symbolic inputs to outputs, in an order to run them.
+
+    Each has `operation`, `input_tensors` and `outputs`.
+
+    Args:
+        inputs: list of symbolic tensors.
+        outputs: list of symbolic tensors that depend on them.
+    """
     by_depth = keras.Function(inputs, outputs)._nodes_by_depth
     return [
         node
@@ -56,12 +63,3 @@ def all_layers(model):
         model: a `keras.Model`.
     """
     return model._flatten_layers()
-
-
-def has_calls(model):
-    """Whether a model has a graph of calls, as a functional one does.
-
-    Args:
-        model: a `keras.Model`.
-    """
-    return bool(getattr(model, "_nodes", None))

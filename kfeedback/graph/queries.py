@@ -5,6 +5,7 @@ import itertools
 import keras
 
 from kfeedback.graph import keras_internals
+from kfeedback.graph.keras_internals import nodes
 
 
 def require_graph(model, argument="model"):
@@ -156,18 +157,6 @@ def layer_outputs(model, layer):
     if len(found) == 1:
         return found
     return sorted(found, key=lambda x: len(nodes(model.inputs, [x])))
-
-
-def nodes(inputs, outputs):
-    """The calls on the way from symbolic inputs to outputs, in an order to run them.
-
-    Each has `operation`, `input_tensors` and `outputs`.
-
-    Args:
-        inputs: list of symbolic tensors.
-        outputs: list of symbolic tensors that depend on them.
-    """
-    return keras_internals.calls_in_order(inputs, outputs)
 
 
 def nearest(tensors, wanted):

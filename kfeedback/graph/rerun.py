@@ -1,5 +1,6 @@
 """Run a functional model again with edits, or cut it in two."""
 
+import collections
 from collections.abc import Iterable
 
 import keras
@@ -18,7 +19,15 @@ from kfeedback.graph.queries import (
 
 
 def rerun(
-    model, inputs, edits=None, *, linear=(), outputs=None, memo=None, training=None
+    model,
+    inputs,
+    edits=None,
+    *,
+    linear=(),
+    linear_last=(),
+    outputs=None,
+    memo=None,
+    training=None,
 ):
     """Calls the layers of a functional model again, with edits.
 
@@ -35,6 +44,8 @@ def rerun(
         linear: a layer of the model, its name, or a list of such, whose activation is
             left out: one that is an activation gives its input, another what it has
             before its `activation`.
+        linear_last: the same, but of a layer that is called several times only the
+            last call is without its activation.
         outputs: symbolic tensor of the model, or list of such; the model's own
             output by default. Layers that it does not need are not called.
         memo: dict that is filled by one call and read by the next ones.
@@ -45,8 +56,8 @@ def rerun(
         the value of `outputs`: one tensor, or a list for a list.
 
     Raises:
-        ValueError: if a layer of `edits` or `linear` is not in the model or is its
-            input, or `outputs` needs more than the given `inputs`.
+        ValueError: if a layer of `edits`, `linear` or `linear_last` is not in the model
+            or is its input, or `outputs` needs more than the given `inputs`.
     """
     require_graph(model)
     memo = {} if memo is None else memo
@@ -56,25 +67,29 @@ def rerun(
     found = _layers_of(model, edits, "edits")
     by_id = {id(layer): edits[key] for key, layer in zip(edits, found, strict=True)}
     calls = {}
+    single = outputs is None or isinstance(outputs, keras.KerasTensor)
+    outputs = tree.flatten(model.outputs if outputs is None else outputs)
     found = _layers_of(model, linear, "linear")
-    bare = {id(layer): without_activation(layer) for layer in found}
+    always = {id(layer) for layer in found}
+    last = _layers_of(model, linear_last, "linear_last")
+    bare = {id(layer): without_activation(layer) for layer in [*found, *last]}
+    counts = _counts(inputs, outputs) if last else {}
 
     def call(operation, *args, **kwargs):
         kwargs |= _training(operation, training)
-        calls[id(operation)] = calls.get(id(operation), 0) + 1
+        one = id(operation)
+        calls[one] = calls.get(one, 0) + 1
+        is_bare = one in bare and (one in always or calls[one] == counts[one])
         # The same operation, for the n-th time in its pass, on the same tensors.
         leaves = tree.flatten((args, kwargs))
-        run = bare.get(id(operation), operation)
-        own = (id(operation), id(operation) in bare, calls[id(operation)])
-        key = (*own, *map(_identity, leaves))
+        run = bare[one] if is_bare else operation
+        key = (one, is_bare, calls[one], *map(_identity, leaves))
         if key not in memo:
             # The leaves are kept with the result, so that no id is used again.
             memo[key] = (run(*args, **kwargs), leaves)
         result = memo[key][0]
-        return by_id[id(operation)](result) if id(operation) in by_id else result
+        return by_id[one](result) if one in by_id else result
 
-    single = outputs is None or isinstance(outputs, keras.KerasTensor)
-    outputs = tree.flatten(model.outputs if outputs is None else outputs)
     results = _run(list(inputs.keys()), list(inputs.values()), outputs, call)
     return results[0] if single else results
 
@@ -121,6 +136,8 @@ def seen_through(model):
 
 
 def _expand(model, values, training):
+    values = [_cast(x, own.dtype) for x, own in zip(values, model.inputs, strict=True)]
+
     def call(operation, *args, **kwargs):
         kwargs |= _training(operation, training)
         if has_graph(operation):
@@ -157,13 +174,13 @@ def cut(model, layer):
         )
     middle = found[0]
     try:
-        tail = keras.Model(middle, model.output, name=f"{model.name}_tail")
+        tail = keras.Model(middle, model.outputs[0], name=f"{model.name}_tail")
     except ValueError as error:
         raise ValueError(
             f"layer must lie on every path through '{model.name}', got {name!r}, "
             "which some path leads around."
         ) from error
-    return keras.Model(model.input, middle, name=f"{model.name}_stem"), tail
+    return keras.Model(model.inputs[0], middle, name=f"{model.name}_stem"), tail
 
 
 def without_activation(layer):
@@ -196,6 +213,13 @@ def _training(operation, training):
     """The argument of that name for an operation that takes it, as Keras passes it."""
     takes = training is not None and keras_internals.takes_training(operation)
     return {"training": training} if takes else {}
+
+
+def _counts(inputs, outputs):
+    """How often each operation is called between symbolic tensors, by its id."""
+    return collections.Counter(
+        id(node.operation) for node in keras_internals.nodes(list(inputs), outputs)
+    )
 
 
 def _layers_of(model, layers, argument):
@@ -235,6 +259,11 @@ def _as_input(model, x, memo):
     if key not in memo:
         memo[key] = (keras.ops.cast(x, wanted), x)
     return memo[key][0]
+
+
+def _cast(x, dtype):
+    """A tensor as a nested model takes it, but whole numbers keep what is a float."""
+    return x if "float" not in dtype or x.dtype == dtype else keras.ops.cast(x, dtype)
 
 
 def _run(sources, values, outputs, call):

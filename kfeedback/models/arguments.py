@@ -53,11 +53,14 @@ def check_activation(classifier_activation):
 def check_initializer(name, value):
     """Returns the initializer; raises a ValueError unless Keras knows it."""
     try:
-        return keras.initializers.get(value)
+        found, cause = keras.initializers.get(value), None
     except (TypeError, ValueError) as error:
+        found, cause = None, error
+    if found is None:
         raise ValueError(
             f"{name} must be a Keras initializer or the name of one, got {value!r}."
-        ) from error
+        ) from cause
+    return found
 
 
 def image_input(input_tensor, input_shape, default_shape, minimum, dtype=None):

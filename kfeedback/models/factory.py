@@ -70,8 +70,10 @@ def family(
                 raise TypeError(f"{made.__name__}() {error}") from None
             bound.apply_defaults()
             check_data_format()
-            kind = Network if entry.gives_feedback else Build
-            carrier = kind(entry, bound.arguments)
+            if entry.gives_feedback:
+                carrier = Network(bound.arguments)
+            else:
+                carrier = Build(entry, bound.arguments)
             args = [*bound.args[:place], carrier, *bound.args[place:]]
             model = inner(*args, **bound.kwargs)
             model = args[0] if is_class else remembering(model)

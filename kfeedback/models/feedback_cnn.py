@@ -114,7 +114,7 @@ class FeedbackCNN(keras.Model):
         batch_size=16,
         **feedback,
     ):
-        super().__init__(name=name)
+        super().__init__(name=name, autocast=False)  # images stay float32
         if not include_top:
             raise ValueError("include_top must be True for FeedbackCNN, got False.")
         self.backbone = network.model

@@ -34,7 +34,7 @@ class Network:
         pool: the layer that `pooling` asks for, for features without the top.
     """
 
-    def __init__(self, _, arguments):
+    def __init__(self, arguments):
         self.include_top = arguments["include_top"]
         check_top(self.include_top, arguments["pooling"])
         backbone, self.weights = arguments["backbone"], arguments["weights"]

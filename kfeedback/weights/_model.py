@@ -160,7 +160,7 @@ def _head_names(model, variables):
     """Keys of the last layer with weights, and of feedback that reads its output."""
     nodes = []
     model = graph.seen_through(model)
-    if graph.has_calls(model) and model.outputs:
+    if graph.has_graph(model) and model.outputs:
         nodes = last_with_weights(model.outputs)
     layers = list({id(n.operation): n.operation for n in nodes}.values())
     for layer in layers or [None]:
@@ -185,7 +185,7 @@ def _head_names(model, variables):
 def _first_kernels(model, variables):
     """Keys of the kernels of the convolutions that see the image."""
     model = graph.seen_through(model)
-    if not graph.has_calls(model):
+    if not graph.has_graph(model):
         return set()
     reached, kernels = {id(x) for x in model.inputs}, set()
     for node in graph.nodes(model.inputs, model.outputs):

@@ -27,6 +27,7 @@ _FREE = {
     "return_sequences",
     "timesteps",
 }
+_WITHOUT = ("FeedbackCNN",)  # factories around a backbone without weights of their own
 NOT_NOTED = ("weights", "input_tensor", "name")
 """Arguments that do not say what network it is."""
 
@@ -62,7 +63,7 @@ def check_origin(model, about, path):
     mine, theirs = origin(model), renamed.current(about)
     if not mine.get("factory") or not theirs.get("factory"):
         return
-    a, b = _without_wrapper(mine), _without_wrapper(theirs)
+    a, b = _with_weights(mine), _with_weights(theirs)
     reason = _difference(a, b)
     if reason and _wraps(a) != _wraps(b):
         reason = _difference(_inner(a), _inner(b))
@@ -129,9 +130,10 @@ def _inner(one):
     return backbone if _is_origin(backbone) else None
 
 
-def _without_wrapper(one):
+def _with_weights(one):
+    """The origin of what has weights: the backbone, where all around it has none."""
     once = (one.get("arguments") or {}).get("timesteps") == 1
-    return _inner(one) if once else one
+    return _inner(one) if once or one["factory"] in _WITHOUT else one
 
 
 def _difference(a, b):

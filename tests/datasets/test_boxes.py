@@ -292,3 +292,10 @@ def test_images_of_several_sizes_want_one(voc):
     Image.new("RGB", (30, 20)).save(voc / "JPEGImages" / "c.jpg")
     with pytest.raises(ValueError, match="image_size must be given"):
         load_boxes(voc, "all")
+
+
+def test_names_of_classes_are_for_folders():
+    with pytest.raises(
+        ValueError, match=r"^class_names must be None for a data set of"
+    ):
+        stream_boxes("voc/2007", "test", class_names=["cat"])

@@ -10,6 +10,7 @@ import pytest
 
 from kfeedback import FeedbackCNN, explain
 from kfeedback.explain import Explainer, Feedback, list_methods, saliency
+from kfeedback.explain import explainer as explainer_module
 from tests import harness
 from tests.explain import common
 
@@ -215,3 +216,16 @@ def test_no_images_are_refused_with_the_shape_that_is_wanted(net):
         Explainer(net[0], "gradient").saliency(common.images(0))
     harness.assert_one_sentence(caught.value, "images must have the shape (N, 9, 9, 2)")
     assert "N ≥ 1" in str(caught.value)
+
+
+def test_no_more_than_the_last_few_sizes_stay_compiled(monkeypatch):
+    monkeypatch.setattr(explainer_module, "_MOST_COMPILED", 2)
+    x = image = keras.Input((None, None, 2))
+    x = keras.layers.Conv2D(3, 3, activation="relu")(x)
+    x = keras.layers.Dense(3)(keras.layers.GlobalAveragePooling2D()(x))
+    explainer = Explainer(keras.Model(image, x), "gradient")
+    for size in (6, 7, 8, 6):
+        images = harness.random_images((size, size, 2))
+        first = explainer.saliency(images)
+        np.testing.assert_array_equal(explainer.saliency(images), first)
+        assert len(explainer._compiled) <= 2

@@ -5,9 +5,11 @@ import numpy as np
 import pytest
 from keras import ops
 
+import kfeedback
 from kfeedback.explain import Explainer
 from kfeedback.explain.methods.feedback import multiply
 from kfeedback.explain.network import Network
+from tests import harness
 from tests.explain import common
 
 
@@ -88,3 +90,21 @@ def test_two_posteriors_are_refused():
     ends = [keras.layers.Dense(2, activation="softmax")(x) for _ in range(2)]
     with pytest.raises(ValueError, match="model must have one posterior"):
         Explainer(keras.Model(inputs, keras.layers.Average()(ends)))
+
+
+@pytest.mark.parametrize("factory", [kfeedback.LRNet, kfeedback.CRCN])
+def test_a_network_that_looks_twice_has_the_scores_of_its_last_look(factory):
+    """LRNet feeds the posterior back: only that of the last look goes without."""
+    model, _ = common.three_layers()
+    given = {"loops": [("relu2", "conv1")]} if factory is kfeedback.CRCN else {}
+    twice = harness.randomize(factory(model, timesteps=2, **given))
+    network = Network(twice)
+    images = common.images()
+    scores = network.scores(images)
+    wanted = harness.to_numpy(twice(images))
+    found = harness.to_numpy(network.posterior(scores))
+    np.testing.assert_allclose(found, wanted, atol=1e-6)
+    assert np.ptp(harness.to_numpy(scores).sum(-1)) > 1e-3  # no posteriors themselves
+    for method in ("feedback", "gradient", "grad_cam"):
+        maps = Explainer(twice, method).saliency(images)
+        assert np.isfinite(maps).all() and maps.max() > 0

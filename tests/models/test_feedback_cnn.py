@@ -378,3 +378,22 @@ def test_a_classifier_on_top_of_one_of_keras():
     model = keras.Model(inputs, keras.layers.Dense(5, activation="softmax")(x))
     maps, gated = runs_in_all_ways(model, 64)
     assert maps.any() and sorted(gated) == sorted(relus(base))
+
+
+def test_images_are_not_rounded_to_the_precision_of_layers():
+    """A model of its own class casts what it is given, and so do the methods not."""
+    model, images = common.three_layers()[0], common.images() / 255 + 0.123
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        made = kfeedback.FeedbackCNN(model)
+    finally:
+        keras.config.set_dtype_policy(policy)
+    found = ops.convert_to_numpy(made(images)["probabilities"])
+    np.testing.assert_allclose(found, made.explainer.predict(images), atol=1e-6)
+
+
+def test_weights_serve_whatever_the_loop_does(tmp_path):
+    path = tmp_path / "weights.h5"
+    kfeedback.weights.save(network(iterations=3, batch_size=16), path)
+    kfeedback.weights.load(network(iterations=5, batch_size=8), path)

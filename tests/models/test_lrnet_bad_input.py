@@ -125,6 +125,7 @@ ARGUMENTS = [
     ({"classes": 10.0}, ValueError, "classes"),
     ({"feedback_initializer": "none of them"}, ValueError, "feedback_initializer"),
     ({"feedback_initializer": 3}, ValueError, "feedback_initializer"),
+    ({"feedback_initializer": None}, ValueError, "feedback_initializer"),
     ({"input_shape": (28, 28)}, ValueError, "input_shape"),
     ({"input_shape": (28, 28, 0)}, ValueError, "input_shape"),
     ({"input_shape": (2, 2, 1)}, ValueError, "input_shape"),

@@ -1,5 +1,6 @@
 """Loading into another number of classes, channels or timesteps, by explicit words."""
 
+import keras
 import numpy as np
 import pytest
 
@@ -123,3 +124,32 @@ def test_a_file_of_two_timesteps_serves_all(tmp_path, make, shape):
             actual = harness.to_numpy(model(images))
             wanted = expected[:, :steps] if sequences else expected[:, steps - 1]
             harness.assert_bit_equal(actual, wanted, f"{steps} of 4")
+
+
+def sequential(classes, channels=3):
+    layers = keras.layers
+    return keras.Sequential(
+        [
+            keras.Input((8, 8, channels)),
+            layers.Conv2D(4, 3, name="first"),
+            layers.Flatten(),
+            layers.Dense(classes, name="head"),
+        ],
+        name="net",
+    )
+
+
+def test_a_sequential_has_a_head_and_channels(tmp_path):
+    path = tmp_path / "model.h5"
+    saved, model = sequential(7), sequential(3)
+    weights.save(saved, path)
+    before = values(model)
+    weights.load(model, path, replace_head=True)
+    for key, value in values(model).items():
+        same = before if "head" in key else values(saved)
+        harness.assert_bit_equal(value, same[key], key)
+    gray = sequential(7, channels=1)
+    refused(gray, path, "adapt_channels=True")
+    weights.load(gray, path, adapt_channels=True)
+    kernel = values(saved)["net/first/kernel"].sum(axis=-2, keepdims=True)
+    np.testing.assert_allclose(values(gray)["net/first/kernel"], kernel, atol=1e-6)
