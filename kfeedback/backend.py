@@ -132,15 +132,13 @@ def loop_body(function):
 def _renewed(compiler):
     """A decorator: what is compiled of a model is compiled anew where it is stale.
 
-    A `Normalization` keeps what follows from its weights as constants, which compiling
-    takes in. They are others after `adapt` and after a load.
+    A `Normalization` among the layers of the model keeps what follows from its weights
+    as constants, which compiling takes in. They are others after `adapt` or a load.
     """
 
     @functools.wraps(compiler)
     def compile_model(model, *args):
-        from kfeedback.graph import all_layers  # which itself needs this module
-
-        layers = [x for x in all_layers(model) if isinstance(x, _Normalization)]
+        layers = [x for x in model.layers if isinstance(x, _Normalization)]
         if not layers:
             return compiler(model, *args)
         found = {}

@@ -226,11 +226,7 @@ class ArrayDataset(keras.utils.PyDataset):
         self.seed = checks.integer("seed", seed, 0)
         self.shuffle, self.flip = bool(shuffle), bool(flip)
         self.shift = checks.integer("shift", shift, 0)
-        if shift_fill not in FILLS:
-            raise ValueError(
-                f"shift_fill must be one of {', '.join(FILLS)}, got {shift_fill!r}."
-            )
-        self.shift_fill = shift_fill
+        self.shift_fill = checks.one_of("shift_fill", shift_fill, FILLS)
         self.preprocess = preprocess
         self.epoch = checks.integer("initial_epoch", initial_epoch, 0)
         self._asked = None

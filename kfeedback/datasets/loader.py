@@ -126,10 +126,7 @@ def load(
     batch_size = checks.integer("batch_size", batch_size, 1)
     seed = checks.integer("seed", seed, 0)
     shift = checks.integer("shift", shift, 0)
-    if shift_fill not in FILLS:
-        raise ValueError(
-            f"shift_fill must be one of {', '.join(FILLS)}, got {shift_fill!r}."
-        )
+    checks.one_of("shift_fill", shift_fill, FILLS)
     initial_epoch = checks.integer("initial_epoch", initial_epoch, 0)
     image_size = height_width(image_size)
     data_dir = expanded("data_dir", data_dir)

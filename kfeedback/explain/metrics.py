@@ -77,11 +77,8 @@ def max_box_accuracies(maps, truth, thresholds=THRESHOLDS):
     maps, truth = _maps_and_boxes(maps, truth)
     shares = _shares("thresholds", thresholds, above=0, most=1)
     correct = np.zeros(len(shares))
-    for one, own in zip(maps, truth, strict=True):
-        peak = one.max()
-        for n, share in enumerate(shares):
-            found = component_boxes((one >= share * peak) & (one > 0))
-            correct[n] += len(found) > 0 and iou(found[0], own).max() > 0.5
+    for n, found, own in _components(maps, truth, shares):
+        correct[n] += len(found) > 0 and iou(found[0], own).max() > 0.5
     return correct / len(maps)
 
 
@@ -181,12 +178,8 @@ def max_box_accuracies_v2(maps, truth, thresholds=THRESHOLDS, ious=(0.3, 0.5, 0.
     shares = _shares("thresholds", thresholds, above=0, most=1)
     bounds = _shares("ious", ious, least=0, below=1)
     correct = np.zeros((len(shares), len(bounds)))
-    for one, boxes in zip(maps, truth, strict=True):
-        peak = one.max()
-        for n, share in enumerate(shares):
-            found = component_boxes((one >= share * peak) & (one > 0))
-            best = iou(found[:, None], boxes[None]).max(initial=0.0)
-            correct[n] += best >= bounds
+    for n, found, own in _components(maps, truth, shares):
+        correct[n] += iou(found[:, None], own[None]).max(initial=0.0) >= bounds
     return correct / len(maps)
 
 
@@ -321,6 +314,18 @@ def _shares(name, values, **bounds):
     """Numbers within bounds, an array; a single one is an array of one."""
     values = checks.array(name, values).ravel()
     return np.array([checks.number(name, one, **bounds) for one in values])
+
+
+def _components(maps, truth, shares):
+    """For every map and share `(number of the share, boxes, true boxes)`.
+
+    The boxes are those of the connected parts of what is at least so bright, as a share
+    of the brightest pixel.
+    """
+    for one, own in zip(maps, truth, strict=True):
+        for n, share in enumerate(shares):
+            found = component_boxes((one >= share * one.max()) & (one > 0))
+            yield n, found, own
 
 
 def _maps_and_boxes(maps, truth):

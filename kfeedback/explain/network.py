@@ -110,8 +110,8 @@ class Network:
         # σ(−s) = 1 − σ(s)
         return ops.concatenate([-scores, scores], -1) if self._is_single else scores
 
-    def input_map(self, images, targets, edit=None, *, objective=None, **kwargs):
-        """The map max_c |∂s_k/∂I_c|, over the channels c of images.
+    def gradient(self, images, targets, edit=None, *, objective=None, **kwargs):
+        """The gradient ∂s_k/∂I of a class by the image: float32 `(B, H, W, C)`.
 
         Args:
             images: `(B, H, W, C)`.
@@ -119,21 +119,25 @@ class Network:
             objective: function of scores and targets that is differentiated instead of
                 the score s_k.
             edit, **kwargs: as for `scores`.
-
-        Returns:
-            float32 `(B, H, W)`.
         """
 
         def score(x):
             return (objective or take)(self.scores(x, edit, **kwargs), targets)
 
-        _, gradient = value_and_gradient(score, ops.cast(images, "float32"))
+        return value_and_gradient(score, ops.cast(images, "float32"))[1]
+
+    def input_map(self, images, targets, *args, **kwargs):
+        """The map max_c |∂s_k/∂I_c|, over the channels c of images: `(B, H, W)`.
+
+        The arguments are as for `gradient`.
+        """
+        gradient = self.gradient(images, targets, *args, **kwargs)
         return ops.max(ops.abs(gradient), axis=-1)
 
     def last_maps(self, images, targets, objective=None):
         """The values of `features` for images, and ∂s_k of each: two lists.
 
-        The arguments are as for `input_map`.
+        The arguments are as for `gradient`.
         """
         outputs = self.features
         if not outputs:

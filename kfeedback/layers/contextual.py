@@ -1,6 +1,6 @@
 """The contextual modules of contextual recurrent convolutional networks."""
 
-import operator
+import numbers
 
 import keras
 from keras import ops
@@ -138,16 +138,10 @@ def check_module(name, module):
 
     NumPy's integers are integers, `True` and `1.0` are not.
     """
-    if isinstance(module, str):
-        found = module
-    else:
-        try:
-            found = None if isinstance(module, bool) else operator.index(module)
-        except TypeError:
-            found = None
-    if found not in MODULES:
+    known = isinstance(module, str | numbers.Integral) and not isinstance(module, bool)
+    if not known or module not in MODULES:
         raise ValueError(f"{name} must be 'proposed', 1, 2 or 3, got {module!r}.")
-    return found
+    return module if isinstance(module, str) else int(module)
 
 
 def _resized(x, size, axis):

@@ -5,7 +5,13 @@ from keras import ops
 
 from kfeedback import checks
 from kfeedback.layers._layer import Layer
-from kfeedback.layers.conv_lstm_gates import GATES, ConvLSTMGates, OldNames, conv
+from kfeedback.layers.conv_lstm_gates import (
+    GATES,
+    ConvLSTMGates,
+    OldNames,
+    conv,
+    strided,
+)
 
 
 @keras.saving.register_keras_serializable(package="kfeedback")
@@ -191,9 +197,7 @@ class ConvLSTMCell(OldNames, Layer):
 
     def compute_output_shape(self, inputs_shape, *_):
         """`(B, H, W, channels)` to the `(B, H/strides, W/strides, F)` of H'."""
-        batch, *sides, _ = inputs_shape
-        sides = (side if side is None else -(-side // self.strides) for side in sides)
-        return (batch, *sides, self.filters)
+        return strided(inputs_shape, self.strides, self.filters)
 
 
 def _fits(shape, wanted):

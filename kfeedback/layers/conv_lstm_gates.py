@@ -190,9 +190,14 @@ class ConvLSTMGates(OldNames, Layer):
 
     def compute_output_shape(self, input_shape):
         """`(B, H, W, C)` to `(B, H/strides, W/strides, 4F)`."""
-        batch, *sides, _ = input_shape
-        sides = (side if side is None else -(-side // self.strides) for side in sides)
-        return (batch, *sides, GATES * self.filters)
+        return strided(input_shape, self.strides, GATES * self.filters)
+
+
+def strided(shape, strides, channels):
+    """The shape of what a padded convolution makes of a shape `(B, H, W, C)`."""
+    batch, *sides, _ = shape
+    sides = (side if side is None else -(-side // strides) for side in sides)
+    return (batch, *sides, channels)
 
 
 def conv(x, kernel, strides=1):

@@ -1,6 +1,6 @@
 """The arguments that all factories share: each checked, with one wording."""
 
-import operator
+import numbers
 
 import keras
 
@@ -110,15 +110,13 @@ def image_input(input_tensor, input_shape, default_shape, minimum, dtype=None):
     if input_tensor is not None:
         return input_tensor
     # Keras takes no integers of NumPy.
-    shape = [None if side is None else operator.index(side) for side in shape]
+    shape = [None if side is None else int(side) for side in shape]
     return keras.Input(tuple(shape), dtype=dtype)
 
 
 def _is_side(value, least):
-    try:
-        return not isinstance(value, bool) and operator.index(value) >= least
-    except TypeError:
-        return False
+    whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    return whole and value >= least
 
 
 def pooling_layer(pooling, name=lambda base: base):

@@ -1,7 +1,5 @@
 """What class activation maps share: sums over channels of the last feature maps."""
 
-import abc
-
 from keras import ops
 
 from kfeedback.explain.methods.base import Method
@@ -14,7 +12,6 @@ class CAM(Method):
     than one pixel; where a classifier sees several, their maps are added.
     """
 
-    @abc.abstractmethod
     def cam(self, maps, gradient):
         """The map of feature maps `(B, h, w, C)` and ∂s_k of them: `(B, h, w, 1)`.
 
@@ -23,6 +20,7 @@ class CAM(Method):
             gradient: what `pairs` gave for them, in most methods the gradient `(B, h,
                 w, C)`.
         """
+        return weighted_sum(maps, gradient)
 
     def pairs(self, network, images, targets):
         """The last feature maps, and what stands for their gradients: two lists.
@@ -73,9 +71,9 @@ def enlarged(images, pairs, cam):
     return total
 
 
-def at_places(maps, gradient):
-    """What every place adds, `Σ_c A_c ∂s_k/∂A_c`: `(B, h, w, 1)`."""
-    return ops.sum(gradient * maps, axis=-1, keepdims=True)
+def weighted_sum(maps, weights):
+    """`Σ_c w_c A_c` of maps A and weights w that are like them: `(B, h, w, 1)`."""
+    return ops.sum(weights * maps, axis=-1, keepdims=True)
 
 
 def _no_map(model):

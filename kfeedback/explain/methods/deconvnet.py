@@ -1,12 +1,14 @@
 """The deconvolutional network of Zeiler and Fergus."""
 
-from kfeedback.explain.methods.base import Method, register
-from kfeedback.explain.methods.guided_backpropagation import rectify
-from kfeedback.explain.network import Network
+from kfeedback.explain.methods.base import register
+from kfeedback.explain.methods.guided_backpropagation import (
+    GuidedBackpropagation,
+    rectify,
+)
 
 
 @register("deconvnet")
-class Deconvnet(Method):
+class Deconvnet(GuidedBackpropagation):
     """Deconvnet: what goes down passes through the ReLU, whatever came up.
 
         R_l = ReLU(R_(l+1)),        M(i, j) = max_c |R_0(i, j, c)|
@@ -28,10 +30,6 @@ class Deconvnet(Method):
 
         maps = explain.saliency(model, images, method="deconvnet")
     """
-
-    def network(self, model):
-        """The model, which must have ReLUs."""
-        return Network(model, gated=False, needs_relus=True)
 
     def maps(self, network, images, targets, features):
         """One map an image: `(B, H, W)`."""

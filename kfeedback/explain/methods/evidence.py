@@ -4,7 +4,7 @@ import math
 
 from keras import ops
 
-from kfeedback.explain.methods.cam import at_places, enlarged
+from kfeedback.explain.methods.cam import enlarged, weighted_sum
 
 
 def contrast(plain, targets):
@@ -48,7 +48,7 @@ def evidence(network, images, targets, objective):
         float32 `(B, H, W)`, enlarged bilinearly, the sum where there are several last
         maps; or `None` where there is none of more than one pixel.
     """
-    return enlarged(images, network.last_maps(images, targets, objective), at_places)
+    return enlarged(images, network.last_maps(images, targets, objective), weighted_sum)
 
 
 def blur(maps, deviation):

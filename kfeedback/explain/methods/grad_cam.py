@@ -3,7 +3,7 @@
 from keras import ops
 
 from kfeedback.explain.methods.base import register
-from kfeedback.explain.methods.cam import CAM
+from kfeedback.explain.methods.cam import CAM, weighted_sum
 
 
 @register("grad_cam")
@@ -31,5 +31,4 @@ class GradCAM(CAM):
 
     def cam(self, maps, gradient):
         """The maps, weighted: `(B, h, w, 1)`."""
-        weight = ops.mean(gradient, axis=(1, 2), keepdims=True)
-        return ops.sum(weight * maps, axis=-1, keepdims=True)
+        return weighted_sum(maps, ops.mean(gradient, axis=(1, 2), keepdims=True))

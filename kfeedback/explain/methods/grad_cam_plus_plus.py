@@ -3,7 +3,7 @@
 from keras import ops
 
 from kfeedback.explain.methods.base import register
-from kfeedback.explain.methods.cam import CAM
+from kfeedback.explain.methods.cam import CAM, weighted_sum
 
 
 @register("grad_cam_plus_plus")
@@ -38,4 +38,4 @@ class GradCAMPlusPlus(CAM):
         positive = ops.logical_and(denominator > 0, gradient != 0)
         alpha = ops.where(positive, 1 / ops.where(positive, denominator, 1.0), 0.0)
         weight = ops.sum(alpha * ops.relu(gradient), axis=(1, 2), keepdims=True)
-        return ops.sum(weight * maps, axis=-1, keepdims=True)
+        return weighted_sum(maps, weight)

@@ -2,9 +2,7 @@
 
 from keras import ops
 
-from kfeedback.backend import value_and_gradient
 from kfeedback.explain.methods.base import Method, register
-from kfeedback.explain.network import take
 
 
 @register("gradient_input")
@@ -29,9 +27,5 @@ class GradientInput(Method):
 
     def maps(self, network, images, targets, features):
         """One map an image: `(B, H, W)`."""
-
-        def score(x):
-            return take(network.scores(x), targets)
-
-        gradient = value_and_gradient(score, images)[1]
+        gradient = network.gradient(images, targets)
         return ops.abs(ops.sum(images * gradient, axis=-1))

@@ -1,7 +1,7 @@
 """HiResCAM of Draelos and Carin."""
 
 from kfeedback.explain.methods.base import register
-from kfeedback.explain.methods.cam import CAM, at_places
+from kfeedback.explain.methods.cam import CAM
 
 
 @register("hires_cam")
@@ -23,7 +23,3 @@ class HiResCAM(CAM):
 
         maps = explain.saliency(model, images, method=explain.HiResCAM())
     """
-
-    def cam(self, maps, gradient):
-        """The maps, weighted: `(B, h, w, 1)`."""
-        return at_places(maps, gradient)

@@ -5,9 +5,8 @@ import math
 from keras import ops
 
 from kfeedback import checks
-from kfeedback.backend import loop_body, value_and_gradient
+from kfeedback.backend import loop_body
 from kfeedback.explain.methods.base import Method, register
-from kfeedback.explain.network import take
 
 
 @register("integrated_gradients")
@@ -50,13 +49,10 @@ class IntegratedGradients(Method):
         """One map an image: `(B, H, W)`."""
         way = images - self.baseline
 
-        def score(x):
-            return take(network.scores(x), targets)
-
         def add(step, total):
             share = (ops.cast(step, "float32") + 0.5) / self.steps
             x = self.baseline + share * way
-            return total + value_and_gradient(score, x)[1]
+            return total + network.gradient(x, targets)
 
         total = ops.fori_loop(0, self.steps, loop_body(add), ops.zeros_like(images))
         return ops.abs(ops.sum(way * total / self.steps, axis=-1))

@@ -3,7 +3,7 @@
 from keras import ops
 
 from kfeedback.explain.methods.base import register
-from kfeedback.explain.methods.cam import CAM
+from kfeedback.explain.methods.cam import CAM, weighted_sum
 
 
 @register("layer_cam")
@@ -28,4 +28,4 @@ class LayerCAM(CAM):
 
     def cam(self, maps, gradient):
         """The maps, weighted: `(B, h, w, 1)`."""
-        return ops.sum(ops.relu(gradient) * maps, axis=-1, keepdims=True)
+        return weighted_sum(maps, ops.relu(gradient))

@@ -31,15 +31,6 @@ class ScoreCAM(CAM):
         maps = explain.saliency(model, images, method=explain.ScoreCAM())
     """
 
-    def cam(self, maps, weights):
-        """The maps, weighted: `(B, h, w, 1)`.
-
-        Args:
-            maps: `(B, h, w, C)`.
-            weights: `(B, 1, 1, C)`.
-        """
-        return ops.sum(weights * maps, axis=-1, keepdims=True)
-
     def pairs(self, network, images, targets):
         """The last maps and the weights of their channels: two lists."""
         maps, _ = network.last_maps(images, targets)

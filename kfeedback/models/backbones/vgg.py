@@ -24,17 +24,16 @@ def convolutions(x, width, batch_norm, blocks=_BLOCKS):
     maps = []
     for block, count in enumerate(blocks, start=1):
         for number in range(1, count + 1):
-            suffix = f"{number}"
             x = keras.layers.Conv2D(
                 max(1, round(width * _FILTERS[block - 1])),
                 3,
                 padding="same",
                 kernel_initializer="he_normal",
-                name=f"block{block}_conv{suffix}",
+                name=f"block{block}_conv{number}",
             )(x)
             if batch_norm:
-                x = keras.layers.BatchNormalization(name=f"block{block}_bn{suffix}")(x)
-            x = keras.layers.ReLU(name=f"block{block}_relu{suffix}")(x)
+                x = keras.layers.BatchNormalization(name=f"block{block}_bn{number}")(x)
+            x = keras.layers.ReLU(name=f"block{block}_relu{number}")(x)
         maps.append(x)
         x = keras.layers.MaxPooling2D(2, name=f"block{block}_pool")(x)
     return x, maps
