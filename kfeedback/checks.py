@@ -148,7 +148,7 @@ def pixels(name, images):
 
 
 def gray_levels(name, images):
-    """The same; images of 0 to 1, which would be nearly black, are refused too."""
+    """As `pixels`; images of 0 to 1, which would be nearly black, are refused too."""
     images = pixels(name, images)
     if images.max() <= 1 and ((images > 0) & (images < 1)).any():
         raise ValueError(

@@ -146,8 +146,8 @@ def resize(image, size):
         size: `(height, width)`, integers ≥ 1.
 
     Returns:
-        `(..., height, width, C)`: uint8 or, of an array of floating point, float32.
-        An array that has the size is returned as it is.
+        `(..., height, width, C)`: uint8, or float32 for floating point. An array that
+        has the size already is returned itself, in its own dtype.
 
     Raises:
         ValueError: if an argument is not as above.

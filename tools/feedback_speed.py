@@ -21,7 +21,7 @@ from applications.common.settings import Settings as Base
 from applications.common.settings import field
 from kfeedback.backend import compile_function, value_and_gradient
 from kfeedback.explain import Feedback
-from kfeedback.explain.network import Network, take
+from kfeedback.explain.network import Network, target_scores
 
 COLUMNS = ("network", "batch_size", "iterations", "repeats")
 COLUMNS += ("wall_plain_s", "wall_iteration_s", "wall_ratio")
@@ -53,7 +53,9 @@ def main(settings):
     targets = rng.integers(0, 1000, settings.batch_size).astype("int32")
 
     def plain(images, targets):
-        return value_and_gradient(lambda x: take(network.scores(x), targets), images)
+        return value_and_gradient(
+            lambda x: target_scores(network.scores(x), targets), images
+        )
 
     def loop(iterations):
         feedback = Feedback(iterations)

@@ -188,7 +188,7 @@ class Explainer:
         images = _check_images(images, self.network.model)
         targets = _check_targets(targets, len(images), self.network.classes)
         columns = 1 if targets is None else targets.shape[1]
-        width = _even(columns, self.batch_size)  # targets of an image at once
+        width = _balanced_size(columns, self.batch_size)  # targets of an image at once
         size = _chunk_size(max(1, self.batch_size // width), len(images))
         # Methods ask for the size of images, which TensorFlow forgets in a second one.
         key = ("maps", size, width, targets is None, *images.shape[1:3])
@@ -248,7 +248,7 @@ def _chunk_size(most, count):
     return min(most, 1 << (count - 1).bit_length())
 
 
-def _even(count, most):
+def _balanced_size(count, most):
     """The least size of as few parts of `count` as hold at most `most` each."""
     parts = -(-count // most)
     return -(-count // parts)

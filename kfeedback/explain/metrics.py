@@ -143,7 +143,7 @@ def deletion(predict, images, maps, targets, *, steps=20, baseline=None):
 
 
 def insertion(predict, images, maps, targets, *, steps=20, baseline=None):
-    """The same while the brightest pixels are put back onto the baseline.
+    """Mean posterior of a class while its brightest pixels are put onto the baseline.
 
     The arguments are those of `deletion`; more is better.
     """

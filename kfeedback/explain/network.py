@@ -21,7 +21,7 @@ class Site:
         operation: a layer, or an operation of `keras.ops`.
         call: int, which of its calls, from 0.
         output: its symbolic output.
-        activate: function of what it has before its activation, the activation.
+        activate: the activation, a function of its pre-activation.
     """
 
     operation: keras.Operation
@@ -122,7 +122,7 @@ class Network:
         """
 
         def score(x):
-            return (objective or take)(self.scores(x, edit, **kwargs), targets)
+            return (objective or target_scores)(self.scores(x, edit, **kwargs), targets)
 
         return value_and_gradient(score, ops.cast(images, "float32"))[1]
 
@@ -146,7 +146,9 @@ class Network:
 
         def score(values):
             inputs = dict(zip(outputs, values, strict=True))
-            return (objective or take)(self.scores(None, inputs=inputs), targets)
+            return (objective or target_scores)(
+                self.scores(None, inputs=inputs), targets
+            )
 
         return values, value_and_gradient(score, values)[1]
 
@@ -189,7 +191,7 @@ class Network:
         return self.scores(None, lambda n, x: gate(x, gates[n]), inputs=inputs)
 
 
-def take(scores, targets):
+def target_scores(scores, targets):
     """`scores[i, targets[i]]`."""
     hot = ops.one_hot(targets, scores.shape[-1], dtype="float32")
     return ops.sum(scores * hot, axis=-1)
@@ -201,12 +203,12 @@ def _last_maps(head):
     def is_map(node):
         shape = node.outputs[0].shape
         is_one = len(shape) == 4 and shape[1] == shape[2] == 1
-        return len(shape) == 4 and not is_one and not _passes(node)
+        return len(shape) == 4 and not is_one and not _is_pooling_or_dropout(node)
 
     return [node.outputs[0] for node in graph.nearest(head.inputs, is_map)]
 
 
-def _passes(node):
+def _is_pooling_or_dropout(node):
     """Whether a call pools, however it is written, or drops."""
     if graph.layer_has_weights(node.operation):  # whatever its name, as PoolFormer's
         return False

@@ -49,8 +49,8 @@ def rerun(
         outputs: symbolic tensor of the model, or list of such; the model's own
             output by default. Layers that it does not need are not called.
         memo: dict that is filled by one call and read by the next ones.
-        training: bool, as for a call of the model; `None` leaves to each layer what
-            that is. For a layer that augments images it is `True`.
+        training: bool, as for a call of the model; `None`: each layer's own default,
+            which is `True` for layers that augment images.
 
     Returns:
         the value of `outputs`: one tensor, or a list for a list.

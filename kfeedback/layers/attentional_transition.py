@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from kfeedback.layers._layer import Layer
-from kfeedback.layers.initializers import vary
+from kfeedback.layers.initializers import with_seed_offset
 
 
 @keras.saving.register_keras_serializable(package="kfeedback")
@@ -49,7 +49,7 @@ class AttentionalTransition(Layer):
             kernel = self.add_weight(
                 name=f"kernel_{number}",
                 shape=shape,
-                initializer=vary(self.kernel_initializer, number),
+                initializer=with_seed_offset(self.kernel_initializer, number),
             )
             bias = self.add_weight(
                 name=f"bias_{number}", shape=shape[1:], initializer="zeros"

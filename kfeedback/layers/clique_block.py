@@ -7,8 +7,13 @@ from keras import ops
 
 from kfeedback import checks
 from kfeedback.layers._layer import Layer
-from kfeedback.layers.fused_batch_norm import affine, batch_norm, moments_of, move
-from kfeedback.layers.initializers import vary
+from kfeedback.layers.fused_batch_norm import (
+    batch_norm,
+    lazy_moments,
+    normalize_by_moments,
+    update_moving_average,
+)
+from kfeedback.layers.initializers import with_seed_offset
 
 
 @keras.saving.register_keras_serializable(package="kfeedback")
@@ -188,7 +193,7 @@ class CliqueBlock(Layer):
         def initialize(shape, dtype=None):
             parts = []
             for count in inputs:
-                draw = vary(self.kernel_initializer, self.drawn)
+                draw = with_seed_offset(self.kernel_initializer, self.drawn)
                 self.drawn += 1
                 parts.append(draw((side, side, count, self.filters), dtype=dtype))
             return ops.concatenate(parts, axis=2)
@@ -259,8 +264,10 @@ class CliqueBlock(Layer):
                 ops.concatenate([ops.convert_to_tensor(m.moving[i]) for m in maps])
                 for i in (0, 1)
             )
-            return ops.relu(affine(x, gamma, beta, mean, variance, self.epsilon))
-        known = moments_of([(m.value, m.memo) for m in maps])
+            return ops.relu(
+                normalize_by_moments(x, gamma, beta, mean, variance, self.epsilon)
+            )
+        known = lazy_moments([(m.value, m.memo) for m in maps])
         x, *moments = batch_norm(x, gamma, beta, self.epsilon, known)
         first = 0
         for one in maps:
@@ -268,7 +275,7 @@ class CliqueBlock(Layer):
             if not one.is_counted:
                 one.is_counted = True
                 for variable, moment in zip(one.moving, moments, strict=True):
-                    move(variable, moment[first:last], self.momentum)
+                    update_moving_average(variable, moment[first:last], self.momentum)
             first = last
         return ops.relu(x)
 

@@ -37,8 +37,8 @@ class ConvLSTMCell(OldNames, Layer):
         strides: int ≥ 1, of the convolution of X.
         batch_norm: bool, batch norm after both convolutions; γ and β are shared by
             all timesteps.
-        timesteps: int ≥ 1, so many have moving statistics of their own; later ones
-            share those of the last.
+        timesteps: int ≥ 1, how many have moving statistics of their own; later ones
+            use those of the last of these.
         convolve_input: bool; `False` for a cell whose inputs are `W_x(X)` already,
             `(B, H, W, 4F)`, of a `ConvLSTMGates` that is called once for all timesteps.
         momentum: of the moving means and variances.
@@ -155,7 +155,9 @@ class ConvLSTMCell(OldNames, Layer):
         """`W_x(X) + W_h(H)`, `(B, h, w, 4F)`."""
         for_input, for_state = self.input_gates, self.recurrent_gates
         together = for_input is not None and self.strides == 1 and state is not None
-        by_batch = [g.is_by_batch(training) for g in (for_input, for_state) if g]
+        by_batch = [
+            g.uses_batch_statistics(training) for g in (for_input, for_state) if g
+        ]
         if together and not any(by_batch):
             (kernel, shift), (recurrent_kernel, recurrent_shift) = (
                 gates.folded(timestep) for gates in (for_input, for_state)
@@ -169,7 +171,7 @@ class ConvLSTMCell(OldNames, Layer):
         if for_input is not None:
             x = for_input(x, **time)
         if state is None:
-            return x + ops.cast(for_state.of_zeros(), x.dtype)
+            return x + ops.cast(for_state.gates_of_zero_state(), x.dtype)
         return x + for_state(state[0], **time)
 
     def _check_state(self, inputs, state):

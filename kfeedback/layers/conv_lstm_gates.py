@@ -6,8 +6,8 @@ from keras import ops
 
 from kfeedback import checks, renamed
 from kfeedback.layers._layer import Layer
-from kfeedback.layers.fused_batch_norm import batch_norm, move
-from kfeedback.layers.initializers import vary
+from kfeedback.layers.fused_batch_norm import batch_norm, update_moving_average
+from kfeedback.layers.initializers import with_seed_offset
 
 GATES = 4
 
@@ -39,9 +39,9 @@ class ConvLSTMGates(OldNames, Layer):
         kernel_size: odd int, side of the kernels.
         strides: int ≥ 1.
         batch_norm: bool.
-        timesteps: int ≥ 1, so many have moving statistics of their own; later ones
-            share those of the last. One set for all would predict what no timestep
-            does in training (Cooijmans et al., 2017, section 3).
+        timesteps: int ≥ 1, how many have moving statistics of their own; later ones
+            use those of the last of these. One set for all would predict what no
+            timestep does in training (Cooijmans et al., 2017, section 3).
         forget_bias: float ≥ 0, where the bias of the forget gate starts; the others
             start at 0. In training a batch norm takes it away again.
         momentum: of the moving mean and variance of the batch norm.
@@ -115,7 +115,7 @@ class ConvLSTMGates(OldNames, Layer):
 
     def _initial_kernel(self, shape, dtype=None):
         shape = (*shape[:-1], self.filters)
-        draws = [vary(self.kernel_initializer, n) for n in range(GATES)]
+        draws = [with_seed_offset(self.kernel_initializer, n) for n in range(GATES)]
         return ops.concatenate([draw(shape, dtype=dtype) for draw in draws], axis=-1)
 
     def _initial_bias(self, shape, dtype=None):
@@ -141,7 +141,7 @@ class ConvLSTMGates(OldNames, Layer):
 
     def call(self, x, timestep=0, is_last=False, training=None):
         """Returns `W(x)`."""
-        if not self.is_by_batch(training):
+        if not self.uses_batch_statistics(training):
             kernel, shift = self.folded(timestep)
             return conv(x, kernel, self.strides) + ops.cast(shift, x.dtype)
         x = conv(x, ops.convert_to_tensor(self.kernel), self.strides)
@@ -152,17 +152,17 @@ class ConvLSTMGates(OldNames, Layer):
         slot = self._slot(timestep)
         moved = np.zeros((self.timesteps, 1), bool)
         moved[slot : None if is_last else slot + 1] = True
-        move(self.moving_mean, mean + self.bias, self.momentum, moved)
-        move(self.moving_variance, variance, self.momentum, moved)
+        update_moving_average(self.moving_mean, mean + self.bias, self.momentum, moved)
+        update_moving_average(self.moving_variance, variance, self.momentum, moved)
         return x
 
-    def of_zeros(self):
+    def gates_of_zero_state(self):
         """`W(0)`, the same at every place, `(4F,)`: a constant is its own mean."""
         if not self.batch_norm:
             return ops.convert_to_tensor(self.bias)
         return self.beta + 0.0 * self.bias
 
-    def is_by_batch(self, training):
+    def uses_batch_statistics(self, training):
         """Whether `call` normalizes by the statistics of the batch.
 
         Args:

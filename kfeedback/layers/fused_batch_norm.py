@@ -35,7 +35,7 @@ def batch_norm(x, gamma, beta, epsilon, moments=None):
     mean, variance = ops.moments(
         ops.cast(x, dtype), axes=(0, 1, 2), synchronized=is_replicated()
     )
-    return affine(x, gamma, beta, mean, variance, epsilon), mean, variance
+    return normalize_by_moments(x, gamma, beta, mean, variance, epsilon), mean, variance
 
 
 def _fused(x, gamma, beta, epsilon):
@@ -149,7 +149,7 @@ def _by_moments(x, gamma, beta, epsilon, parts, mean, variance):
     return normalize(x, gamma, beta)
 
 
-def moments_of(maps):
+def lazy_moments(maps):
     """A function that gives `(mean, variance)` of concatenated maps.
 
     Args:
@@ -167,8 +167,16 @@ def moments_of(maps):
     return found
 
 
-def affine(x, gamma, beta, mean, variance, epsilon):
-    """The same by a given mean and variance `(C,)`, as in inference.
+def normalize_by_moments(x, gamma, beta, mean, variance, epsilon):
+    """`γ (x − μ) / √(σ² + ε) + β` by a given mean and variance, as in inference.
+
+    Args:
+        x: `(..., C)`.
+        gamma, beta, mean, variance: `(C,)`.
+        epsilon: float, ε.
+
+    Returns:
+        like x.
 
     In float32 at least: in 16 bits the sums of its gradient would stop growing.
     """
@@ -219,12 +227,12 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
         x = ops.cast(inputs, self.compute_dtype)
         gamma, beta = (ops.convert_to_tensor(v) for v in (self.gamma, self.beta))
         y, mean, variance = batch_norm(x, gamma, beta, self.epsilon)
-        move(self.moving_mean, mean, self.momentum)
-        move(self.moving_variance, variance, self.momentum)
+        update_moving_average(self.moving_mean, mean, self.momentum)
+        update_moving_average(self.moving_variance, variance, self.momentum)
         return y
 
 
-def move(variable, now, momentum, moved=None):
+def update_moving_average(variable, now, momentum, moved=None):
     """Moves a moving mean or variance towards that of this batch.
 
     Args:

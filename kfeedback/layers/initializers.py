@@ -1,7 +1,7 @@
 """Initializers that draw other values for every weight."""
 
 
-def vary(initializer, number):
+def with_seed_offset(initializer, number):
     """An initializer that draws other values for each number.
 
     An initializer of Keras draws the same values at every call, unless its seed is a
@@ -17,7 +17,7 @@ def vary(initializer, number):
         an initializer.
 
     Example:
-        >>> vary(keras.initializers.HeNormal(seed=1), 2).seed
+        >>> with_seed_offset(keras.initializers.HeNormal(seed=1), 2).seed
         3
     """
     seed = getattr(initializer, "seed", None)

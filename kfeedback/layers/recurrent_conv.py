@@ -5,7 +5,7 @@ from keras import ops
 
 from kfeedback import checks
 from kfeedback.layers._layer import Layer
-from kfeedback.layers.initializers import vary
+from kfeedback.layers.initializers import with_seed_offset
 from kfeedback.layers.local_response_norm import local_response_normalization
 
 
@@ -81,7 +81,7 @@ class RecurrentConv2D(Layer):
             weight = self.add_weight(
                 name=name,
                 shape=(*side, channels, self.filters),
-                initializer=vary(self.kernel_initializer, number),
+                initializer=with_seed_offset(self.kernel_initializer, number),
                 regularizer=self.kernel_regularizer,
             )
             setattr(self, name, weight)

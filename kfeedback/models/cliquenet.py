@@ -84,8 +84,8 @@ def CliqueNet(
         block_feature: `"I"` or `"II"`, the stage that a block's feature is made of.
         transition_feature: `"I"` or `"II"`, the stage that the next block starts from.
         stages: int ≥ 1, stage I and those after it; `"II"` means the last of them.
-        updates: `None` for all, or an int, X: so many layers only are updated in the
-            last stage; of no use where only stage I is.
+        updates: `None` for all n layers, or X from 0 to n: only the first X layers are
+            updated in the last stage. Without effect where only stage I is.
         dropout: fraction dropped after every convolution of blocks, transitions and
             compressions.
 

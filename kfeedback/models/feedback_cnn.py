@@ -63,7 +63,7 @@ class FeedbackCNN(keras.Model):
         name: name of the model.
         top: int ≥ 1, how many of the best classes `call` explains.
         energy: share of a map's energy that `call`'s boxes hold, > 0 and ≤ 1; by
-                default 0.9, or 0.95 with `readout="gradient"`.
+            default 0.9, or 0.95 with `readout="gradient"`.
         preprocess: `None`, a mode of `preprocess_input`, or a function in `keras.ops`:
             from images of 0 to 255 to what the backbone takes. (A model with a function
             cannot be saved as `.keras`.)
@@ -72,7 +72,8 @@ class FeedbackCNN(keras.Model):
             mean: `iterations`, `step_size`, `sparsity`, `update_rule`, `gate_layers`,
             `start`, `normalize`, `objective`, `readout` and `smoothing`.
 
-    Call arguments: images `(B, H, W, C)`, values 0 to 255.
+    Call arguments: images `(B, H, W, C)`, values 0 to 255; with `preprocess=None` as
+    the backbone takes them.
 
     Call returns: dict of `probabilities` `(B, classes)`, `top_classes` int32 and
     `top_scores` `(B, top)`, `saliency` `(B, top, H, W)` and `boxes` int32 `(B, top, 4)`
@@ -147,7 +148,8 @@ class FeedbackCNN(keras.Model):
         """What the docstring of the class says.
 
         Args:
-            images: `(B, H, W, C)`, values 0 to 255.
+            images: `(B, H, W, C)`, values 0 to 255; with `preprocess=None` as the
+                backbone takes them.
         """
         found = self.explainer.explain(images, top=self.top)
         foreground = explain.boxes.foreground(found["maps"], self.energy)

@@ -4,7 +4,7 @@ import keras
 
 from kfeedback import checks, graph
 from kfeedback.layers import Emphasis, Feedback, RecurrentConv2D
-from kfeedback.layers.initializers import vary
+from kfeedback.layers.initializers import with_seed_offset
 from kfeedback.models.arguments import check_initializer
 from kfeedback.models.factory import family
 from kfeedback.preprocessing import decode_predictions, preprocess_input
@@ -102,7 +102,9 @@ def LRNet(
     network.open()
     name_of = network.name_of
     emphasize = {
-        site: _Emphasizer(site, channels, vary(initializer, number), name_of)
+        site: _Emphasizer(
+            site, channels, with_seed_offset(initializer, number), name_of
+        )
         for number, (site, channels) in enumerate(sites.items())
     }
     to_posterior = keras.layers.Softmax(dtype="float32", name=name_of("posterior"))

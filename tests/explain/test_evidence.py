@@ -8,7 +8,7 @@ from keras import layers, ops
 from kfeedback.backend import compile_function
 from kfeedback.explain import Explainer, Feedback, saliency
 from kfeedback.explain.methods import evidence
-from kfeedback.explain.network import Network, take
+from kfeedback.explain.network import Network, target_scores
 from tests.explain import common, reference
 
 TARGETS = np.array([0, 2, 3], "int32")
@@ -102,7 +102,7 @@ def test_evidence_is_the_weighted_sum_of_the_last_maps():
     network = Network(model)
 
     def function(images, targets):
-        return evidence.evidence(network, images, targets, take)
+        return evidence.evidence(network, images, targets, target_scores)
 
     found = compile_function(model, function)(images, TARGETS)
     expected = enlarged(reference.evidence(images, weights, TARGETS), (9, 9))

@@ -8,7 +8,7 @@ from keras import ops
 from kfeedback.backend import compile_function, value_and_gradient
 from kfeedback.explain import UPDATE_RULES, Explainer, Feedback
 from kfeedback.explain.methods.feedback import gated_map, multiply
-from kfeedback.explain.network import Network, take
+from kfeedback.explain.network import Network, target_scores
 from tests.explain import common, reference
 
 TARGETS = np.array([0, 2, 3], "int32")
@@ -39,7 +39,7 @@ def objective(network, images, targets, gates, sparsity):
 
     def function(images, targets, *gates):
         scores = network.scores(images, lambda n, x: multiply(x, gates[n]))
-        return take(scores, targets)
+        return target_scores(scores, targets)
 
     scores = compile_function(network.model, function)(images, targets, *gates)
     norm = sum(z.reshape(len(images), -1).sum(axis=1) for z in gates)
@@ -115,7 +115,7 @@ def test_gates_of_one_give_the_plain_model_bit_for_bit():
     def through_gates(images, targets, *gates):
         def score(x):
             scores = network.scores(x, lambda n, y: multiply(y, gates[n]))
-            return take(scores, targets)
+            return target_scores(scores, targets)
 
         _, gradient = value_and_gradient(score, images)
         scores = network.scores(images, lambda n, y: multiply(y, gates[n]))
@@ -123,7 +123,7 @@ def test_gates_of_one_give_the_plain_model_bit_for_bit():
 
     def plainly(images, targets):
         def score(x):
-            return take(network.scores(x), targets)
+            return target_scores(network.scores(x), targets)
 
         return plain(images, training=False), value_and_gradient(score, images)[1]
 

@@ -8,7 +8,7 @@ from keras import layers, ops
 from kfeedback.backend import input_gradient
 from kfeedback.explain import Explainer, Feedback, get_method
 from kfeedback.explain.methods.feedback import gated_map, multiply
-from kfeedback.explain.network import Network, take
+from kfeedback.explain.network import Network, target_scores
 from tests.explain import common
 
 SHAPE = (10, 10, 3)
@@ -87,14 +87,14 @@ def test_gates_stand_where_they_would_be_written_into_the_model():
     written.set_weights(model.get_weights())
     images, targets = common.images(2, SHAPE), np.array([0, 2], "int32")
     own = [np.repeat(gates[call], 2, axis=0) for call in calls]
-    wanted, gradient = input_gradient(written, take)(images, targets)
+    wanted, gradient = input_gradient(written, target_scores)(images, targets)
     scores = network.scores(images, lambda n, x: multiply(x, own[n]))
     _, features = network.first_pass(images)
     cut = network.gated_scores(own, images, features, multiply)
     found = gated_map(network, images, targets, own)
     for one in (scores, cut):
         np.testing.assert_allclose(
-            ops.convert_to_numpy(take(one, targets)),
+            ops.convert_to_numpy(target_scores(one, targets)),
             ops.convert_to_numpy(wanted),
             atol=1e-5,
         )

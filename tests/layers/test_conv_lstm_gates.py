@@ -98,10 +98,12 @@ def test_the_same_padding_of_the_reference_is_that_of_keras():
 
 
 @pytest.mark.parametrize("batch_norm", [False, True])
-def test_of_zeros_is_what_the_batch_makes_of_zeros(batch_norm):
+def test_gates_of_a_zero_state_are_what_the_batch_makes_of_zeros(batch_norm):
     gates = make(batch_norm=batch_norm)
     zeros = harness.to_numpy(gates(np.zeros_like(X), training=True))
-    expected = np.broadcast_to(harness.to_numpy(gates.of_zeros()), zeros.shape)
+    expected = np.broadcast_to(
+        harness.to_numpy(gates.gates_of_zero_state()), zeros.shape
+    )
     np.testing.assert_allclose(zeros, expected, atol=1e-4)
     assert np.ptp(expected[0, 0, 0]) > 0.01
 

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from kfeedback.layers import FusedBatchNormalization
-from kfeedback.layers.fused_batch_norm import _parts, affine, batch_norm
+from kfeedback.layers.fused_batch_norm import _parts, batch_norm, normalize_by_moments
 from tests import harness
 from tests.layer_checks import LAYER_CHECKS, check_layer
 
@@ -52,7 +52,7 @@ def test_equals_keras(kwargs, policy, training):
 
 
 @pytest.mark.parametrize("policy", harness.POLICIES)
-@pytest.mark.parametrize("function", ["layer", "batch_norm", "affine"])
+@pytest.mark.parametrize("function", ["layer", "batch_norm", "normalize_by_moments"])
 def test_gradients_are_sums_in_float32(policy, function):
     """Of 65,536 terms each: in 16 bits such a sum stops growing long before."""
     random = np.random.default_rng(4)
@@ -72,14 +72,14 @@ def test_gradients_are_sums_in_float32(policy, function):
                 return batch_norm(x, gamma, beta, self.epsilon)[0]
             moments = x.shape[-1:]
             mean, variance = keras.ops.ones(moments), 4 * keras.ops.ones(moments)
-            return affine(x, gamma, beta, mean, variance, self.epsilon)
+            return normalize_by_moments(x, gamma, beta, mean, variance, self.epsilon)
 
     tested = FusedBatchNormalization if function == "layer" else Bare
     found = harness.gradients(
         make(tested, x.shape, policy=policy), [x], objective, training=True
     )[0]
     centered = (x - 1) / 2
-    if function != "affine":
+    if function != "normalize_by_moments":
         centered = (x - x.mean((0, 1, 2))) / x.std((0, 1, 2))
     tolerance = 1e-3 if policy == "float32" else 0.02
     np.testing.assert_allclose(

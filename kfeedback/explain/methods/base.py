@@ -43,7 +43,8 @@ class Method(abc.ABC):
             network: what `network` gave.
             images: float32 `(B, H, W, C)`, as the model takes them.
             targets: int32 `(B,)`.
-            features: what the network's gates stand on, for these images.
+            features: list of tensors `(B, H, W, C)`, the outputs of `network.sites` for
+                these images; empty without gates.
 
         Returns:
             float32 `(B, H, W)`, values ≥ 0.

@@ -9,7 +9,7 @@ from kfeedback import checks
 from kfeedback.backend import loop_body, value_and_gradient
 from kfeedback.explain.methods.base import Method, register
 from kfeedback.explain.methods.evidence import blur, contrast, evidence
-from kfeedback.explain.network import Network, take
+from kfeedback.explain.network import Network, target_scores
 
 UPDATE_RULES = ("gradient_ascent", "recovering", "selective_pruning")
 
@@ -128,10 +128,10 @@ class Feedback(Method):
 
     def maps(self, network, images, targets, features):
         """One map an image: `(B, H, W)`."""
-        contrasts = take
+        contrasts = target_scores
         if not network.is_sigmoid:
             contrasts = contrast(network.scores(images), targets)
-        objective = contrasts if self.objective == "contrast" else take
+        objective = contrasts if self.objective == "contrast" else target_scores
         gates = self.gates(network, images, targets, features, objective)
         found = gated_map(network, images, targets, gates, objective)
         if self.readout == "gradient":
@@ -145,7 +145,7 @@ class Feedback(Method):
         """The share of a map's energy that a box holds where none is given."""
         return 0.9 if self.readout == "evidence" else Method.energy
 
-    def gates(self, network, images, targets, features, objective=take):
+    def gates(self, network, images, targets, features, objective=target_scores):
         """The gates that maximize an objective, before they are binarized.
 
         Args:

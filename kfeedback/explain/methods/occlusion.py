@@ -7,7 +7,7 @@ from keras import ops
 from kfeedback import checks
 from kfeedback.backend import loop_body
 from kfeedback.explain.methods.base import Method, fixed_shape, register
-from kfeedback.explain.network import take
+from kfeedback.explain.network import target_scores
 
 
 @register("occlusion")
@@ -55,7 +55,7 @@ class Occlusion(Method):
         rows, columns = ((n - 1) // step + 1 for n in (height, width))
 
         def posterior(x):
-            return take(network.posterior(network.scores(x)), targets)
+            return target_scores(network.posterior(network.scores(x)), targets)
 
         plain = posterior(images)
 

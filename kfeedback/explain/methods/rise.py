@@ -6,7 +6,7 @@ from keras import ops
 from kfeedback import checks
 from kfeedback.backend import loop_body
 from kfeedback.explain.methods.base import Method, fixed_shape, register
-from kfeedback.explain.network import take
+from kfeedback.explain.network import target_scores
 
 
 @register("rise")
@@ -65,7 +65,7 @@ class RISE(Method):
             place = [first[0], first[1], 0 * first[0]]
             mask = ops.slice(large, ops.stack(place), (height, width, 1))
             posterior = network.posterior(network.scores(images * mask[None]))
-            weight = take(posterior, targets)[:, None, None]
+            weight = target_scores(posterior, targets)[:, None, None]
             return total + weight * mask[None, :, :, 0]
 
         zeros = ops.zeros_like(images[..., 0])

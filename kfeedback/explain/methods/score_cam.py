@@ -5,7 +5,7 @@ from keras import ops
 from kfeedback.backend import loop_body
 from kfeedback.explain.methods.base import register
 from kfeedback.explain.methods.cam import CAM
-from kfeedback.explain.network import take
+from kfeedback.explain.network import target_scores
 
 
 @register("score_cam")
@@ -48,7 +48,7 @@ def _weights(network, images, targets, maps):
         low = ops.min(one, axis=(1, 2), keepdims=True)
         spread = ops.max(one, axis=(1, 2), keepdims=True) - low
         one = (one - low) / ops.where(spread > 0, spread, ops.ones_like(spread))
-        score = take(network.scores(images * one), targets)
+        score = target_scores(network.scores(images * one), targets)
         return scores + score[:, None] * ops.one_hot(n, channels, dtype="float32")
 
     zeros = ops.zeros_like(ops.cast(maps[:, 0, 0, :], "float32"))
