@@ -33,6 +33,15 @@ def fgsm(model, images, labels, epsilon, **kwargs):
     Reference:
         Goodfellow, Shlens and Szegedy, Explaining and harnessing adversarial examples,
         2015.
+
+    Example:
+        >>> model = kfeedback.load_pretrained("lenet_mnist_bg_sample")
+        >>> images, labels, _ = kfeedback.datasets.load_arrays(
+        ...     "mnist_background_images_sample", "test[:8]"
+        ... )
+        >>> attacked = fgsm(model, images, labels, 2, preprocess=lambda x: x / 255)
+        >>> attacked.shape, float(np.abs(attacked - images.astype("float32")).max())
+        ((8, 28, 28, 1), 2.0)
     """
     return Attack(model, **kwargs).fgsm(images, labels, epsilon)
 
@@ -74,6 +83,15 @@ def pgd(
     Reference:
         Madry et al., Towards deep learning models resistant to adversarial attacks,
         2018.
+
+    Example:
+        >>> model = kfeedback.load_pretrained("lenet_mnist_bg_sample")
+        >>> images, labels, _ = kfeedback.datasets.load_arrays(
+        ...     "mnist_background_images_sample", "test[:8]"
+        ... )
+        >>> attacked = pgd(model, images, labels, 4, 1, 5, preprocess=lambda x: x / 255)
+        >>> attacked.shape
+        (8, 28, 28, 1)
     """
     attack = Attack(model, **kwargs)
     return attack.pgd(images, labels, epsilon, step_size, steps, random_start, seed)
@@ -102,6 +120,15 @@ class Attack:
     Raises:
         TypeError: if `model` is no Keras model or a flag no bool.
         ValueError: if an argument is not as above.
+
+    Example:
+        >>> model = kfeedback.load_pretrained("lenet_mnist_bg_sample")
+        >>> images, labels, _ = kfeedback.datasets.load_arrays(
+        ...     "mnist_background_images_sample", "test[:8]"
+        ... )
+        >>> attack = Attack(model, preprocess=lambda x: x / 255)
+        >>> for epsilon in (1, 2, 4):
+        ...     attacked = attack.fgsm(images, labels, epsilon)
     """
 
     def __init__(

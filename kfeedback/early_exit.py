@@ -17,9 +17,6 @@ def early_exit(model, threshold, *, from_logits=False):
     The others go on with the state that they have, smaller in number: what a pass needs
     of an earlier one is carried over, nothing is computed twice.
 
-        predictor = kfeedback.early_exit(model, threshold=0.9)
-        predictions, timesteps = predictor.predict(images)
-
     Args:
         model: functional model that gives the posteriors, by a softmax, of all its
             timesteps, such as an `LRNet` or a `FeedbackConvLSTMNet` built with
@@ -39,6 +36,16 @@ def early_exit(model, threshold, *, from_logits=False):
 
     Reference:
         Zamir et al., Feedback networks, 2017, section 1: early prediction.
+
+    Example:
+        >>> model = kfeedback.load_pretrained(
+        ...     "lr_lenet_mnist_bg_sample", return_sequences=True
+        ... )
+        >>> images, *_ = kfeedback.datasets.load_arrays(
+        ...     "mnist_background_images_sample", "test[:8]"
+        ... )
+        >>> predictor = kfeedback.early_exit(model, threshold=0.9)
+        >>> predictions, timesteps = predictor.predict(images / 255)
     """
     return EarlyExit(model, threshold, from_logits)
 

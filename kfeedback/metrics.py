@@ -29,6 +29,14 @@ class TimestepMetric(keras.metrics.Metric):
         ValueError: if Keras knows no such `metric`, or cannot copy it by its config for
             a second timestep; `timestep` is no integer; or `y_pred` has no such
             timestep.
+
+    Example:
+        >>> y_true = np.array([3, 5])
+        >>> y_pred = np.full((2, 3, 10), 0.1, "float32")  # three timesteps
+        >>> metric = TimestepMetric("accuracy", timestep=-1)
+        >>> metric.update_state(y_true, y_pred)
+        >>> float(metric.result())
+        0.0
     """
 
     def __init__(self, metric, timestep=-1, name=None):
@@ -135,6 +143,13 @@ class ExactMatch(keras.metrics.MeanMetricWrapper):
 
     Raises:
         ValueError: if `threshold` is no number from 0 to below 1.
+
+    Example:
+        >>> metric = ExactMatch()
+        >>> labels, posteriors = np.array([[1, 0], [1, 1]]), np.array([[0.9, 0.2]] * 2)
+        >>> metric.update_state(labels, posteriors)
+        >>> float(metric.result())
+        0.5
     """
 
     def __init__(self, threshold=0.5, name="exact_match"):

@@ -1,7 +1,9 @@
 """The pages: links lead somewhere, blocks are run, names and numbers are there."""
 
+import doctest
 import importlib.util
 import inspect
+import io
 import pathlib
 import re
 import sys
@@ -209,3 +211,42 @@ def test_numbers_are_those_of_the_results(page):
     found = _numbers(page.read_text())
     assert found
     assert found <= measured, found - measured
+
+
+class _Checker(doctest.OutputChecker):
+    """An example that shows no output may give any."""
+
+    def check_output(self, want, got, optionflags):
+        return not want or super().check_output(want, got, optionflags)
+
+
+def _examples():
+    """`(name, value, test)` of every public name with examples that run as they are."""
+    for module, name, value in _public():
+        text = inspect.getdoc(value) or ""
+        needs_files = '"./' in text or '"birds' in text or '"imagenet")' in text
+        if callable(value) and ">>>" in text and not needs_files:
+            yield f"{module.__name__}.{name}", value, text
+
+
+@harness.tensorflow_only
+def test_examples_in_docstrings_do_what_they_say(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    given = {"keras": keras, "np": np, "kfeedback": kfeedback}
+    given["images"] = rng.integers(0, 256, (8, 32, 32, 3), dtype=np.uint8)
+    pool, dense = (
+        keras.layers.GlobalAveragePooling2D(),
+        keras.layers.Dense(10, "softmax"),
+    )
+    given["model"] = keras.Sequential([keras.Input((32, 32, 3)), pool, dense])
+    given["model"].compile(loss="sparse_categorical_crossentropy")
+    failed, count = io.StringIO(), 0
+    for name, value, text in _examples():
+        names = {**vars(sys.modules[value.__module__]), **given}
+        test = doctest.DocTestParser().get_doctest(text, names, name, None, 0)
+        runner = doctest.DocTestRunner(_Checker(), False, doctest.ELLIPSIS)
+        runner.run(test, out=failed.write)
+        count += 1
+    assert not failed.getvalue(), failed.getvalue()
+    assert count > 60

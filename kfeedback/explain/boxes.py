@@ -27,6 +27,11 @@ def foreground(maps, energy):
 
     Returns:
         bool, of the same shape; `False` everywhere where a map is zero everywhere.
+
+    Example:
+        >>> maps = np.array([[[[4.0, 3.0], [2.0, 1.0]]]], "float32")
+        >>> keras.ops.convert_to_numpy(foreground(maps, 0.65)).tolist()
+        [[[[True, True], [False, False]]]]
     """
     shape = ops.shape(maps)
     flat = ops.reshape(maps, (-1, shape[1], shape[2] * shape[3]))
@@ -48,6 +53,12 @@ def smallest_box(mask):
 
     Returns:
         int32 `(..., 4)`; zeros where a mask is empty.
+
+    Example:
+        >>> mask = np.zeros((8, 8), bool)
+        >>> mask[1:3, 2:7] = True
+        >>> keras.ops.convert_to_numpy(smallest_box(mask)).tolist()
+        [1, 2, 3, 7]
     """
     sides = []
     for axis in (-1, -2):
@@ -72,6 +83,12 @@ def component_boxes(mask):
 
     Returns:
         int32 array `(N, 4)`, N the number of components.
+
+    Example:
+        >>> mask = np.zeros((8, 8), bool)
+        >>> mask[1:3, 1:3] = mask[5, 6] = True
+        >>> component_boxes(mask).tolist()
+        [[1, 1, 3, 3], [5, 6, 6, 7]]
     """
     from scipy import ndimage  # here, as importing kfeedback brings no SciPy along
 
@@ -94,6 +111,10 @@ def iou(boxes, others):
 
     Returns:
         float64 `(...)`; 0 where a box is empty.
+
+    Example:
+        >>> iou(np.array([0, 0, 2, 2]), np.array([0, 1, 2, 3])).item()
+        0.3333333333333333
     """
     boxes, others = np.asarray(boxes, np.float64), np.asarray(others, np.float64)
     start = np.maximum(boxes[..., :2], others[..., :2])
@@ -108,6 +129,10 @@ def area(boxes):
 
     Args:
         boxes: (top, left, bottom, right), ends excluded.
+
+    Example:
+        >>> area(np.array([2, 0, 4, 8])).item()
+        16.0
     """
     boxes = np.asarray(boxes, np.float64)
     return np.clip(boxes[..., 2:] - boxes[..., :2], 0, None).prod(axis=-1)

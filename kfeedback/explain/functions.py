@@ -13,6 +13,14 @@ def saliency(
         images, targets, verbose: as for `Explainer.saliency`.
         method: a method, or the name of one.
         **kwargs: `preprocess` and `batch_size` of `Explainer`.
+
+    Example:
+        >>> model = kfeedback.load_pretrained("nin_mnist_bg_sample")
+        >>> images, labels, _ = kfeedback.datasets.load_arrays(
+        ...     "mnist_background_images_sample", "test[:2]"
+        ... )
+        >>> saliency(model, images, labels, method="grad_cam", preprocess="scale").shape
+        (2, 28, 28)
     """
     return Explainer(model, method, **kwargs).saliency(images, targets, verbose=verbose)
 
@@ -35,6 +43,14 @@ def localize(
         images, targets, energy, components, verbose: as for `Explainer.localize`.
         method: a method, or the name of one.
         **kwargs: `preprocess` and `batch_size` of `Explainer`.
+
+    Example:
+        >>> model = kfeedback.load_pretrained("nin_mnist_bg_sample")
+        >>> images, labels, _ = kfeedback.datasets.load_arrays(
+        ...     "mnist_background_images_sample", "test[:2]"
+        ... )
+        >>> localize(model, images, method="gradient", preprocess="scale").shape
+        (2, 4)
     """
     return Explainer(model, method, **kwargs).localize(
         images, targets, energy=energy, components=components, verbose=verbose
@@ -50,6 +66,13 @@ def look_twice(
         model: a functional `keras.Model`, as for `Explainer`.
         images, **kwargs: as for `Explainer.look_twice`.
         method, preprocess, batch_size: as for `Explainer`.
+
+    Example:
+        >>> model = kfeedback.load_pretrained("nin_mnist_bg_sample")
+        >>> images, labels, _ = kfeedback.datasets.load_arrays(
+        ...     "mnist_background_images_sample", "test[:2]"
+        ... )
+        >>> found = look_twice(model, images, method="gradient", preprocess="scale")
     """
     explainer = Explainer(model, method, preprocess=preprocess, batch_size=batch_size)
     return explainer.look_twice(images, **kwargs)

@@ -44,6 +44,11 @@ def localization_errors(boxes, truth, threshold=0.5):
 
     Raises:
         ValueError: if an argument is not as above.
+
+    Example:
+        >>> boxes, truth = np.array([[0, 0, 4, 4]]), np.array([[0, 0, 4, 5]])
+        >>> localization_errors(boxes, truth).tolist()
+        [False]
     """
     boxes = _boxes("boxes", boxes)
     truth = _several(truth, len(boxes), "boxes")
@@ -73,6 +78,11 @@ def max_box_accuracies(maps, truth, thresholds=THRESHOLDS):
     Reference:
         Choe et al., Evaluating weakly supervised object localization methods right,
         2020.
+
+    Example:
+        >>> maps, truth = np.ones((1, 4, 4)), np.array([[0, 0, 4, 4]])
+        >>> max_box_accuracies(maps, truth, (0.5,)).tolist()
+        [1.0]
     """
     maps, truth = _maps_and_boxes(maps, truth)
     shares = _shares("thresholds", thresholds, above=0, most=1)
@@ -91,6 +101,11 @@ def pointing_game(maps, truth):
     Reference:
         Zhang et al., Top-down neural attention by excitation backprop, 2016 (who also
         count what is within 15 pixels of photographs).
+
+    Example:
+        >>> maps, truth = np.ones((1, 4, 4)), np.array([[0, 0, 4, 4]])
+        >>> pointing_game(maps, truth).tolist()
+        [True]
     """
     maps, truth = _maps_and_boxes(maps, truth)
     return np.array(
@@ -105,6 +120,11 @@ def energy_in_box(maps, truth):
     """The share of a map's sum that lies in the boxes, 0 for zeros: float64 `(N,)`.
 
     The arguments are those of `max_box_accuracies`.
+
+    Example:
+        >>> maps, truth = np.ones((1, 4, 4)), np.array([[0, 0, 4, 4]])
+        >>> energy_in_box(maps, truth).tolist()
+        [1.0]
     """
     maps, truth = _maps_and_boxes(maps, truth)
     inside = np.array(
@@ -138,6 +158,12 @@ def deletion(predict, images, maps, targets, *, steps=20, baseline=None):
 
     Reference:
         Petsiuk, Das and Saenko, RISE, 2018.
+
+    Example:
+        >>> predict = lambda images: np.full((len(images), 10), 0.1)
+        >>> images, maps = np.zeros((2, 8, 8, 3)), np.ones((2, 8, 8))
+        >>> deletion(predict, images, maps, np.array([3, 5])).round(3).tolist()
+        [0.1, 0.1]
     """
     return _curve_area(predict, images, maps, targets, steps, baseline, False)
 

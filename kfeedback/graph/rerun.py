@@ -58,6 +58,13 @@ def rerun(
     Raises:
         ValueError: if a layer of `edits`, `linear` or `linear_last` is not in the model
             or is its input, or `outputs` needs more than the given `inputs`.
+
+    Example:
+        >>> model = kfeedback.models.backbones.LeNet()
+        >>> images = np.zeros((2, 28, 28, 1), "float32")
+        >>> doubled = rerun(model, images, {"conv1": lambda features: 2 * features})
+        >>> tuple(doubled.shape)
+        (2, 10)
     """
     require_graph(model)
     memo = {} if memo is None else memo
@@ -109,6 +116,12 @@ def flatten(model, argument="model"):
 
     Raises:
         ValueError: if it has no graph, or two layers then have one name.
+
+    Example:
+        >>> inner = kfeedback.models.backbones.LeNet()
+        >>> outer = keras.Sequential([keras.Input((28, 28, 1)), inner])
+        >>> "conv1" in [layer.name for layer in flatten(outer).layers]
+        True
     """
     require_graph(model, argument)
     if not any(has_graph(layer) for layer in model.layers):
@@ -162,6 +175,11 @@ def cut(model, layer):
     Raises:
         ValueError: if there is no such layer, it is called more than once, or a
             path leads around it.
+
+    Example:
+        >>> stem, tail = cut(kfeedback.models.backbones.LeNet(), "conv2")
+        >>> stem.output_shape == tail.input_shape
+        True
     """
     if not any(layer in (one, one.name) for one in require_graph(model).layers):
         model = flatten(model)  # it may be a layer of a model in the model

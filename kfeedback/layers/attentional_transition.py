@@ -30,6 +30,11 @@ class AttentionalTransition(Layer):
     Reference:
         Yang et al., Convolutional neural networks with alternately updated clique,
         2018, section 3.3.
+
+    Example:
+        >>> x = np.zeros((2, 8, 8, 4), "float32")
+        >>> tuple(AttentionalTransition()(x).shape)
+        (2, 8, 8, 4)
     """
 
     has_relus_inside = True

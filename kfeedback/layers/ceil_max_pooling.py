@@ -29,6 +29,11 @@ class CeilMaxPooling2D(keras.layers.MaxPooling2D):
 
     Reference:
         Jia et al., Caffe: Convolutional architecture for fast feature embedding, 2014.
+
+    Example:
+        >>> x = np.zeros((2, 8, 8, 4), "float32")
+        >>> tuple(CeilMaxPooling2D(3, 2)(x).shape)
+        (2, 4, 4, 4)
     """
 
     def __init__(self, pool_size=3, strides=2, **kwargs):

@@ -70,6 +70,11 @@ class CliqueBlock(Layer):
     Reference:
         Yang et al., Convolutional neural networks with alternately updated clique,
         2018, eq. (1), table 1 and section 3; g as in its published code.
+
+    Example:
+        >>> x = np.zeros((2, 8, 8, 4), "float32")
+        >>> [tuple(stage.shape) for stage in CliqueBlock(filters=6, layers=3)(x)]
+        [(2, 8, 8, 18), (2, 8, 8, 18)]
     """
 
     ATTRIBUTES = {"layers": "num_layers"}

@@ -52,6 +52,12 @@ class Contextual(Layer):
     Reference:
         Wang et al., Contextual recurrent convolutional model for robust visual
         learning, 2019, eq. (2) to (5).
+
+    Example:
+        >>> bottom_up = np.zeros((2, 8, 8, 4), "float32")
+        >>> top_down = np.zeros((2, 4, 4, 6), "float32")
+        >>> tuple(Contextual()(bottom_up, top_down).shape)
+        (2, 8, 8, 4)
     """
 
     is_feedback_connection = True

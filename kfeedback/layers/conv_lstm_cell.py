@@ -73,6 +73,14 @@ class ConvLSTMCell(OldNames, Layer):
     Reference:
         Shi et al., Convolutional LSTM network, 2015, eq. (3) without peepholes; Zamir
         et al., Feedback networks, 2017, section 3.
+
+    Example:
+        >>> x = np.zeros((2, 8, 8, 4), "float32")
+        >>> cell = ConvLSTMCell(6)
+        >>> state = cell(x)
+        >>> hidden, memory = cell(x, state, timestep=1)
+        >>> tuple(hidden.shape)
+        (2, 8, 8, 6)
     """
 
     def __init__(

@@ -64,6 +64,11 @@ class ConvLSTMGates(OldNames, Layer):
     Raises:
         ValueError: if a number is out of its range, or `strides` does not divide a
             known height or width.
+
+    Example:
+        >>> x = np.zeros((2, 8, 8, 4), "float32")
+        >>> tuple(ConvLSTMGates(6, strides=2)(x).shape)
+        (2, 4, 4, 24)
     """
 
     def __init__(

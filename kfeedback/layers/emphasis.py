@@ -28,6 +28,11 @@ class Emphasis(Layer):
 
     Reference:
         Li et al., Learning with Rethinking, 2017, eq. (3).
+
+    Example:
+        >>> x = np.zeros((2, 8, 8, 4), "float32")
+        >>> tuple(Emphasis()(x, np.ones((2, 4), "float32")).shape)
+        (2, 8, 8, 4)
     """
 
     def __init__(self, data_format=None, **kwargs):

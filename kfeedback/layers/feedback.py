@@ -37,6 +37,11 @@ class Feedback(Layer):
 
     Reference:
         Li et al., Learning with Rethinking, 2017, eq. (1) and (2).
+
+    Example:
+        >>> posterior = np.full((2, 10), 0.1, "float32")
+        >>> tuple(Feedback(channels=16)(posterior).shape)
+        (2, 16)
     """
 
     # A weights file marks such layers: a model of one timestep has none of them.

@@ -214,6 +214,11 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
     with the axis last, no mask is given and one replica runs, and the very layer of
     Keras everywhere else. Where it is faster, in training, it has first derivatives
     only: a gradient of a gradient leaves out what follows from mean and variance.
+
+    Example:
+        >>> x = np.zeros((2, 8, 8, 4), "float32")
+        >>> tuple(FusedBatchNormalization()(x, training=True).shape)
+        (2, 8, 8, 4)
     """
 
     def call(self, inputs, training=None, mask=None):

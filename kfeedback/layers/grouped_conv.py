@@ -26,6 +26,11 @@ class GroupedConv2D(keras.layers.Conv2D):
     Reference:
         Krizhevsky et al., ImageNet classification with deep convolutional neural
         networks, 2012, section 3.2.
+
+    Example:
+        >>> x = np.zeros((2, 8, 8, 4), "float32")
+        >>> tuple(GroupedConv2D(6, 3, groups=2)(x).shape)
+        (2, 6, 6, 6)
     """
 
     def convolution_op(self, inputs, kernel):

@@ -52,6 +52,11 @@ class LocalResponseNormalization(Layer):
     Reference:
         Krizhevsky et al., ImageNet classification with deep convolutional neural
         networks, 2012, section 3.3.
+
+    Example:
+        >>> x = np.zeros((2, 8, 8, 4), "float32")
+        >>> tuple(LocalResponseNormalization()(x).shape)
+        (2, 8, 8, 4)
     """
 
     def __init__(self, size=5, alpha=1e-4, beta=0.75, k=1.0, **kwargs):

@@ -44,6 +44,11 @@ class RecurrentConv2D(Layer):
     Reference:
         Liang and Hu, Recurrent convolutional neural network for object
         recognition, 2015, eq. (1) to (3), 3 iterations, α = 0.001, β = 0.75.
+
+    Example:
+        >>> x = np.zeros((2, 8, 8, 4), "float32")
+        >>> tuple(RecurrentConv2D(4)(x).shape)
+        (2, 8, 8, 4)
     """
 
     has_relus_inside = True  # one an iteration

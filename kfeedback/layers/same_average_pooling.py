@@ -26,6 +26,11 @@ class SameAveragePooling2D(keras.layers.AveragePooling2D):
 
     Raises:
         ValueError: if `padding` is not "same".
+
+    Example:
+        >>> x = np.zeros((2, 8, 8, 4), "float32")
+        >>> tuple(SameAveragePooling2D(3, 2)(x).shape)
+        (2, 4, 4, 4)
     """
 
     def __init__(self, pool_size=3, strides=2, padding="same", **kwargs):

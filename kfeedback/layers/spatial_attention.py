@@ -41,6 +41,11 @@ class SpatialAttention(Layer):
 
     Reference:
         Jetley et al., Learn to pay attention, 2018, section 3.
+
+    Example:
+        >>> x = np.zeros((2, 8, 8, 4), "float32")
+        >>> tuple(SpatialAttention()(x, np.zeros((2, 4), "float32")).shape)
+        (2, 4)
     """
 
     def __init__(

@@ -16,6 +16,11 @@ class StackTimesteps(keras.layers.Layer):
 
     Returns:
         one tensor `(B, T, ...)`.
+
+    Example:
+        >>> p = np.full((2, 10), 0.1, "float32")
+        >>> tuple(StackTimesteps()([p, p, p]).shape)
+        (2, 3, 10)
     """
 
     def call(self, outputs):

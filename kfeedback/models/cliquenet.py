@@ -100,6 +100,10 @@ def CliqueNet(
     Reference:
         Yang et al., Convolutional neural networks with alternately updated clique,
         2018, sections 3 and 4.
+
+    Example:
+        >>> kfeedback.CliqueNet(filters=12, layers=6, classes=100).output_shape
+        (None, 100)
     """
     checks.boolean("bottleneck", bottleneck)
     given = layers

@@ -97,6 +97,11 @@ def CRCN(
     Reference:
         Wang et al., Contextual recurrent convolutional model for robust visual
         learning, 2019, section 3.
+
+    Example:
+        >>> model = kfeedback.CRCN("vgg_small", loops=[1, 2], timesteps=2)
+        >>> model.output_shape
+        (None, 10)
     """
     timesteps = checks.integer("timesteps", timesteps)
     checks.boolean("return_sequences", return_sequences)

@@ -104,6 +104,11 @@ def FeedbackConvLSTMNet(
     Reference:
         Transfer learning with feedback networks, sections 3.1 to 3.3; Zamir et al.,
         Feedback networks, 2017.
+
+    Example:
+        >>> model = kfeedback.FeedbackConvLSTMNet(return_sequences=True)
+        >>> model.output_shape
+        (None, 4, 10)
     """
     timesteps = checks.integer("timesteps", timesteps)
     groups = _check_cells(cells)

@@ -93,6 +93,11 @@ def LRNet(
 
     Reference:
         Li et al., Learning with Rethinking, 2017, section 3.
+
+    Example:
+        >>> model = kfeedback.LRNet("lenet", timesteps=3, return_sequences=True)
+        >>> model.output_shape
+        (None, 3, 10)
     """
     timesteps = checks.integer("timesteps", timesteps)
     checks.boolean("return_sequences", return_sequences)

@@ -113,6 +113,10 @@ def export(
         TypeError: if `model` is no Keras model, `base_dir` no path, or a list is none.
         ValueError: if an argument is not as above, the version is there already, or
             what was written does not do as the model does.
+
+    Example:
+        >>> model = kfeedback.load_pretrained("lenet_mnist_bg_sample")
+        >>> export(model, "served/lenet", preprocessing="scale")
     """
     shape = image_shape(model)
     _check_posterior(model, checks.boolean("from_logits", from_logits))

@@ -27,6 +27,9 @@ def card(weights):
 
     Raises:
         ValueError: if there is no such tag or file, or the file is damaged.
+
+    Example:
+        >>> print(kfeedback.weights.card("lenet_mnist_bg_sample"))
     """
     registry.check_tag(weights)
     entry = registry.ENTRIES.get(weights) if isinstance(weights, str) else None

@@ -85,6 +85,10 @@ def save(model, path, *, compress=False, dtype=None, **about):
         ValueError: if the model is not built, two variables share a path, one is not
             finite as stored, the folder does not exist, or an attribute is not as in
             `ABOUT`.
+
+    Example:
+        >>> model = kfeedback.models.backbones.LeNet()
+        >>> save(model, "lenet.h5", compress=True, license="CC0-1.0")
     """
     checks.boolean("compress", compress)
     if dtype not in (None, "float16"):
@@ -151,6 +155,11 @@ def load(
         ValueError: if the model is not built, the file cannot be had, is damaged, is of
             another network, or its names and shapes are not those of the model, both
             sides listed.
+
+    Example:
+        >>> save(kfeedback.models.backbones.LeNet(classes=7), "lenet.h5")
+        >>> model = kfeedback.models.backbones.LeNet(classes=3)
+        >>> load(model, "lenet.h5", replace_head=True)
     """
     for name, value in (
         ("without_feedback", without_feedback),
@@ -228,6 +237,11 @@ def describe(path):
 
     Raises:
         ValueError: if the file is none of ours or is damaged.
+
+    Example:
+        >>> save(kfeedback.models.backbones.LeNet(), "lenet.h5")
+        >>> describe("lenet.h5")["parameters"]
+        431080
     """
     path = registry.locate(path)
     _seal.check_seal(path)

@@ -50,6 +50,10 @@ def origin(model):
 
     Args:
         model: any `keras.Model`.
+
+    Example:
+        >>> origin(kfeedback.models.backbones.LeNet(classes=7))["arguments"]["classes"]
+        7
     """
     return json.loads(getattr(model, "_kfeedback_origin", "{}"))
 

@@ -84,5 +84,10 @@ def locate(weights):
 
 
 def list_weights():
-    """The tags of all published weights, for the argument `weights` of a factory."""
+    """The tags of all published weights, for the argument `weights` of a factory.
+
+    Example:
+        >>> "lr_lenet_mnist_bg_sample" in kfeedback.list_weights()
+        True
+    """
     return list(ENTRIES)

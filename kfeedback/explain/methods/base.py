@@ -114,7 +114,12 @@ def register(name):
 
 
 def list_methods():
-    """The names of all methods, sorted."""
+    """The names of all methods, sorted.
+
+    Example:
+        >>> "feedback" in list_methods()
+        True
+    """
     return sorted(_METHODS.entries())
 
 

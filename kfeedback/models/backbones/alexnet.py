@@ -69,6 +69,10 @@ def AlexNet(
         Krizhevsky et al., ImageNet classification with deep convolutional neural
         networks, 2012; Jia et al., Caffe: Convolutional architecture for fast feature
         embedding, 2014, models/bvlc_alexnet and models/bvlc_reference_caffenet.
+
+    Example:
+        >>> kfeedback.models.backbones.AlexNet(width=0.25, classes=10).output_shape
+        (None, 10)
     """
     checks.number("width", width, above=0)
     checks.boolean("pool_first", pool_first)

@@ -72,6 +72,10 @@ def GoogLeNet(
         Szegedy et al., Going deeper with convolutions, 2015; Jia et al., Caffe:
         Convolutional architecture for fast feature embedding, 2014,
         models/bvlc_googlenet.
+
+    Example:
+        >>> kfeedback.models.backbones.GoogLeNet(width=0.25, classes=10).output_shape
+        (None, 10)
     """
     checks.number("width", width, above=0)
     checks.number("dropout", dropout, least=0, below=1)

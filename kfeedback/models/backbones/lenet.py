@@ -43,6 +43,10 @@ def LeNet(
     Reference:
         LeCun et al., Gradient-based learning applied to document recognition, 1998;
         Li et al., Learning with Rethinking, 2017, table 5.
+
+    Example:
+        >>> kfeedback.models.backbones.LeNet().output_shape
+        (None, 10)
     """
     checks.number("dropout", dropout, least=0, below=1)
     x = build.input

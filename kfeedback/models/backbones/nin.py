@@ -58,6 +58,10 @@ def NIN(
     Reference:
         Lin et al., Network in network, 2014; Li et al., Learning with Rethinking,
         2017, section 4.2.
+
+    Example:
+        >>> kfeedback.models.backbones.NIN(classes=100).output_shape
+        (None, 100)
     """
     return _network_in_network(build, width, negative_slope, dropout)
 
@@ -84,6 +88,10 @@ def LNIN(
 
     Reference:
         Li et al., Learning with Rethinking, 2017, section 4.2.
+
+    Example:
+        >>> kfeedback.models.backbones.LNIN(width=0.5).output_shape
+        (None, 10)
     """
     return _network_in_network(build, width, negative_slope, dropout)
 

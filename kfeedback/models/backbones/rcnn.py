@@ -49,6 +49,10 @@ def RCNN128(
         Liang and Hu, Recurrent convolutional neural network for object
         recognition, 2015, figure 3 and section 4.1; dropout lies behind the pooling
         where a pooling follows.
+
+    Example:
+        >>> kfeedback.models.backbones.RCNN128().output_shape
+        (None, 10)
     """
     checks.number("dropout", dropout, least=0, below=1)
     checks.integer("filters", filters)

@@ -84,6 +84,10 @@ def VGGSmall(
         Simonyan and Zisserman, Very deep convolutional networks for large-scale
         image recognition, 2015; Wang et al., Contextual recurrent convolutional
         networks, 2019, section 4.1.
+
+    Example:
+        >>> kfeedback.models.backbones.VGGSmall(width=0.5).output_shape
+        (None, 10)
     """
     checks.boolean("batch_norm", batch_norm)
     checks.number("dropout", dropout, least=0, below=1)

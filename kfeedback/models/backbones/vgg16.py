@@ -47,6 +47,10 @@ def VGG16(
     Reference:
         Simonyan and Zisserman, Very deep convolutional networks for large-scale
         image recognition, 2015.
+
+    Example:
+        >>> kfeedback.models.backbones.VGG16(weights="imagenet").output_shape
+        (None, 1000)
     """
     build.require_sides()
     own = {

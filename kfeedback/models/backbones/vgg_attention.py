@@ -69,6 +69,10 @@ def VGGAttention(
     Reference:
         Jetley et al., Learn to pay attention, 2018; the baseline VGG-ATT of Wang et
         al., Contextual recurrent convolutional model for robust visual learning, 2019.
+
+    Example:
+        >>> kfeedback.models.backbones.VGGAttention(width=0.5).output_shape
+        (None, 10)
     """
     checks.boolean("batch_norm", batch_norm)
     checks.number("dropout", dropout, least=0, below=1)
