@@ -1,5 +1,6 @@
 """Runs applications as a user does, in processes of their own."""
 
+import csv
 import os
 import subprocess
 import sys
@@ -49,3 +50,9 @@ def _run(*arguments, **environment):
 
 def _ask(module, arguments):
     return _server.ask([module, [*map(str, arguments)]])
+
+
+def read_rows(path):
+    """The rows of a CSV file, dicts of text."""
+    with path.open() as file:
+        return list(csv.DictReader(file))

@@ -1,18 +1,13 @@
-import csv
-
+import keras
 import numpy as np
 import pytest
 
 import kfeedback
 from applications.common import early_exit
-from tests.applications.command import run, run_each
+from kfeedback.datasets import load_arrays
+from tests.applications.command import read_rows, run, run_each
 
 DATA = ("--dataset=synthetic", "--train_split=train[:256]", "--eval_split=test[:128]")
-
-
-def _rows(path):
-    with path.open() as file:
-        return list(csv.DictReader(file))
 
 
 @pytest.fixture(scope="module")
@@ -39,11 +34,11 @@ def test_evaluate_measures_early_exit(runs):
         "--exit_batch_size=16",
         f"--exit_results={results}",
     )
-    rows = _rows(runs / "lr" / "early_exit.csv")
+    rows = read_rows(runs / "lr" / "early_exit.csv")
     assert [float(row["threshold"]) for row in rows] == list(early_exit.THRESHOLDS)
     passes = [float(row["mean_timesteps"]) for row in rows]
     assert passes == sorted(passes) and passes[-1] <= 3
-    (row,) = _rows(results)
+    (row,) = read_rows(results)
     assert row["examples"] == "64" and row["batch_size"] == "16"
     assert float(row["images_per_s_early"]) > 0
     # What is measured is what the curve says of that threshold.
@@ -62,16 +57,16 @@ def test_published_weights_are_measured_at_every_timestep(tmp_path):
         "--early_exit",
         f"--exit_results={tmp_path / 'exits.csv'}",
     )
-    last = _rows(tmp_path / "evaluation.csv")[-1]
+    last = read_rows(tmp_path / "evaluation.csv")[-1]
     assert last["timestep"] == "2"
     card = kfeedback.weights.card("lr_lenet_mnist_bg_sample")
     assert f"{last['top1_error']} % error at timestep 2" in card
-    (row,) = _rows(tmp_path / "exits.csv")
+    (row,) = read_rows(tmp_path / "exits.csv")
     assert row["run"] == "lr_lenet_mnist_bg_sample" and "early_exit.png" in output
 
 
 def test_a_run_is_written_elsewhere_and_as_a_file_is_the_same_network(runs, tmp_path):
-    data = [DATA[0], "--eval_split=test[:32]"]
+    data = [DATA[0], "--eval_split=test[:30]", "--batch_size=5"]
     lines = [
         [f"--run={runs / 'lr'}", f"--output_dir={tmp_path / 'run'}", *data],
         [
@@ -83,9 +78,19 @@ def test_a_run_is_written_elsewhere_and_as_a_file_is_the_same_network(runs, tmp_
     before = sorted((runs / "lr").iterdir())
     for code, output in run_each("applications.evaluate", lines):
         assert code == 0, output
-    one, other = (_rows(tmp_path / x / "evaluation.csv") for x in ("run", "file"))
+    one, other = (read_rows(tmp_path / x / "evaluation.csv") for x in ("run", "file"))
     assert one == other and len(one) == 3
-    assert _rows(tmp_path / "exits.csv")[0]["run"] == "lr"
+    (row,) = read_rows(tmp_path / "exits.csv")
+    assert row["run"] == "lr" and row["examples"] == "15"
+    model = keras.models.load_model(runs / "lr" / "model.keras")
+    images, labels, _ = load_arrays("synthetic", "test[:30]")
+    posteriors = model.predict(images / 255.0, verbose=0)
+    # Chosen on the images of even numbers, measured on the others.
+    cost = early_exit.costs(model)
+    chosen = early_exit.choose(posteriors[::2], labels[::2], cost, 0.2)
+    assert float(row["threshold"]) == chosen
+    accuracy = 100 * (posteriors[1::2, -1].argmax(-1) == labels[1::2]).mean()
+    assert float(row["accuracy_all"]) == pytest.approx(accuracy, abs=0.01)
     assert sorted((runs / "lr").iterdir()) == before
 
 

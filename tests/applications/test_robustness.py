@@ -1,4 +1,3 @@
-import csv
 import json
 import shutil
 
@@ -7,7 +6,7 @@ import numpy as np
 import pytest
 
 from kfeedback.models.backbones import LeNet
-from tests.applications.command import run_each
+from tests.applications.command import read_rows, run_each
 
 WIDTH = '{"width": 0.0625}'
 DATA = ["--dataset=synthetic", "--train_split=train[:64]", "--eval_split=test[:40]"]
@@ -137,15 +136,10 @@ def results(runs):
     return dict(zip([*good, "again", *bad], outputs, strict=True))
 
 
-def _rows(path):
-    with path.open() as file:
-        return list(csv.DictReader(file))
-
-
 def test_a_row_per_model_corruption_severity_and_seed(runs, results):
     code, output = results["all"]
     assert code == 0, output
-    rows = _rows(runs / "all" / "robustness.csv")
+    rows = read_rows(runs / "all" / "robustness.csv")
     of_a_model = 1 + 2 * 2 + 2 + 3 + 2 + 2
     assert len(rows) == 3 * of_a_model
     assert {row["model"] for row in rows} == {"vgg", "crcn", "foreign"}
@@ -178,7 +172,7 @@ def test_the_accuracy_is_that_of_the_images_and_the_seed(runs, results):
         hits = model.predict(shown / 127.5 - 1, verbose=0).argmax(-1) == labels
         (row,) = [
             row
-            for row in _rows(runs / "all" / "robustness.csv")
+            for row in read_rows(runs / "all" / "robustness.csv")
             if (row["model"], row["corruption"], row["seed"])
             == ("foreign", corruption, seed)
             and row["severity"] in ("30", "8")
@@ -188,14 +182,14 @@ def test_the_accuracy_is_that_of_the_images_and_the_seed(runs, results):
 
 def test_what_has_a_row_is_not_measured_again(runs, results):
     assert results["again"] == results["all"]
-    assert len(_rows(runs / "all" / "robustness.csv")) == 3 * 14
+    assert len(read_rows(runs / "all" / "robustness.csv")) == 3 * 14
 
 
 def test_models_of_one_name_are_one_line(runs, results):
     code, output = results["patches"]
     assert code == 0, output
     assert "±" in output
-    rows = _rows(runs / "patches" / "robustness.csv")
+    rows = read_rows(runs / "patches" / "robustness.csv")
     assert {row["settings"] for row in rows} == {"", "patches of train[:64]"}
     assert {row["run"] for row in rows} == {"vgg", "crcn"}
 
@@ -205,7 +199,7 @@ def test_other_timesteps_than_trained(runs, results):
     assert code == 0, output
     accuracy = {
         (row["model"], row["timesteps"]): row["accuracy"]
-        for row in _rows(runs / "timesteps" / "robustness.csv")
+        for row in read_rows(runs / "timesteps" / "robustness.csv")
     }
     expected = {("vgg", ""), ("crcn T=1", "1"), ("crcn T=3", "3")}
     assert set(accuracy) == expected
@@ -219,7 +213,7 @@ def test_published_weights(runs, results):
 
     code, output = results["published"]
     assert code == 0, output
-    rows = _rows(runs / "published" / "robustness.csv")
+    rows = read_rows(runs / "published" / "robustness.csv")
     images, labels, _ = kfeedback.datasets.load_arrays(
         "mnist_background_images_sample", "test[:200]"
     )
@@ -280,11 +274,11 @@ def test_a_model_nested_in_another(runs, results):
     assert code == 0, output
     wanted = {
         row["corruption"]: row["accuracy"]
-        for row in _rows(runs / "all" / "robustness.csv")
+        for row in read_rows(runs / "all" / "robustness.csv")
         if row["model"] == "foreign" and row["severity"] in ("0", "8")
         if row["corruption"] == "none" or row["severity"] == "8"
     }
-    found = _rows(runs / "nested" / "robustness.csv")
+    found = read_rows(runs / "nested" / "robustness.csv")
     assert {row["corruption"]: row["accuracy"] for row in found} == {
         name: wanted[name] for name in ("none", "fgsm")
     }
@@ -293,7 +287,7 @@ def test_a_model_nested_in_another(runs, results):
 def test_another_preprocessing_is_measured_anew(runs, results):
     for mode in ("center", "caffe"):
         assert results[mode][0] == 0, results[mode]
-    rows = _rows(runs / "modes.csv")
+    rows = read_rows(runs / "modes.csv")
     assert [row["settings"] for row in rows] == ["center", "caffe"]
 
 

@@ -25,8 +25,9 @@ PROGRAMS = [
 MODULES = [f"applications.{name}.__main__" for name in PROGRAMS] + [
     *("tools.benchmark", "tools.compare", "tools.convert_caffe"),
     "tools.convert_weights",
-    *("tools.feedback_speed", "tools.input_speed", "tools.publish_weights"),
-    *("tools.serving_smoke", "tools.serving_speed"),
+    *("tools.engine_errors", "tools.feedback_speed", "tools.input_speed"),
+    *("tools.publish_weights", "tools.serving_smoke", "tools.serving_speed"),
+    *("tools.startup", "tools.step_profile"),
 ]
 
 

@@ -1,4 +1,3 @@
-import csv
 import json
 import shutil
 import sys
@@ -15,7 +14,7 @@ from applications.transfer.target import Target
 from kfeedback.datasets.arrays import epoch_plan
 from kfeedback.losses import TimestepLoss
 from kfeedback.models.backbones import LeNet
-from tests.applications.command import run, run_each
+from tests.applications.command import read_rows, run, run_each
 
 CELLS = [[[4, 1]], [[8, 2]]]
 TARGET = ("--classes=5,6,7", "--train_split=train[:200]", "--eval_split=test[:90]")
@@ -36,11 +35,6 @@ def _net(timesteps=2, classes=10, size=32):
         timesteps=timesteps,
         return_sequences=True,
     )
-
-
-def _rows(path):
-    with path.open() as file:
-        return list(csv.DictReader(file))
 
 
 def test_the_head_sees_each_epoch_in_an_order_of_its_own(rng):
@@ -174,7 +168,7 @@ def outcome(tmp_path_factory):
 def test_row_per_method_and_fit(outcome):
     folder, done = outcome
     assert done["single"][0] == 0, done["single"][1]
-    rows = _rows(folder / "single" / "transfer.csv")
+    rows = read_rows(folder / "single" / "transfer.csv")
     fits = [(row["method"], row["fitted_on"]) for row in rows]
     networks = [(name, "all") for name in ("head", "finetune", "scratch")]
     each = [(name, n) for name in ("forest", "logistic") for n in ("1", "2", "all")]
@@ -197,8 +191,8 @@ def test_figures_are_drawn(outcome):
 
 def test_a_method_does_not_depend_on_the_others(outcome):
     folder, _ = outcome
-    (alone,) = _rows(folder / "alone" / "transfer.csv")
-    among = _rows(folder / "single" / "transfer.csv")[1]
+    (alone,) = read_rows(folder / "alone" / "transfer.csv")
+    among = read_rows(folder / "single" / "transfer.csv")[1]
     assert alone["method"] == among["method"] == "finetune"
     assert alone["accuracy_t2"] == among["accuracy_t2"]
 
@@ -206,7 +200,7 @@ def test_a_method_does_not_depend_on_the_others(outcome):
 def test_several_labels_have_a_mean_average_precision(outcome):
     folder, done = outcome
     assert done["several"][0] == 0, done["several"][1]
-    rows = _rows(folder / "rows.csv")
+    rows = read_rows(folder / "rows.csv")
     assert [row["fitted_on"] for row in rows] == ["all", "2", "all", "2", "all"]
     assert all(0 < float(row["map_t2"]) <= 100 for row in rows)
     assert "leaves out, without an example: 3" in done["several"][1]
