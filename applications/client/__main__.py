@@ -57,7 +57,14 @@ def _request(settings):
     if paths[0].suffix != ".npy":
         encoded = np.array([path.read_bytes() for path in paths], dtype=object)
         return "image_bytes", {"image_bytes": encoded}, paths
-    images = np.load(paths[0], allow_pickle=False).astype("float32")
+    try:
+        with paths[0].open("rb") as file:
+            images = np.lib.format.read_array(file, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"--images must be a .npy file, got '{paths[0]}': {error}"
+        ) from error
+    images = images.astype("float32")
     names = [f"image {n}" for n in range(len(images))] if images.ndim else []
     return settings.signature or "serving_default", {"images": images}, names
 

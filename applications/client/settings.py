@@ -41,9 +41,11 @@ class Settings(Base):
             raise ValueError(
                 f"--images must be files, got {', '.join(missing) or 'none'}."
             )
-        if self.paths[0].suffix != ".npy":
+        arrays = [path for path in self.paths if path.suffix == ".npy"]
+        if not arrays:
             self.refuse(("signature",), "image files")
         elif len(self.images) > 1:
             raise ValueError(
-                f"--images must be one .npy file, got {len(self.images)} files."
+                "--images must be one .npy file or image files, got "
+                f"{len(self.images)} files, {arrays[0]} among them."
             )

@@ -117,10 +117,13 @@ class Settings(Experiment, Dataset):
             self.refuse(_LOOP, "no feedback among --methods")
         if not self.top:
             self.refuse(_LOOK, "--top=0")
-        if self.tuning_split == self.eval_split:
+        splits = self.tuning_split, self.eval_split
+        names = {split.split("[")[0] for split in splits}
+        whole = not all("[" in split for split in splits)
+        if len({*splits}) == 1 or (len(names) == 1 and whole):
             raise ValueError(
                 "--tuning_split must be another than --eval_split, so that thresholds "
-                f"are not chosen on what is measured, got {self.eval_split!r} for both."
+                f"are not chosen on what is measured, got {' and '.join(splits)}."
             )
         stray = sorted(set(self.method_args) - set(self.methods))
         if stray:
