@@ -148,6 +148,8 @@ def test_what_never_saved_is_no_run(tmp_path):
 def test_a_signal_saves_and_ends(whole, tmp_path, number):
     command = [sys.executable, "-m", "applications.train", *FLAGS]
     command += [f"--output_dir={tmp_path}", "--save_batches=0"]
+    results = tmp_path / "rows.csv"
+    command += [f"--results={results}"]
     process = subprocess.Popen(
         command, cwd=ROOT, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True
     )
@@ -160,9 +162,12 @@ def test_a_signal_saves_and_ends(whole, tmp_path, number):
         assert time.monotonic() - start < 10
         time.sleep(0.02)
     assert process.wait(timeout=60) == 128 + number
+    assert len(results.read_text().splitlines()) == 1  # the names of columns
     done = subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, capture_output=True)
     assert done.returncode == 0, done.stderr
     assert re.search(rb"resumed at epoch [23], batch \d+", done.stdout), done.stdout
+    subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, check=True)
+    assert len(results.read_text().splitlines()) == 2
     assert_same_result(tmp_path, whole[0])
 
 
