@@ -132,13 +132,13 @@ def loop_body(function):
 def _renewed(compiler):
     """A decorator: what is compiled of a model is compiled anew where it is stale.
 
-    A `Normalization` among the layers of the model keeps what follows from its weights
-    as constants, which compiling takes in. They are others after `adapt` or a load.
+    A `Normalization` keeps what follows from its weights as constants, which compiling
+    takes in. They are others after `adapt` and after a load.
     """
 
     @functools.wraps(compiler)
     def compile_model(model, *args):
-        layers = [x for x in model.layers if isinstance(x, _Normalization)]
+        layers = [x for x in _layers(model) if isinstance(x, _Normalization)]
         if not layers:
             return compiler(model, *args)
         found = {}
@@ -152,6 +152,14 @@ def _renewed(compiler):
         return run
 
     return compile_model
+
+
+def _layers(model):
+    """The layers of a model and of models nested in it."""
+    for layer in model.layers:
+        yield layer
+        if isinstance(layer, keras.Model):
+            yield from _layers(layer)
 
 
 @_renewed
@@ -212,7 +220,9 @@ def compile_forward(model):
     backend = keras.backend.backend()
 
     def pack(inputs):
-        return keras.tree.pack_sequence_as(model.input, inputs)
+        if len(inputs) == 1:  # a Sequential may have no `input`
+            return inputs[0]
+        return keras.tree.pack_sequence_as(model.input, list(inputs))
 
     if backend == "tensorflow":
         import tensorflow as tf

@@ -227,7 +227,7 @@ class _End:
     def outputs(self, linear=(), scale=1):
         """What the end gives for its inputs × `scale`, float32.
 
-        `linear` is as for `graph.rerun`.
+        `linear` is as `linear_last` of `graph.rerun`.
         """
         inputs = {
             x: value * scale if "float" in x.dtype else value
@@ -238,7 +238,7 @@ class _End:
             keras.StatelessScope(state_mapping=self._weights),
         ):
             warnings.simplefilter("ignore")  # Keras warns of a softmax over one
-            found = graph.rerun(self._model, inputs, linear=linear, training=False)
+            found = graph.rerun(self._model, inputs, linear_last=linear, training=False)
         return ops.convert_to_numpy(ops.cast(found, "float32"))
 
 

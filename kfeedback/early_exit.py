@@ -46,6 +46,8 @@ def early_exit(model, threshold, *, from_logits=False):
         ... )
         >>> predictor = kfeedback.early_exit(model, threshold=0.9)
         >>> predictions, timesteps = predictor.predict(images / 255)
+        >>> predictions.shape, timesteps.shape
+        ((8, 10), (8,))
     """
     return EarlyExit(model, threshold, from_logits)
 

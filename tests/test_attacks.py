@@ -317,3 +317,20 @@ def test_pytorch():
     )
     assert result.returncode == 0, result.stdout[-6000:] + result.stderr[-2000:]
     assert "failed" not in result.stdout and " passed" in result.stdout
+
+
+def test_a_normalization_in_a_nested_model_that_adapts_is_seen():
+    image = keras.Input((4, 4, 2))
+    normalization = keras.layers.Normalization()
+    inner = keras.Model(image, keras.layers.Flatten()(normalization(image)))
+    outer = keras.Sequential([keras.Input((4, 4, 2)), inner])
+    outer.add(keras.layers.Dense(3, "softmax"))
+    images = np.random.default_rng(0).uniform(0, 255, (2, 4, 4, 2)).astype("float32")
+    labels, found = np.array([0, 2]), []
+    normalization.adapt(images)
+    attack = attacks.Attack(outer, batch_size=2)
+    for factor in (1, 1000):
+        normalization.adapt(images * factor)
+        found.append(attack.pgd(images, labels, 8, 2, 3, random_start=False))
+        wanted = attacks.pgd(outer, images, labels, 8, 2, 3, random_start=False)
+        np.testing.assert_array_equal(found[-1], wanted)

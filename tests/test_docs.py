@@ -221,32 +221,31 @@ class _Checker(doctest.OutputChecker):
 
 
 def _examples():
-    """`(name, value, test)` of every public name with examples that run as they are."""
+    """`(name, value)` of every public name with examples that run as they are."""
     for module, name, value in _public():
         text = inspect.getdoc(value) or ""
         needs_files = '"./' in text or '"birds' in text or '"imagenet")' in text
         if callable(value) and ">>>" in text and not needs_files:
-            yield f"{module.__name__}.{name}", value, text
+            yield f"{module.__name__}.{name}", value
+
+
+def test_many_names_have_examples():
+    assert len(dict(_examples())) > 60
 
 
 @harness.tensorflow_only
-def test_examples_in_docstrings_do_what_they_say(tmp_path, monkeypatch):
+@pytest.mark.parametrize("name, value", _examples(), ids=dict(_examples()))
+def test_the_example_of(name, value, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     rng = np.random.default_rng(0)
     given = {"keras": keras, "np": np, "kfeedback": kfeedback}
     given["images"] = rng.integers(0, 256, (8, 32, 32, 3), dtype=np.uint8)
-    pool, dense = (
-        keras.layers.GlobalAveragePooling2D(),
-        keras.layers.Dense(10, "softmax"),
-    )
-    given["model"] = keras.Sequential([keras.Input((32, 32, 3)), pool, dense])
+    pool = keras.layers.GlobalAveragePooling2D()
+    layers = [keras.Input((32, 32, 3)), pool, keras.layers.Dense(10, "softmax")]
+    given["model"] = keras.Sequential(layers)
     given["model"].compile(loss="sparse_categorical_crossentropy")
-    failed, count = io.StringIO(), 0
-    for name, value, text in _examples():
-        names = {**vars(sys.modules[value.__module__]), **given}
-        test = doctest.DocTestParser().get_doctest(text, names, name, None, 0)
-        runner = doctest.DocTestRunner(_Checker(), False, doctest.ELLIPSIS)
-        runner.run(test, out=failed.write)
-        count += 1
-    assert not failed.getvalue(), failed.getvalue()
-    assert count > 60
+    names = {**vars(sys.modules[value.__module__]), **given}
+    text, said = inspect.getdoc(value), io.StringIO()
+    test = doctest.DocTestParser().get_doctest(text, names, name, None, 0)
+    runner = doctest.DocTestRunner(_Checker(), False, doctest.ELLIPSIS)
+    assert not runner.run(test, out=said.write).failed, said.getvalue()

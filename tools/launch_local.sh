@@ -76,6 +76,6 @@ while ((${#left[@]})); do
         fi
     fi
 done
-[[ -z ${grim:-} ]] || kill -- "-$grim" 2>/dev/null
+[[ -z ${grim:-} ]] || kill -- "-$grim" "$grim" 2>/dev/null
 ((code || !received)) || code=$received
 exit "$code"

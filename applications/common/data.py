@@ -186,7 +186,7 @@ def load(settings, split, preprocess=None, **arguments):
         return _load_batches(settings, split, **arguments)
     for flag in ("image_size", "center_crop", "random_crop", "augment", "manual_dir"):
         value = arguments.pop(flag, None) or getattr(settings, flag, None)
-        if value:
+        if value and (flag != "manual_dir" or flag in settings.given):
             raise ValueError(
                 f"--{flag} must be left out on another backend than tensorflow, got "
                 f"{as_text(value)}."

@@ -34,7 +34,12 @@ def count_multiply_adds(model, input_shape=None):
         import jax
 
         image = jax.ShapeDtypeStruct((1, *shape), dtype)
-        traced = jax.make_jaxpr(lambda image: model(image, training=False))(image)
+
+        def forward(image):
+            with keras.StatelessScope():  # what a layer counts stays here
+                return model(image, training=False)
+
+        traced = jax.make_jaxpr(forward)(image)
         return _count_jaxpr(traced.jaxpr)
     import tensorflow as tf
 

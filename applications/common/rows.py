@@ -87,11 +87,13 @@ def append_rows(path, rows, flag="results"):
     """
     if not path:
         return
-    today = datetime.date.today().isoformat()
+    about = {"date": datetime.date.today().isoformat(), "commit": machine.commit()}
     columns = _columns(rows[0])
+    cells = [[*(about | row).values()] for row in rows if row.keys() == rows[0].keys()]
+    if len(cells) < len(rows):
+        raise ValueError(f"rows must have equal keys, got others than {columns}.")
     with _opened(path, columns, flag) as file:
-        about = {"date": today, "commit": machine.commit()}
-        _add(file, [[(about | row)[name] for name in columns] for row in rows])
+        _add(file, cells)
 
 
 def write_rows(path, rows):

@@ -293,4 +293,4 @@ class Experiment(Output):
     @property
     def experiment_name(self):
         """What the rows are called."""
-        return self.experiment or pathlib.Path(self.output_dir).resolve().name
+        return self.experiment or pathlib.Path(self.output_dir).absolute().name

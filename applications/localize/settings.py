@@ -11,6 +11,7 @@ from applications.common.data import Dataset
 from applications.common.models import only_numbers
 from applications.common.settings import Experiment, field
 from kfeedback import explain
+from kfeedback.datasets.arguments import split_bounds
 from kfeedback.explain import second_look
 
 _model = functools.partial(field, group="model")
@@ -30,6 +31,23 @@ def _of(function, group):
         return field(arguments[name].default, text, group=group, **limits)
 
     return make
+
+
+def _share(one, other):
+    """Whether two splits share images, as far as their names tell."""
+    counts = {part.split("[")[0]: 10**9 for part in f"{one}+{other}".split("+")}
+    try:
+        parts, others = (
+            [split_bounds(part, counts) for part in split.split("+")]
+            for split in (one, other)
+        )
+    except ValueError:  # of a form that other data sets know
+        return one == other
+    return any(
+        name == named and start < end and first < stop
+        for name, start, stop in parts
+        for named, first, end in others
+    )
 
 
 _loop = _of(explain.Feedback, "loop of the feedback")
@@ -117,13 +135,11 @@ class Settings(Experiment, Dataset):
             self.refuse(_LOOP, "no feedback among --methods")
         if not self.top:
             self.refuse(_LOOK, "--top=0")
-        splits = self.tuning_split, self.eval_split
-        names = {split.split("[")[0] for split in splits}
-        whole = not all("[" in split for split in splits)
-        if len({*splits}) == 1 or (len(names) == 1 and whole):
+        if _share(self.tuning_split, self.eval_split):
             raise ValueError(
-                "--tuning_split must be another than --eval_split, so that thresholds "
-                f"are not chosen on what is measured, got {' and '.join(splits)}."
+                "--tuning_split must share no images with --eval_split, so that "
+                "thresholds are not chosen on what is measured, got "
+                f"{self.tuning_split} and {self.eval_split}."
             )
         stray = sorted(set(self.method_args) - set(self.methods))
         if stray:

@@ -1,5 +1,6 @@
 """The network that applications.train trains."""
 
+import collections
 import contextlib
 import inspect
 
@@ -66,14 +67,14 @@ def build(settings, info):
 def _check_precision(network, settings):
     """Refuses another precision than that of a saved model, which keeps its own."""
     own = (x for x in graph.all_layers(network) if not isinstance(x, keras.Model))
-    found = {layer.compute_dtype for layer in own if layer.weights}
-    found = found - {"float32"} or {"float32"}
+    found = collections.Counter(layer.compute_dtype for layer in own if layer.weights)
+    (most, _), *_ = found.most_common()  # a head, or what one chose, may have another
     wanted = keras.config.dtype_policy().compute_dtype
-    if found != {wanted}:
+    if most != wanted:
         raise ValueError(
-            f"--mixed_precision must be that of --init_from={settings.init_from}, "
-            f"which computes in {', '.join(sorted(found))}, got "
-            f"{settings.mixed_precision}, which is {wanted} here."
+            f"--init_from must hold a network that computes in {wanted}, as "
+            f"--mixed_precision={settings.mixed_precision} says here, got "
+            f"{settings.init_from}, which computes in {most}."
         )
 
 

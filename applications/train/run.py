@@ -139,7 +139,9 @@ class Run:
 
 def _text(value):
     """What a flag had, as its command line would say it."""
-    return "left out" if value is None else repr(as_text(value))
+    if isinstance(value, str):
+        return repr(value)
+    return "left out" if value is None else as_text(value)
 
 
 def replace(path, text):

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Mapping
 
 from applications.common.optimization import POLICIES, Training
-from applications.common.settings import field
+from applications.common.settings import as_text, field
 from kfeedback.models import registry
 
 ERRORS = 4  # columns of a row
@@ -135,8 +135,19 @@ class Settings(Training):
             self.refuse(("logical_cpus",), f"--distribution={self.distribution}")
         if self.distribution in ("none", "mirrored"):
             self.refuse(("wait_minutes",), f"--distribution={self.distribution}")
-        if self.distribution in ("mirrored", "multi_worker") and self.jit:
-            raise ValueError(
-                f"--jit must be left out with --distribution={self.distribution}, "
-                "under which it crashes (keras#18145), got true."
-            )
+        if self.distribution in ("mirrored", "multi_worker"):
+            for flag, is_on, why in (
+                ("jit", self.jit, "under which it crashes (keras#18145)"),
+                ("clip_norm", self.clip_norm, "where each replica would clip its own"),
+                (
+                    "mixed_precision",
+                    self.mixed_precision == "float16",
+                    "where one replica alone sees whether gradients are finite",
+                ),
+            ):
+                if is_on:
+                    raise ValueError(
+                        f"--{flag} must be left out with --distribution="
+                        f"{self.distribution}, {why}, got "
+                        f"{as_text(getattr(self, flag))}."
+                    )

@@ -64,11 +64,14 @@ def main(settings):
         results[method, fitted_on] = found
         line = _row(settings, method, fitted_on, found, seconds, target, steps)
         lines.append(line)
+        for metric, values in found.items():
+            shown = " ".join(f"{value:.2f}" for value in values)
+            print(f"{method}, fitted on {fitted_on}: {metric} {shown} %")
     rows.append_rows(results_file, lines)
     _report(results, target)
     if settings.figures:
         title = (
-            f"From {pathlib.Path(settings.run).name} to "
+            f"From {pathlib.Path(settings.run).resolve().name} to "
             f"{pathlib.Path(target.info.name).name}: {target.count} training images, "
             f"{target.test_info.num_examples} test images"
         )

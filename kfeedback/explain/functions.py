@@ -73,6 +73,8 @@ def look_twice(
         ...     "mnist_background_images_sample", "test[:2]"
         ... )
         >>> found = look_twice(model, images, method="gradient", preprocess="scale")
+        >>> found["boxes"].shape[-1]
+        4
     """
     explainer = Explainer(model, method, preprocess=preprocess, batch_size=batch_size)
     return explainer.look_twice(images, **kwargs)

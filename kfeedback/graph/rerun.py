@@ -44,8 +44,8 @@ def rerun(
         linear: a layer of the model, its name, or a list of such, whose activation is
             left out: one that is an activation gives its input, another what it has
             before its `activation`.
-        linear_last: the same, but of a layer that is called several times only the
-            last call is without its activation.
+        linear_last: the same, but of the calls that are made of a layer, only the last
+            is without its activation.
         outputs: symbolic tensor of the model, or list of such; the model's own
             output by default. Layers that it does not need are not called.
         memo: dict that is filled by one call and read by the next ones.
@@ -80,7 +80,8 @@ def rerun(
     always = {id(layer) for layer in found}
     last = _layers_of(model, linear_last, "linear_last")
     bare = {id(layer): without_activation(layer) for layer in [*found, *last]}
-    counts = _counts(inputs, outputs) if last else {}
+    function = _function(list(inputs), outputs)
+    counts = _counts(list(inputs), outputs) if last else {}
 
     def call(operation, *args, **kwargs):
         kwargs |= _training(operation, training)
@@ -97,7 +98,7 @@ def rerun(
         result = memo[key][0]
         return by_id[one](result) if one in by_id else result
 
-    results = _run(list(inputs.keys()), list(inputs.values()), outputs, call)
+    results = _run(function, list(inputs.values()), call)
     return results[0] if single else results
 
 
@@ -158,7 +159,7 @@ def _expand(model, values, training):
             return inner[0] if len(inner) == 1 else inner
         return operation(*args, **kwargs)
 
-    return _run(model.inputs, values, model.outputs, call)
+    return _run(_function(model.inputs, model.outputs), values, call)
 
 
 def cut(model, layer):
@@ -236,7 +237,7 @@ def _training(operation, training):
 def _counts(inputs, outputs):
     """How often each operation is called between symbolic tensors, by its id."""
     return collections.Counter(
-        id(node.operation) for node in keras_internals.nodes(list(inputs), outputs)
+        id(node.operation) for node in keras_internals.nodes(inputs, outputs)
     )
 
 
@@ -284,16 +285,20 @@ def _cast(x, dtype):
     return x if "float" not in dtype or x.dtype == dtype else keras.ops.cast(x, dtype)
 
 
-def _run(sources, values, outputs, call):
-    """The one place that walks Keras' graph: `call(operation, *args, **kwargs)`."""
+def _function(sources, outputs):
+    """The part of a graph between symbolic tensors."""
     try:
-        function = keras.Function(sources, outputs)
+        return keras.Function(sources, outputs)
     except ValueError as error:
         raise ValueError(
             "outputs must depend on nothing but the given inputs, got "
             f"{', '.join(t.name for t in outputs)} for the inputs "
             f"{', '.join(t.name for t in sources)}."
         ) from error
+
+
+def _run(function, values, call):
+    """The one place that walks Keras' graph: `call(operation, *args, **kwargs)`."""
     with root_scope():
         return keras_internals.run_through(function, values, call)
 

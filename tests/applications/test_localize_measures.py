@@ -176,8 +176,9 @@ def test_flags_reach_the_method_and_the_second_look():
     [
         ({"top": 0, "margin": 0.2}, "--margin must be left out with --top=0"),
         ({"top": 0, "combine": "mean"}, "--combine must be left out with --top=0"),
-        ({"tuning_split": "test"}, "--tuning_split must be another than --eval_split"),
-        ({"tuning_split": "test[:9]"}, "--tuning_split must be another than --eval_s"),
+        ({"tuning_split": "test"}, "--tuning_split must share no images with --eval"),
+        ({"tuning_split": "test[:9]"}, "--tuning_split must share no images with --e"),
+        ({"tuning_split": "val+test[-9:]"}, "--tuning_split must share no images"),
     ],
 )
 def test_flags_that_contradict_one_another(given, match):

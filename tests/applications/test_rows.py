@@ -1,7 +1,6 @@
-import resource
+import concurrent.futures
 import signal
-import subprocess
-import sys
+import threading
 
 import pytest
 
@@ -39,7 +38,9 @@ def test_a_row_that_was_cut_off_is_refused(last, tmp_path):
     assert path.read_text().endswith(last)
 
 
-def test_a_full_disk_leaves_whole_rows(tmp_path):
+def test_a_full_disk_leaves_whole_rows(tmp_path, monkeypatch):
+    resource = pytest.importorskip("resource")
+    monkeypatch.setattr(machine, "commit", lambda: "abc")  # git writes files, too
     path = tmp_path / "rows.csv"
     rows.append_rows(path, [{"number": 1}])
     before = path.read_text()
@@ -55,22 +56,25 @@ def test_a_full_disk_leaves_whole_rows(tmp_path):
     assert path.read_text() == before
 
 
-def test_processes_that_begin_one_file_write_one_header(tmp_path):
-    path = tmp_path / "rows.csv"
-    code = """
-import sys
-from applications.common import rows
-for n in range(20):
-    rows.append_rows(sys.argv[1], [{"number": n}])
-"""
-    command = [sys.executable, "-c", code, str(path)]
-    for process in [subprocess.Popen(command) for _ in range(4)]:
-        assert process.wait() == 0
-    lines = path.read_text().splitlines()
-    assert lines[0] == "date,commit,number" and len(lines) == 81
-    assert lines.count(lines[0]) == 1
+def test_rows_of_other_keys_are_refused(tmp_path):
+    for other in ({"a": 1}, {"a": 1, "b": 2, "c": 3}):
+        with pytest.raises(ValueError, match="rows must have equal keys"):
+            rows.append_rows(tmp_path / "rows.csv", [{"a": 1, "b": 2}, other])
 
 
-def test_a_machine_without_git_has_no_commit(monkeypatch, tmp_path):
-    monkeypatch.setenv("PATH", str(tmp_path))
-    assert machine.commit() == ""
+def test_threads_that_begin_one_file_write_one_header(tmp_path, monkeypatch):
+    """Each has the file open for itself, as another process would have."""
+    monkeypatch.setattr(machine, "commit", lambda: "abc")
+    barrier = threading.Barrier(4)
+
+    def begin(number):
+        for name in range(50):
+            barrier.wait()
+            rows.append_rows(tmp_path / f"{name}.csv", [{"number": number}])
+
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        assert [*pool.map(begin, range(4))] == [None] * 4
+    for name in range(50):
+        first, *others = (tmp_path / f"{name}.csv").read_text().splitlines()
+        assert first == "date,commit,number"
+        assert sorted(line.split(",")[2] for line in others) == ["0", "1", "2", "3"]

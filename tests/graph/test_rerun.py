@@ -180,3 +180,22 @@ def test_the_model_is_as_it_was(make, tmp_path):
     net.save(tmp_path / "net.keras")
     again = keras.models.load_model(tmp_path / "net.keras")
     harness.assert_bit_equal(predict(again, images), expected, "saved afterwards")
+
+
+def test_of_the_calls_that_are_made_the_last_goes_without_its_activation():
+    image = keras.Input((3,))
+    double = keras.layers.Dense(3, activation=lambda x: 2 * x, use_bias=False)
+    first = double(image)
+    second = double(keras.layers.Identity()(first))
+    model = keras.Model(image, second)
+    double.set_weights([np.eye(3, dtype="float32")])
+    x = keras.ops.ones((1, 3))
+    for outputs, inputs, wanted in (
+        (second, {image: x}, 2.0),  # the first call doubles
+        (first, {image: x}, 1.0),
+        (second, {first: x}, 1.0),
+    ):
+        found = graph.rerun(model, inputs, linear_last=[double], outputs=outputs)
+        np.testing.assert_array_equal(harness.to_numpy(found), wanted)
+    with pytest.raises(ValueError, match="outputs must depend on nothing but"):
+        graph.rerun(model, {second: x}, linear_last=[double], outputs=first)

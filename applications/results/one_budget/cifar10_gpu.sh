@@ -9,7 +9,8 @@ cd "$(dirname "$0")/../../.."
 NPZ=$(realpath "$NPZ")
 export KERAS_BACKEND=jax XLA_PYTHON_CLIENT_MEM_FRACTION=0.2
 export RUNS=${RUNS:-runs/one_budget_gpu}
-export CSV=${RESULTS:-applications/results/one_budget}/cifar10_gpu.csv
+RESULTS=${RESULTS:-applications/results/one_budget}
+export CSV=${CSV:-$RESULTS/cifar10_gpu.csv}
 # 125 images a batch, as they divide 50,000: every shape is compiled once.
 FLAGS="--dataset=$(basename "$NPZ") --data_dir=$(dirname "$NPZ") --batch_size=125"
 export FLAGS="$FLAGS --save_minutes=1"

@@ -8,7 +8,7 @@ cd "$(dirname "$0")/../../.."
 PYTHON=${PYTHON:-.venv/bin/python}
 RUNS=${RUNS:-runs/one_budget_tuning}
 RESULTS=${RESULTS:-applications/results/one_budget}
-CSV=$RESULTS/cifar10_tuning.csv
+CSV=${CSV:-$RESULTS/cifar10_tuning.csv}
 
 try() { # experiment, flags
   local name=$1

@@ -74,6 +74,7 @@ if [ ${#runs[@]} -gt 0 ]; then
 fi
 for seed in $SEEDS; do
   for name in lrnet crcn; do
+    if [ ! -d "$RUNS/$name-$seed" ]; then continue; fi
     if grep -qs ",$name-$seed," "$RESULTS/imagenette_early_exit.csv"; then continue; fi
     "$PYTHON" -m applications.evaluate --run="$RUNS/$name-$seed" --early_exit \
       --exit_results="$RESULTS/imagenette_early_exit.csv"

