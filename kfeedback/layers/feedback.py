@@ -16,7 +16,8 @@ class Feedback(Layer):
     every `a_i` is exactly 1, so an inserted layer changes nothing yet. It learns
     all the same: the gradient with respect to `W` does not vanish there.
 
-    The arithmetic is done in the dtype of the weights, also under a mixed policy.
+    The arithmetic is done in the dtype of the weights, also under a mixed policy. (The
+    saliency method of that name is `kfeedback.explain.Feedback`.)
 
     Args:
         channels: int > 0, `C`, the channels of the layer that is emphasized.

@@ -43,7 +43,8 @@ class Feedback(Method):
         M = G(√ max_c |∂J/∂I_c|) ∘ G'(E),       E = max(0, Σ_c y_c ∂J/∂y_c)
 
     with G and G' Gaussians, and E enlarged to the image. A box holds 90 % of the energy
-    of M, and 95 % of that of a map by `readout="gradient"`.
+    of M, and 95 % of that of a map by `readout="gradient"`. (The layer of that name, of
+    LRNet, is `kfeedback.layers.Feedback`.)
 
     Args:
         iterations: int ≥ 1, a forward and a backward pass each.
