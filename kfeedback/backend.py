@@ -138,7 +138,7 @@ def _renewed(compiler):
 
     @functools.wraps(compiler)
     def compile_model(model, *args):
-        layers = [x for x in _layers(model) if isinstance(x, _Normalization)]
+        layers = [x for x in _nested(model) if isinstance(x, _Normalization)]
         if not layers:
             return compiler(model, *args)
         found = {}
@@ -154,12 +154,12 @@ def _renewed(compiler):
     return compile_model
 
 
-def _layers(model):
+def _nested(model):
     """The layers of a model and of models nested in it."""
     for layer in model.layers:
         yield layer
         if isinstance(layer, keras.Model):
-            yield from _layers(layer)
+            yield from _nested(layer)
 
 
 @_renewed
