@@ -73,13 +73,14 @@ row cliquenet_1_1_narrow 20 --model=cliquenet --lr=0.1 \
 row feedforward_convlstm 84 --model=feedback_convlstm --timesteps=1 --optimizer=adam \
   --lr=0.001 --weight_decay=0
 # Beyond the one budget: LR-LNIN of cifar10_gpu.sh, as it was published at the commit of
-# that row, and CliqueNet train on.
+# that row, trains on, and its rival for as many multiply-adds.
 row lr_lnin_2_on 4 --model=lrnet --backbone=lnin --backbone_args='{"dropout": 0.25}' \
   --timesteps=2 --init_from=lr_lnin_2_cifar10 --lr=0.01 --warmup=0.1
 further lr_lnin_2_on_more 8 lr_lnin_2_on --model=lrnet --backbone=lnin \
   --backbone_args='{"dropout": 0.25}' --timesteps=2 --lr=0.02
-further cliquenet_no_dropout_on 7 cliquenet_no_dropout --model=cliquenet \
-  --model_args='{"dropout": 0}' --lr=0.05
+HALF_DROPOUT='{"dropout": 0.25}'
+further ft_lnin_on 8 ft_lnin --model=lnin --model_args="$HALF_DROPOUT" --lr=0.01
+further ft_lnin_on_more 16 ft_lnin_on --model=lnin --model_args="$HALF_DROPOUT" --lr=0.02
 
 for name in ${ROWS[@]+"${ROWS[@]}"}; do
   if [[ " ${known[*]} " != *" $name "* ]]; then
