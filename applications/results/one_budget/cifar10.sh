@@ -25,6 +25,7 @@ LENGTH=${LENGTH:-1}
 FLAGS=${FLAGS:-}
 ROWS=("$@") known=()
 HALF='{"width": 0.5}'
+HALF_DROPOUT='{"dropout": 0.25}'
 
 row() { # experiment, epochs, flags
   local name=$1 epochs=$(($2 * LENGTH))
@@ -73,14 +74,15 @@ row cliquenet_1_1_narrow 20 --model=cliquenet --lr=0.1 \
 row feedforward_convlstm 84 --model=feedback_convlstm --timesteps=1 --optimizer=adam \
   --lr=0.001 --weight_decay=0
 # Beyond the one budget: LR-LNIN of cifar10_gpu.sh, as it was published at the commit of
-# that row, trains on, and its rival for as many multiply-adds.
-row lr_lnin_2_on 4 --model=lrnet --backbone=lnin --backbone_args='{"dropout": 0.25}' \
+# that row, trains on, and its rival for as many multiply-adds; CliqueNet trains on.
+row lr_lnin_2_on 4 --model=lrnet --backbone=lnin --backbone_args="$HALF_DROPOUT" \
   --timesteps=2 --init_from=lr_lnin_2_cifar10 --lr=0.01 --warmup=0.1
 further lr_lnin_2_on_more 8 lr_lnin_2_on --model=lrnet --backbone=lnin \
-  --backbone_args='{"dropout": 0.25}' --timesteps=2 --lr=0.02
-HALF_DROPOUT='{"dropout": 0.25}'
+  --backbone_args="$HALF_DROPOUT" --timesteps=2 --lr=0.02
 further ft_lnin_on 8 ft_lnin --model=lnin --model_args="$HALF_DROPOUT" --lr=0.01
 further ft_lnin_on_more 16 ft_lnin_on --model=lnin --model_args="$HALF_DROPOUT" --lr=0.02
+further cliquenet_no_dropout_on 28 cliquenet_no_dropout --model=cliquenet --lr=0.1 \
+  --model_args='{"dropout": 0}'
 
 for name in ${ROWS[@]+"${ROWS[@]}"}; do
   if [[ " ${known[*]} " != *" $name "* ]]; then

@@ -40,5 +40,6 @@ beside() { # chains, all at once
 
 beside "1 cliquenet cliquenet_1_1" "1 feedback_convlstm feedforward_convlstm" \
   "6 lnin lr_lnin_2 ft_lnin lr_lnin_3" "4 vgg_small crcn ft_vgg_small"
-beside "5 cliquenet_no_dropout" "5 cliquenet_1_1_no_dropout" "4 vgg_attention" \
+beside "5 cliquenet_no_dropout 1 cliquenet_no_dropout_on" \
+  "5 cliquenet_1_1_no_dropout" "4 vgg_attention" \
   "6 ft2lr_lnin 1 ft_lnin_on ft_lnin_on_more" "4 ft2lr_vgg_small"
