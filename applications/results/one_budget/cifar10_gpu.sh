@@ -4,7 +4,7 @@
 # times. Four or five at a time share the GPU.
 #
 # NPZ must be a file with CIFAR-10, in a form that kfeedback.datasets.load_arrays takes.
-# 14 minutes on an H200.
+# Half an hour on an H200; vgg_attention was broken off there.
 set -euo pipefail
 cd "$(dirname "$0")/../../.."
 NPZ=$(realpath "$NPZ")
