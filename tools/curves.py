@@ -1,106 +1,140 @@
 r"""Puts the errors after each epoch of some runs into one CSV file, and draws them.
 
-    python -m tools.curves --runs=runs/one,runs/other --csv=curves.csv --png=curves.png
+    python -m tools.curves --runs=runs/one-0,runs/other-0 --csv=curves.csv \
+        --png=curves.png --names="one,as long"
 
 Reads `epochs.csv` and `run.json` that applications.train left in each folder. A row is
-one epoch of one run, named by its --experiment: errors in percent on the training
-images, as they were augmented, and on those of --eval_split, for every timestep. The
-figure draws those of the last timestep.
+one epoch of one run: errors in percent for every timestep, on the training images as
+they were augmented, as means over the epoch while the network learns, and on those of
+--eval_split. The figure draws those of the last timestep.
 """
 
 import csv
 import dataclasses
 import itertools
-import json
 import pathlib
 
-from applications.common import figures
+from applications.common import figures, runs
 from applications.common.command_line import launch
 from applications.common.rows import write_rows
 from applications.common.settings import Settings as Base
 from applications.common.settings import field
+
+_TICKS = (1, 2, 5, 10, 20, 50, 100)
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings(Base):
     """The flags of tools.curves."""
 
-    runs: tuple[str, ...] = field((), "Folders of runs.", required=True)
+    runs: tuple[str, ...] = field(
+        (), "Folders that applications.train wrote.", required=True
+    )
     csv: str | None = field(None, "File that is written.", required=True)
     png: str | None = field(None, "Figure that is written.")
-    title: str | None = field(None, "Of the figure.")
+    names: tuple[str, ...] = field(
+        (), "What the figure calls them; by default their --experiment."
+    )
+    title: str | None = field(None, "Title of the figure.")
 
     def check(self):
-        """Refuses flags that would have no effect."""
+        """Refuses flags that would have no effect, and files that would be lost."""
         super().check()
         if self.png is None:
-            self.refuse(("title",), "no --png")
+            self.refuse(("names", "title"), "no --png")
+        elif pathlib.Path(self.png).suffix != ".png":
+            raise ValueError(f"--png must be a file.png, got {self.png}.")
+        if self.names and len(self.names) != len(self.runs):
+            raise ValueError(
+                f"--names must name each of the {len(self.runs)} runs, got "
+                f"{len(self.names)} names."
+            )
+        folders = [pathlib.Path(folder).resolve() for folder in self.runs]
+        if len({*folders}) < len(folders):
+            raise ValueError("--runs must be different folders, got one twice.")
+        for flag in ("csv", "png"):
+            path = getattr(self, flag)
+            if path and pathlib.Path(path).resolve().parent in folders:
+                raise ValueError(
+                    f"--{flag} must be outside the folders of --runs, got {path}."
+                )
 
 
 def main(settings):
     """Reads all, then writes."""
-    rows = [row for folder in settings.runs for row in epochs(folder)]
+    curves = [epochs(folder) for folder in settings.runs]
+    rows = [row for curve in curves for row in curve]
     columns = dict.fromkeys(key for row in rows for key in row)
+    for path in filter(None, (settings.csv, settings.png)):
+        pathlib.Path(path).parent.mkdir(parents=True, exist_ok=True)
     rows = [dict.fromkeys(columns, "") | row for row in rows]
     write_rows(pathlib.Path(settings.csv), rows)
     if settings.png:
-        draw(rows, settings.png, settings.title)
+        names = settings.names or [curve[0]["experiment"] for curve in curves]
+        draw(list(zip(names, curves, strict=True)), settings.png, settings.title)
 
 
 def epochs(folder):
     """Rows of one run, with the errors as text of two decimals.
 
     Raises:
-        ValueError: if the folder holds no run that has finished an epoch with a test.
+        ValueError: if the folder holds no run with a test after every epoch.
     """
-    folder = pathlib.Path(folder)
+    flags = runs.read("runs", folder)["flags"]
+    about = {
+        "experiment": flags.get("experiment") or pathlib.Path(folder).resolve().name,
+        "seed": flags.get("seed", ""),
+    }
     try:
-        run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-        with (folder / "epochs.csv").open(newline="", encoding="utf-8") as file:
-            found = list(csv.DictReader(file))
-    except OSError as error:
+        text = pathlib.Path(folder, "epochs.csv").read_text(encoding="utf-8")
+        found = list(csv.DictReader(text.splitlines(), strict=True))
+        steps = [key for key in found[0] if key.startswith("accuracy_t")]
+        return [about | _errors(row, steps) for row in found]
+    except (OSError, csv.Error, IndexError, KeyError, TypeError, ValueError) as error:
         raise ValueError(
-            f"--runs must be folders of applications.train, got {folder} ({error})."
+            "--runs must be folders of applications.train with an error after every "
+            f"epoch (--validation_freq=1), got {folder} ({error!r})."
         ) from error
-    name = run["flags"]["experiment"] or folder.name
-    steps = [key for key in found[0] if key.startswith("accuracy_t")] if found else []
-    if not steps or any(not row.get(f"val_{key}") for row in found for key in steps):
-        raise ValueError(
-            "--runs must be folders of runs with an error after each epoch, got "
-            f"{folder}."
+
+
+def _errors(row, steps):
+    prefixes = {"training": "", "test": "val_"}
+    return {"epoch": int(row["epoch"]) + 1} | {
+        f"{kind}_error_{step.removeprefix('accuracy_')}": (
+            f"{100 * (1 - float(row[prefix + step])):.2f}"
         )
-    return [
-        {"experiment": name, "epoch": int(row["epoch"]) + 1}
-        | {
-            f"{kind}_error_{step.removeprefix('accuracy_')}": _error(row[prefix + step])
-            for kind, prefix in (("training", ""), ("test", "val_"))
-            for step in steps
-        }
-        for row in found
-    ]
+        for kind, prefix in prefixes.items()
+        for step in steps
+    }
 
 
-def _error(accuracy):
-    return f"{100 * (1 - float(accuracy)):.2f}"
+def draw(curves, path, title=None):
+    """Draws curves into a file: a color each, dashes for the training images.
 
-
-def draw(rows, path, title=None):
-    """Draws rows of `epochs` into a file: one color a run, dashes for training."""
-    figure, axes = figures.grid(1, 1, 7, 4)
+    Args:
+        curves: list of `(name, rows)`, rows as `epochs` gives them.
+        path: of the file.
+        title: text, or `None`.
+    """
+    figure, axes = figures.grid(1, 1, 7, 4.5)
     axis = axes[0, 0]
-    runs = itertools.groupby(rows, key=lambda row: row["experiment"])
-    for (name, group), color in zip(runs, itertools.cycle(figures.COLORS)):
-        group = list(group)
-        steps = [key for key in group[0] if "_error_" in key and group[0][key]]
-        numbers = [row["epoch"] for row in group]
+    for (name, rows), color in zip(curves, itertools.cycle(figures.COLORS)):
+        numbers = [row["epoch"] for row in rows]
         for kind, style in (("training", "--"), ("test", "-")):
-            last = [key for key in steps if key.startswith(kind)][-1]
-            errors = [float(row[last]) for row in group]
-            label = f"{name}: {errors[-1]:.2f} %" if kind == "test" else None
-            axis.plot(numbers, errors, style, color=color, label=label)
-    axis.set(xlabel="epoch", ylabel="error in %, training dashed", ylim=(0, None))
+            last = [key for key in rows[0] if key.startswith(f"{kind}_error")][-1]
+            errors = [float(row[last]) for row in rows]
+            axis.plot(
+                numbers,
+                errors,
+                style,
+                color=color,
+                label=f"{name}: {kind} {errors[-1]:.2f} %",
+            )
+    axis.set(xlabel="epoch of the run", ylabel="error (%)", yscale="log")
+    axis.set_yticks(_TICKS, [str(tick) for tick in _TICKS])
+    axis.minorticks_off()
     axis.grid(alpha=0.3)
-    axis.legend()
+    axis.legend(fontsize=8)
     figures.save(figure, path, title)
 
 

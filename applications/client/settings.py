@@ -14,7 +14,7 @@ class Settings(Base):
     """The flags of applications.client."""
 
     images: tuple[str, ...] = field(
-        (), "JPEG and PNG files, or one .npy file (required)."
+        (), "JPEG and PNG files, or one .npy file.", required=True
     )
     signature: str | None = field(None, "The endpoint, of a .npy file.")
     model: str | None = field(None, "The model's name there.", required=True)
@@ -37,10 +37,8 @@ class Settings(Base):
     def check(self):
         """Refuses what is no file, and flags that would have no effect."""
         missing = [str(path) for path in self.paths if not path.is_file()]
-        if missing or not self.images:
-            raise ValueError(
-                f"--images must be files, got {', '.join(missing) or 'none'}."
-            )
+        if missing:
+            raise ValueError(f"--images must be files, got {', '.join(missing)}.")
         arrays = [path for path in self.paths if path.suffix == ".npy"]
         if not arrays:
             self.refuse(("signature",), "image files")

@@ -95,7 +95,7 @@ def parse(settings_class, arguments):
                 f"({error})"
             ) from error
     for name, flag in known.items():
-        if flag.required and values[name].value is None:
+        if flag.required and values[name].value in (None, [], ()):
             raise ValueError(f"--{name} must be given, got none.")
     given = {name: values[name].serialize() for name in known if values[name].present}
     found = {name: _expanded(values[name].value) for name in known}

@@ -62,7 +62,7 @@ def test_refuses_flags_in_one_sentence(tmp_path):
     npy, png = tmp_path / "a.npy", tmp_path / "a.png"
     cases = {
         "--model must be given": [f"--images={npy}"],
-        "--images must be files, got none": ["--model=m"],
+        "--images must be given, got none": ["--model=m"],
         "--images must be files, got nothing.png": [
             "--model=m",
             "--images=nothing.png",

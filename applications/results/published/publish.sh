@@ -55,8 +55,8 @@ cifar10() { # tag without its end, folder of the run, script, on, paper
     --dataset=cifar10 --data_dir="${TFDS_DATA_DIR:?must be the folder that holds CIFAR-10}"
 }
 
-on_gpu() { # tag without its end, row, paper
-  cifar10 "$1" "$ONE_BUDGET_GPU/$2-0" "cifar10_gpu.sh $2" "an NVIDIA H200" "$3"
+on_gpu() { # row, paper
+  cifar10 "$1" "$ONE_BUDGET_GPU/$1-0" "cifar10_gpu.sh $1" "an NVIDIA H200" "$2"
 }
 
 on_cpu() { # tag without its end, row, paper
@@ -69,14 +69,14 @@ sample crcn_lenet "$WANG"
 sample cliquenet "$YANG"
 sample feedback_convlstm "$ZAMIR"
 sample nin "$LIN"
-on_gpu lnin lnin "$LI"
+on_gpu lnin "$LI"
 on_cpu lr_lnin_2 lr_lnin_2_on_more "$LI"
-on_gpu vgg_small vgg_small "$VGG"
-on_gpu crcn crcn "$WANG"
-on_gpu feedback_convlstm feedback_convlstm "$ZAMIR"
-on_gpu ft_lnin ft_lnin "$LI"
-on_gpu cliquenet cliquenet_no_dropout_on "$YANG"
-on_gpu cliquenet_1_1 cliquenet_1_1_no_dropout "$YANG"
+on_gpu vgg_small "$VGG"
+on_gpu crcn "$WANG"
+on_gpu feedback_convlstm "$ZAMIR"
+cifar10 cliquenet "$ONE_BUDGET_GPU/cliquenet_no_dropout_on-0" \
+  "cifar10_gpu.sh cliquenet_no_dropout_on" \
+  "an NVIDIA H200, its last 277 batches on two CPU cores" "$YANG"
 
 for name in ${TAGS[@]+"${TAGS[@]}"}; do
   if [[ " ${known[*]} " != *" $name "* ]]; then
