@@ -268,7 +268,9 @@ def test_labels_of_several_classes_are_smoothed():
 
 
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
-@pytest.mark.parametrize("jit", [False, True], ids=["", "jit"])
+@pytest.mark.parametrize(
+    "jit", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["", "jit"]
+)
 def test_multipliers_under_every_precision(policy, jit):
     """Also through the optimizer that scales the loss, and with all else on."""
     flags = {"clip_norm": 100.0, "ema": 0.9, "schedule": "cosine", "jit": jit}

@@ -141,6 +141,7 @@ def several_labels(tmp_path_factory):
     return folder, dict(zip(lines, done, strict=True))
 
 
+@pytest.mark.slow
 def test_feedback_convlstm_trains_with_adam(several_labels):
     folder, done = several_labels
     code, output = done["one label"]

@@ -295,6 +295,7 @@ def check(root, seeds):
     assert min(ends.values()) >= len(seeds) / 8, ends
 
 
+@pytest.mark.slow
 def test_twenty_folders(tmp_path):
     check(tmp_path, range(20))
 

@@ -258,7 +258,10 @@ SHARES = {
 }
 
 
-@pytest.mark.parametrize("name", SHARES)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=[pytest.mark.slow] * ("convergence" in n)) for n in SHARES],
+)
 def test_two_hidden_layers_reach_the_best_of_4096_settings(name, record_property):
     """How many of 100 random nets end within 5 % of the best; `pytest -s` prints it."""
     feedback, least, most = SHARES[name]

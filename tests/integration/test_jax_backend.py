@@ -39,6 +39,7 @@ print(np.abs(found[1] - found[0]).max() / found[0].max())
 """
 
 
+@pytest.mark.slow
 def test_bfloat16_is_right_on_a_processor():
     """JAX 0.11.2 and 0.12.0 are wrong by as much as the values; see setup.cfg."""
     pytest.importorskip("jax")

@@ -147,10 +147,10 @@ IMAGENET = [
     ("S0", False, 5_703_728, 2.23),
     ("S0", True, 6.25e6, 2.23),
     ("S1", False, 7.96e6, 2.91),
-    ("S1", True, 8.74e6, 2.91),
-    ("S2", False, 10.00e6, 3.03),
-    ("S2", True, 11.01e6, 3.03),
-    ("S3", False, 13.17e6, 4.07),
+    pytest.param("S1", True, 8.74e6, 2.91, marks=pytest.mark.slow),
+    pytest.param("S2", False, 10.00e6, 3.03, marks=pytest.mark.slow),
+    pytest.param("S2", True, 11.01e6, 3.03, marks=pytest.mark.slow),
+    pytest.param("S3", False, 13.17e6, 4.07, marks=pytest.mark.slow),
     ("S3", True, 14.38e6, 4.07),
 ]
 

@@ -118,6 +118,7 @@ def check_scan(path):
     assert "does not contain the default denylisted ops" in done.stdout
 
 
+@pytest.mark.slow
 def test_small_networks_where_keras_and_kfeedback_are_blocked(tmp_path):
     # All that an export does differently: timesteps, nothing, endpoints of its own.
     # No scan: `export` itself refuses what it looks for.

@@ -162,6 +162,7 @@ def test_images_that_the_model_cannot_take_are_refused(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_int8_of_all_timesteps_any_size_and_without_a_word(
     tmp_path, monkeypatch, capfd
 ):
@@ -214,6 +215,7 @@ def test_early_exit_in_a_file_is_that_of_the_package(tmp_path):
     np.testing.assert_array_equal(run(stopped)["timesteps"], [1, 1, 1])
 
 
+@pytest.mark.slow
 def test_early_exit_by_logits(tmp_path):
     pytest.importorskip("openvino")
     files = importlib.import_module("kfeedback.serving.files")

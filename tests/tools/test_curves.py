@@ -5,7 +5,7 @@ import json
 import pytest
 
 from applications.common.command_line import parse
-from tests.applications.command import read_rows, run_alone
+from tests.applications.command import read_rows
 from tools import curves
 
 _HEAD = "epoch,accuracy_t1,accuracy_t2,loss,val_accuracy_t1,val_accuracy_t2\n"
@@ -43,7 +43,7 @@ def test_runs_of_unlike_looks(two_looks, tmp_path):
     other = _run(tmp_path / "other", _ONE)
     flags = [f"--runs={two_looks},{other}", f"--csv={tmp_path / 'new' / 'all.csv'}"]
     flags += [f"--png={tmp_path / 'new' / 'all.png'}", "--names=a,b", "--title=Two"]
-    run_alone("tools.curves", *flags)
+    curves.main(parse(curves.Settings, flags))
     rows = read_rows(tmp_path / "new" / "all.csv")
     assert [row["experiment"] for row in rows] == ["two_looks"] * 2 + ["other"]
     assert rows[2]["test_error_t1"] == "75.00" and rows[2]["test_error_t2"] == ""

@@ -147,7 +147,9 @@ for path in sys.argv[3:]:
 """
 
 
-@pytest.mark.parametrize("kinds, units", [(HOSTILE, 3), (FITTING, UNITS)])
+@pytest.mark.parametrize(
+    "kinds, units", [(HOSTILE, 3), pytest.param(FITTING, UNITS, marks=pytest.mark.slow)]
+)
 def test_hostile_files_cost_nothing(tmp_path, kinds, units):
     """Each as a file of ours, under a seal that is right, and as one of Keras."""
     assert len(HOSTILE) == 12
